@@ -1,0 +1,69 @@
+"""Everything is put together here, in one place, and nothing reaches for a global."""
+
+import logging
+from collections.abc import AsyncIterator
+from typing import Any
+
+from aiohttp import web
+
+from gateway.config import Config
+from gateway.generation import Generations
+from gateway.handlers import chat, health
+from gateway.handlers.middleware import add_common_headers, guarded, observed
+from gateway.handlers.services import SERVICES, Services
+from gateway.observe import OneLine
+from gateway.streamlog.memory import MemoryStore
+from gateway.upstream import UpstreamClient
+
+_LONGEST_LINE = (
+    65_536  # bytes of a request line or header line: past it aiohttp's parser answers a bare 400 of its own,
+)
+# and a query that is merely too long should get our 414
+
+
+def create_app(config: Config) -> web.Application:
+    app = web.Application(client_max_size=config.server.max_body_bytes, middlewares=[observed, guarded])
+    app.on_response_prepare.append(add_common_headers)
+    app.cleanup_ctx.append(lambda app: _services(app, config))
+    app.on_shutdown.append(_end_streams)
+    app.add_routes(
+        [
+            web.get("/chat", chat.ask, allow_head=False),
+            web.post("/chat", chat.ask),
+            web.get("/healthz", health.healthz),
+            web.get("/readyz", health.readyz),
+        ]
+    )
+    return app
+
+
+def server_options() -> dict[str, Any]:
+    """How `web.AppRunner` is to run the app.
+
+    A handler is cancelled when its client leaves: with a silent upstream, nobody else would notice. The access log is
+    our own.
+    """
+    server_logger = logging.getLogger("gateway.server")
+    if not server_logger.filters:
+        server_logger.addFilter(OneLine())
+    return {
+        "handler_cancellation": True,
+        "access_log": None,
+        "logger": server_logger,
+        "max_line_size": _LONGEST_LINE,
+        "max_field_size": _LONGEST_LINE,
+        "shutdown_timeout": 10.0,  # for the last events of ended streams to be written; a stalled client is cut then
+    }
+
+
+async def _services(app: web.Application, config: Config) -> AsyncIterator[None]:
+    client = UpstreamClient(config.upstreams)
+    store = MemoryStore(max_streams=config.store.max_streams, max_bytes=config.store.max_bytes)
+    generations = Generations(store=store, client=client, limits=config.stream)
+    app[SERVICES] = Services(config, generations)
+    yield
+    await client.close()
+
+
+async def _end_streams(app: web.Application) -> None:
+    await app[SERVICES].generations.close()

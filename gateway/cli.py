@@ -1,0 +1,184 @@
+"""The command `gateway`: what a person types, and what it says back.
+
+Exit status: 0 after a clean stop, 1 when something failed while running, 2 when the command or the configuration is
+wrong.
+"""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+from dotenv import dotenv_values
+
+from gateway import __version__
+from gateway.config import Config, Faults, Model, TargetName, Upstream, checked, described, load
+from gateway.demo import create_demo
+from gateway.demo.models import MODELS
+from gateway.observe import JsonFormatter, TerminalFormatter
+from gateway.serve import listening, run, serve, serve_app
+
+_NOTHING_CONFIGURED = """\
+Nothing is configured yet. There are three ways to go on:
+
+  gateway serve --demo                    needs nothing: a demo model answers
+  OPENAI_API_KEY=... gateway serve        OpenAI; with OPENAI_BASE_URL, any compatible server
+  gateway serve --config config.toml      everything; start from config.example.toml
+
+The variables may also stand in a file named .env."""
+
+
+class Stop(Exception):
+    """Ends the command with this message and exit status 2."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    try:
+        options.command(options)
+    except Faults as faults:
+        print("The configuration has faults:", *faults.faults, sep="\n  ", file=sys.stderr)
+        return 2
+    except Stop as stop:
+        print(stop, file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"gateway: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:  # where signals cannot be handled in the loop
+        return 0
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="gateway", description="Streams chats from any OpenAI-compatible server.")
+    parser.add_argument("--version", action="version", version=f"gateway {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    command = commands.add_parser("serve", help="run the gateway")
+    command.add_argument("--config", type=Path, metavar="FILE", help="TOML file; without it the environment is enough")
+    command.add_argument("--host", help="address to listen on (server.host)")
+    command.add_argument("--port", type=_port, help="port to listen on, 0 for any free one (server.port)")
+    command.add_argument("--demo", action="store_true", help="needs nothing: a demo upstream runs beside it")
+    command.set_defaults(command=_serve)
+
+    command = commands.add_parser("check", help="print what the configuration comes to, and its faults")
+    command.add_argument("--config", type=Path, metavar="FILE", help="TOML file; without it the environment is enough")
+    command.set_defaults(command=_check)
+
+    command = commands.add_parser("demo-upstream", help="run the demo upstream on its own")
+    command.add_argument("--port", type=_port, default=9090, help="port to listen on (default: 9090)")
+    command.add_argument("--tokens", type=_count, help="length of every answer (default: that of its text)")
+    command.add_argument("--interval-ms", type=_milliseconds, help="pause between tokens (default: a realistic pace)")
+    command.set_defaults(command=_demo_upstream)
+    return parser
+
+
+# The commands
+
+
+def _serve(options: argparse.Namespace) -> None:
+    _log_to_stderr()
+    run(_serve_demo(options) if options.demo else _serve_configured(options))
+
+
+async def _serve_configured(options: argparse.Namespace) -> None:
+    config = _with_address(_load(options.config), options)
+    if not config.upstreams:
+        raise Stop(_NOTHING_CONFIGURED)
+    await serve(config, lambda address: _announce(address, config))
+
+
+async def _serve_demo(options: argparse.Namespace) -> None:
+    if options.config is not None:
+        raise Stop("--demo needs no --config: choose one of the two.")
+    async with listening(create_demo(), "127.0.0.1", 0, access_log=None) as upstream:
+        config = _with_address(_demo_config(f"{upstream}/v1"), options)
+        await serve(config, lambda address: _announce(address, config))
+
+
+def _check(options: argparse.Namespace) -> None:
+    config = _load(options.config)
+    print(*described(config), sep="\n")
+    if not config.upstreams:
+        raise Stop(_NOTHING_CONFIGURED)
+
+
+def _demo_upstream(options: argparse.Namespace) -> None:
+    interval = None if options.interval_ms is None else options.interval_ms / 1000
+    app = create_demo(tokens=options.tokens, interval=interval)
+    run(serve_app(app, "127.0.0.1", options.port, _announce_demo))
+
+
+# What they work with
+
+
+def _load(path: Path | None) -> Config:
+    try:
+        text = "" if path is None else path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise Stop(f"The configuration cannot be read: {error.strerror}: {path}") from None
+    except UnicodeDecodeError:
+        raise Stop(f"The configuration is not UTF-8: {path}") from None
+    return load(text, _environment())
+
+
+def _environment() -> Mapping[str, str]:
+    """The environment, over what `.env` in this directory says."""
+    file = {name: value for name, value in dotenv_values(".env").items() if value is not None}
+    return {**file, **os.environ}
+
+
+def _with_address(config: Config, options: argparse.Namespace) -> Config:
+    """The command line outranks the file, and is held to the same rules."""
+    changes = {name: value for name in ("host", "port") if (value := getattr(options, name)) is not None}
+    changed = msgspec.structs.replace(config, server=msgspec.structs.replace(config.server, **changes))
+    return checked(changed)
+
+
+def _demo_config(base_url: str) -> Config:
+    names = [Model(name=name, targets=[TargetName(upstream="demo")]) for name in MODELS]
+    return Config(upstreams=[Upstream(name="demo", base_url=base_url)], models=names)
+
+
+def _announce(address: str, config: Config) -> None:
+    print(f"gateway {__version__} serves {address}", file=sys.stderr)
+    for upstream in config.upstreams:
+        print(f"  from {upstream.name} at {upstream.base_url}", file=sys.stderr)
+    models = ", ".join(model.name for model in config.models) or config.default_model or "any that a request names"
+    print(f"  models: {models}", file=sys.stderr)
+    print(f"Try: curl -N -H 'Accept: text/event-stream' '{address}/chat?q=Hello'", file=sys.stderr)
+
+
+def _announce_demo(address: str) -> None:
+    print(f"demo upstream at {address}/v1 with the models {', '.join(MODELS)}", file=sys.stderr)
+
+
+def _log_to_stderr() -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(TerminalFormatter() if sys.stderr.isatty() else JsonFormatter())
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+
+
+def _port(text: str) -> int:
+    number = int(text)
+    if not 0 <= number <= 65535:
+        raise argparse.ArgumentTypeError("a port is a number from 0 to 65535")
+    return number
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return number
+
+
+def _milliseconds(text: str) -> float:
+    number = float(text)
+    if not 0 <= number <= 60_000:
+        raise argparse.ArgumentTypeError("must be from 0 to 60000")
+    return number

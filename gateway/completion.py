@@ -1,0 +1,92 @@
+"""A finished stream as one `chat.completion` object: https://platform.openai.com/docs/api-reference/chat/object"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from gateway.entries import Entry, Kind
+from gateway.errors import UpstreamError
+
+_LARGEST_INDEX = 1023  # of a tool call; an index is a number that a stranger sent, and it is a place in a list
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What a stream knows besides its entries, once it has ended. `usage` is the upstream's own object."""
+
+    id: str
+    created: int
+    model: str
+    finish_reason: str | None
+    usage: dict[str, Any] | None
+
+
+def completion(entries: Sequence[Entry], outcome: Outcome, *, reasoning: bool) -> dict[str, Any]:
+    message: dict[str, Any] = {"role": "assistant", "content": _joined(entries, Kind.TEXT)}
+    message["refusal"] = _joined(entries, Kind.REFUSAL)
+    if reasoning:
+        message["reasoning_content"] = _joined(entries, Kind.REASONING)
+    calls = _tool_calls([payload for kind, payload in entries if kind is Kind.TOOL])
+    if calls:
+        message["tool_calls"] = calls
+    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": outcome.finish_reason}
+    return {
+        "id": outcome.id,
+        "object": "chat.completion",
+        "created": outcome.created,
+        "model": outcome.model,
+        "choices": [choice],
+        "usage": outcome.usage,
+    }
+
+
+def _joined(entries: Sequence[Entry], wanted: Kind) -> str | None:
+    parts = [payload for kind, payload in entries if kind is wanted]
+    return b"".join(parts).decode() if parts else None
+
+
+def _tool_calls(fragments: Sequence[bytes]) -> list[dict[str, Any]]:
+    """Fragments put together by index.
+
+    Providers differ: the tail of Qwen's has `id: ""` and `arguments: null`, Gemini's have no index. So an empty field
+    never overwrites, arguments are appended, and a fragment without an index goes on with the last call unless it
+    brings an id of its own.
+    """
+    calls: dict[int, dict[str, Any]] = {}
+    last = -1
+    for fragment in map(_read, fragments):
+        last = _place(fragment, calls, last)
+        call = calls.setdefault(last, {"id": "", "type": "function", "function": {"name": "", "arguments": ""}})
+        function = fragment.function or Function()
+        call["id"] = fragment.id or call["id"]
+        call["type"] = fragment.type or call["type"]
+        call["function"]["name"] = function.name or call["function"]["name"]
+        call["function"]["arguments"] += function.arguments or ""
+    return [calls[index] for index in sorted(calls)]
+
+
+class Function(msgspec.Struct):
+    name: str | None = None
+    arguments: str | None = None
+
+
+class Fragment(msgspec.Struct):
+    index: int | None = None
+    id: str | None = None
+    type: str | None = None
+    function: Function | None = None
+
+
+def _read(payload: bytes) -> Fragment:
+    try:
+        return msgspec.json.decode(payload, type=Fragment)
+    except (ValueError, RecursionError) as error:
+        raise UpstreamError("The model's server sent a tool call that cannot be read.") from error
+
+
+def _place(fragment: Fragment, calls: dict[int, dict[str, Any]], last: int) -> int:
+    index = fragment.index
+    if index is not None and 0 <= index <= _LARGEST_INDEX:
+        return index
+    starts_another = last < 0 or bool(fragment.id and fragment.id != calls[last]["id"])
+    return max(calls, default=-1) + 1 if starts_another else last

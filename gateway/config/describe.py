@@ -1,0 +1,31 @@
+"""What a configuration comes to, for a person to read."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from gateway.config.schema import Config, Secret
+
+
+def described(config: Config) -> Iterator[str]:
+    """What the configuration comes to, one `path = value` per line; secrets are masked."""
+    for path, value in _leaves(config, ""):
+        yield (
+            f"{path} = {value!r}" if isinstance(value, Secret) else f"{path} = {msgspec.json.encode(value).decode()}"
+        )
+
+
+def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Struct):
+        for f in msgspec.structs.fields(type(value)):
+            yield from _leaves(getattr(value, f.name), f"{path}.{f.name}" if path else f.name)
+    elif isinstance(value, dict) and not path.endswith(".parameters"):
+        for key, item in value.items():
+            yield from _leaves(item, f"{path}.{key}")
+    elif isinstance(value, list) and value and isinstance(value[0], Struct):
+        for index, item in enumerate(value):
+            yield from _leaves(item, f"{path}[{index}]")
+    elif value is not None:
+        yield path, value

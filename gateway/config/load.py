@@ -1,0 +1,124 @@
+"""From the TOML file and the environment to a `Config`, or to the list of everything that is wrong with them.
+
+Every fault is found before loading gives up, each with its path (`upstreams[0].base_url: ...`), because an operator
+who mends one fault per start has a bad evening. File and environment are passed in; nothing here opens or looks up
+anything.
+
+`${NAME}` is filled in from the environment in every string but an assistant's: prompts and parameters are the model's
+to read, and may well be about shells.
+"""
+
+import re
+import tomllib
+from collections.abc import Mapping
+from typing import Any, get_args, get_origin
+
+import msgspec
+from msgspec import Struct
+
+from gateway.config.rules import contradictions
+from gateway.config.schema import Config, Secret
+
+
+class Faults(ValueError):
+    """Everything that is wrong with a configuration, one line each."""
+
+    def __init__(self, faults: list[str]) -> None:
+        super().__init__("\n".join(faults))
+        self.faults = faults
+
+
+def load(text: str, environ: Mapping[str, str]) -> Config:
+    """The configuration in `text` (TOML; empty where there is no file) and the environment. Raises Faults."""
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise Faults([f"not valid TOML: {error}"]) from None
+    faults: list[str] = []
+    filled = {
+        key: value if key == "assistants" else _filled(value, key, environ, faults) for key, value in table.items()
+    }
+    if "upstreams" not in filled:
+        filled["upstreams"] = _upstreams_from(environ)
+    config: Config = _build(Config, filled, "", faults)
+    if faults:
+        raise Faults(faults)
+    return checked(msgspec.structs.replace(config, default_model=environ.get("OPENAI_MODEL") or None))
+
+
+def checked(config: Config) -> Config:
+    """The same configuration, once its parts have been held against each other. Raises Faults."""
+    faults = list(contradictions(config))
+    if faults:
+        raise Faults(faults)
+    return config
+
+
+# From tables to values
+
+
+def _filled(value: Any, path: str, environ: Mapping[str, str], faults: list[str]) -> Any:
+    if isinstance(value, dict):
+        return {key: _filled(item, f"{path}.{key}", environ, faults) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_filled(item, f"{path}[{index}]", environ, faults) for index, item in enumerate(value)]
+    if not isinstance(value, str):
+        return value
+
+    def fill(match: re.Match[str]) -> str:
+        name = match[1]
+        if name not in environ:
+            faults.append(f"{path}: the environment variable {name} is not set")
+        return environ.get(name, "")
+
+    return re.sub(r"\$\{(\w+)\}", fill, value)
+
+
+def _upstreams_from(environ: Mapping[str, str]) -> list[dict[str, Any]]:
+    """The one upstream that OpenAI's own variables describe, or none."""
+    key, url = environ.get("OPENAI_API_KEY"), environ.get("OPENAI_BASE_URL")
+    if not key and not url:
+        return []
+    upstream = {"name": "openai", "base_url": url or "https://api.openai.com/v1"}
+    return [upstream | {"api_key": key} if key else upstream]
+
+
+def _build(kind: Any, value: Any, path: str, faults: list[str]) -> Any:
+    """`value` as `kind`. Goes into structs itself, so that a fault in one field does not hide the next one's."""
+    if isinstance(kind, type) and issubclass(kind, Struct):
+        return _build_struct(kind, value, path, faults)
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin is list and isinstance(value, list):
+        return [_build(arguments[0], item, f"{path}[{index}]", faults) for index, item in enumerate(value)]
+    if origin is dict and isinstance(value, dict) and arguments[1] is not Any:
+        return {key: _build(arguments[1], item, _below(path, key), faults) for key, item in value.items()}
+    try:
+        return msgspec.convert(value, kind, dec_hook=_secret)
+    except msgspec.ValidationError as error:
+        message = str(error).partition(" - at ")[0].replace("`", "")
+        faults.append(f"{path}: {message[0].lower()}{message[1:]}")
+
+
+def _build_struct(kind: type[Struct], value: Any, path: str, faults: list[str]) -> Struct | None:
+    if not isinstance(value, dict):
+        faults.append(f"{path}: expected a table, got {type(value).__name__}")
+        return None
+    fields = {f.encode_name: f for f in msgspec.structs.fields(kind)}
+    faults += [f"{_below(path, key)}: unknown key" for key in value if key not in fields]
+    faults += [f"{_below(path, name)}: missing" for name, f in fields.items() if f.required and name not in value]
+    count = len(faults)
+    built = {
+        f.name: _build(f.type, value[name], _below(path, name), faults) for name, f in fields.items() if name in value
+    }
+    missing = any(f.required and f.name not in built for f in fields.values())
+    return None if missing or len(faults) > count else kind(**built)
+
+
+def _secret(kind: type, value: Any) -> Any:
+    if kind is Secret and isinstance(value, str):
+        return Secret(value)
+    raise msgspec.ValidationError("Expected str" if kind is Secret else f"Expected {kind.__name__}")
+
+
+def _below(path: str, key: str) -> str:
+    return f"{path}.{key}" if path else key

@@ -1,0 +1,91 @@
+"""What no single field can know: names that must exist, addresses that must be addresses, who may be served."""
+
+import re
+from collections.abc import Iterator
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+import msgspec
+
+from gateway.config.schema import Config, Secret
+
+
+def contradictions(config: Config) -> Iterator[str]:
+    yield from _url_faults(config)
+    yield from _name_faults(config)
+    server = config.server
+    if not server.allow_anonymous and not is_loopback(server.host):
+        yield (
+            f"server.host: {server.host} can be reached from other machines, and there are no keys to ask for; "
+            "use 127.0.0.1, or say server.allow_anonymous = true to serve anyone"
+        )
+
+
+def _url_faults(config: Config) -> Iterator[str]:
+    for index, upstream in enumerate(config.upstreams):
+        if not _is_http_url(upstream.base_url):
+            yield f"upstreams[{index}].base_url: expected http(s)://host[:port]/v1, without a query"
+        if upstream.proxy is not None and not _is_http_url(upstream.proxy):
+            yield f"upstreams[{index}].proxy: expected http(s)://host:port"
+        for name, value in upstream.headers.items():
+            if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
+                yield f"upstreams[{index}].headers.{name}: not a field name (RFC 9110, section 5.1)"
+            if not _is_field_value(value):
+                yield f"upstreams[{index}].headers.{name}: must be printable ASCII"
+        if upstream.api_key is not None and not _is_field_value(upstream.api_key):
+            yield f"upstreams[{index}].api_key: must be printable ASCII, without line ends"
+    for index, origin in enumerate(config.server.cors_origins):
+        if not is_origin(origin):
+            yield f"server.cors_origins[{index}]: expected scheme://host[:port] and nothing after it"
+    if config.server.public_url is not None and not _is_http_url(config.server.public_url):
+        yield "server.public_url: expected http(s)://host[:port]"
+
+
+def _name_faults(config: Config) -> Iterator[str]:
+    upstreams = [upstream.name for upstream in config.upstreams]
+    models = [model.name for model in config.models]
+    yield from (f"upstreams[{i}].name: {name} is taken" for i, name in enumerate(upstreams) if name in upstreams[:i])
+    yield from (f"models[{i}].name: {name} is taken" for i, name in enumerate(models) if name in models[:i])
+    for index, model in enumerate(config.models):
+        if len(model.targets) != 1:
+            yield f"models[{index}].targets: expected exactly one target"
+        for place, target in enumerate(model.targets):
+            if target.upstream not in upstreams:
+                yield f"models[{index}].targets[{place}].upstream: there is no upstream named {target.upstream}"
+    for name, assistant in config.assistants.items():
+        if models and assistant.model is not None and assistant.model not in models:
+            yield f"assistants.{name}.model: there is no model named {assistant.model}"
+        try:
+            msgspec.json.encode(assistant.parameters)
+        except (TypeError, ValueError, RecursionError) as error:
+            yield f"assistants.{name}.parameters: cannot be sent as JSON: {error}"
+
+
+def is_loopback(host: str) -> bool:
+    """Is this an address that no other machine can reach?"""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def is_origin(text: str) -> bool:
+    """Is this an ASCII origin as browsers send it (RFC 6454, section 6.2)?"""
+    parts = urlsplit(text)
+    return bool(parts.scheme and parts.netloc) and text == f"{parts.scheme}://{parts.netloc}" and text == text.lower()
+
+
+def _is_http_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        _ = parts.port
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and not parts.query and not parts.fragment
+
+
+def _is_field_value(secret: Secret) -> bool:
+    value = secret.reveal()
+    return value.isascii() and value.isprintable()

@@ -1,0 +1,113 @@
+"""What can be configured: one frozen struct per table of the file. Times are seconds, sizes are bytes.
+
+Every field stands in `config.example.toml` too, with its default and what it is for.
+"""
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct, field
+
+Port = Annotated[int, Meta(ge=0, le=65535)]
+Seconds = Annotated[float, Meta(gt=0, le=86400)]
+Count = Annotated[int, Meta(ge=1)]
+Bytes = Annotated[int, Meta(ge=1024)]
+Name = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f]{1,200}$")]
+
+
+class Secret:
+    """A string that does not print itself."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        return self._value
+
+    def __repr__(self) -> str:
+        return "***"
+
+
+class Server(Struct, frozen=True, forbid_unknown_fields=True):
+    host: str = "127.0.0.1"
+    port: Port = 8080
+    public_url: str | None = None
+    max_body_bytes: Bytes = 1_048_576
+    cors_origins: list[str] = []
+    allow_anonymous: bool = False
+
+
+class Stream(Struct, frozen=True, forbid_unknown_fields=True):
+    heartbeat_seconds: Seconds = 15.0
+    retry_ms: Annotated[int, Meta(ge=0, le=600_000)] = 2000
+    max_bytes: Bytes = 8_388_608
+    max_event_bytes: Bytes = 1_048_576
+
+
+class Store(Struct, frozen=True, forbid_unknown_fields=True):
+    max_bytes: Bytes = 268_435_456
+    max_streams: Count = 20_000
+
+
+class Timeouts(Struct, frozen=True, forbid_unknown_fields=True):
+    """Seconds. What is None is decided by the next wider place: model, then upstream, then `[timeouts]`."""
+
+    connect: Seconds | None = None
+    first_token: Seconds | None = None
+    idle: Seconds | None = None
+    total: Seconds | None = None
+
+    def over(self, wider: "Timeouts") -> "Timeouts":
+        return Timeouts(
+            *[mine if mine is not None else other for mine, other in zip(_values(self), _values(wider), strict=True)]
+        )
+
+
+DEFAULT_TIMEOUTS = Timeouts(connect=5.0, first_token=120.0, idle=60.0, total=600.0)
+
+
+class Upstream(Struct, frozen=True, forbid_unknown_fields=True):
+    name: Name
+    base_url: str
+    api_key: Secret | None = None
+    headers: dict[str, Secret] = {}
+    timeouts: Timeouts = Timeouts()
+    proxy: str | None = None
+    ca_file: str | None = None
+    stream_usage: bool = True
+
+
+class TargetName(Struct, frozen=True, forbid_unknown_fields=True):
+    """`upstream` is the name of one of `[[upstreams]]`; `model` is what that upstream calls the model."""
+
+    upstream: str
+    model: Name | None = None
+
+
+class Model(Struct, frozen=True, forbid_unknown_fields=True):
+    name: Name
+    targets: list[TargetName]
+    timeouts: Timeouts = Timeouts()
+
+
+class Assistant(Struct, frozen=True, forbid_unknown_fields=True):
+    model: Name | None = None
+    system: list[str] = []
+    parameters: dict[str, Any] = {}
+
+
+class Config(Struct, frozen=True, forbid_unknown_fields=True):
+    server: Server = Server()
+    stream: Stream = Stream()
+    store: Store = Store()
+    timeouts: Timeouts = Timeouts()
+    upstreams: list[Upstream] = []
+    models: list[Model] = []
+    assistants: dict[str, Assistant] = {}
+    default_model: str | None = field(default=None, name="-")  # OPENAI_MODEL; no key of the file has this name
+
+
+def _values(timeouts: Timeouts) -> tuple[float | None, ...]:
+    return msgspec.structs.astuple(timeouts)

@@ -1,0 +1,297 @@
+"""Every error that a client can see: one class each, with its status, code and message.
+
+The class says who is to blame and whether asking again may work, so that nobody matches on message text. A message
+tells a person what to do next; it never holds a key, a header, a traceback or an address of the upstream.
+The shape on the wire is OpenAI's: https://platform.openai.com/docs/guides/error-codes
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from gateway.entries import EndReason
+
+_MAX_MESSAGE = 500  # characters of an upstream's words that are passed on; its longest useful ones are about 300
+
+
+class ClientGone(Exception):
+    """The client closed its connection, or was cut off for taking nothing. Nobody is left to be told."""
+
+
+class GatewayError(Exception):
+    """Base of all. `headers` go with the response when the error is a status."""
+
+    status: int = 500
+    code: str = "internal_error"
+    type: str = "server_error"
+    retryable: ClassVar[bool] = False
+    end_reason: ClassVar[EndReason] = EndReason.UPSTREAM_ERROR
+    message: str = "Something went wrong inside the gateway. The request id leads to the cause in its log."
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        code: str | None = None,
+        type: str | None = None,
+        param: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        self.message = message or self.message
+        self.code = code or self.code
+        self.type = type or self.type
+        self.param = param
+        self.headers = dict(headers or {})
+        super().__init__(self.message)
+
+    def body(self) -> dict[str, Any]:
+        """`{"error": {...}}`, as a status' body carries it."""
+        error = {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
+        return {"error": error}
+
+    def failure(self) -> dict[str, Any]:
+        """The same as the payload of a failure entry."""
+        return {**self.body(), "retryable": self.retryable}
+
+
+# What the caller did. Always a status, since admission comes before the first byte.
+
+
+class InvalidRequest(GatewayError):
+    status = 400
+    code = "invalid_request"
+    type = "invalid_request_error"
+    message = "The request cannot be read."
+
+
+class Forbidden(InvalidRequest):
+    status = 403
+    code = "forbidden"
+    message = "This request is not allowed here."
+
+
+class OriginNotAllowed(Forbidden):
+    code = "origin_not_allowed"
+    message = "Pages of this origin may not use the gateway. Its operator can add the origin to `server.cors_origins`."
+
+
+class ProxyNotAllowed(Forbidden):
+    code = "proxy_not_allowed"
+    message = (
+        "The gateway has no keys and so serves its own machine only, but this request came through a proxy. "
+        "Its operator can set `server.allow_anonymous = true` to serve anyone."
+    )
+
+
+class PrefetchNotAllowed(Forbidden):
+    code = "prefetch_not_allowed"
+    message = "Only a real request asks the model; a prefetch does not."
+
+
+class NotFound(InvalidRequest):
+    status = 404
+    code = "not_found"
+    message = "There is nothing at this address. The playground is at /, and /chat asks."
+
+
+class ModelNotFound(NotFound):
+    code = "model_not_found"
+    message = "There is no such model."
+
+
+class StreamNotFound(NotFound):
+    code = "stream_not_found"
+    message = "There is no such stream: its id is unknown or it has expired. Ask again without Last-Event-ID."
+
+
+class MethodNotAllowed(InvalidRequest):
+    status = 405
+    code = "method_not_allowed"
+    message = "This address does not take that method."
+
+
+class BodyTimeout(InvalidRequest):
+    status = 408
+    code = "body_timeout"
+    message = "The request body took too long to arrive."
+
+
+class BodyTooLarge(InvalidRequest):
+    status = 413
+    code = "body_too_large"
+    message = "The request body is too large."
+
+
+class QueryTooLong(InvalidRequest):
+    status = 414
+    code = "query_too_long"
+    message = "The query is over 8 KiB. Send the question in the body of a POST instead."
+
+
+class MediaTypeNotSupported(InvalidRequest):
+    status = 415
+    code = "media_type_not_supported"
+    message = "Send the body as JSON, with `Content-Type: application/json`."
+
+
+class HostNotServed(InvalidRequest):
+    status = 421
+    code = "host_not_served"
+    message = (
+        "The gateway has no keys and so answers only to localhost, 127.0.0.1 and [::1]. "
+        "Its operator can set `server.allow_anonymous = true` to serve anyone."
+    )
+
+
+# What the gateway cannot do just now.
+
+
+class Busy(GatewayError):
+    status = 503
+    code = "busy"
+    retryable = True
+    message = "The gateway holds as many streams as it can. Try again in a few seconds."
+
+
+class ShuttingDown(GatewayError):
+    status = 503
+    code = "shutting_down"
+    retryable = True
+    end_reason = EndReason.SHUTTING_DOWN
+    message = "The gateway is restarting. Ask again in a moment."
+
+
+class AnswerTooLarge(GatewayError):
+    """The stream grew past `stream.max_bytes`: it is ended, never trimmed."""
+
+    status = 502
+    code = "answer_too_large"
+    end_reason = EndReason.INCOMPLETE
+    message = "The answer is larger than the gateway keeps. Ask for a shorter one."
+
+
+# What the upstream did.
+
+
+class UpstreamError(GatewayError):
+    """The upstream answered with an error, or with something that is no answer."""
+
+    status = 502
+    code = "upstream_error"
+    type = "upstream_error"
+    retryable = True
+    message = "The model's server reported an error. Ask again in a moment."
+
+
+class UpstreamUnreachable(UpstreamError):
+    code = "upstream_unreachable"
+    message = "The model's server cannot be reached. Ask again in a moment."
+
+
+class UpstreamMisconfigured(UpstreamError):
+    """Its operator's to mend: a key that is refused, a path that is not there, a page instead of a stream."""
+
+    code = "upstream_misconfigured"
+    retryable = False
+    message = "The gateway and the model's server do not understand each other. The operator has to look at it."
+
+
+class UpstreamRateLimited(UpstreamError):
+    status = 429
+    code = "upstream_rate_limited"
+    type = "rate_limit_error"
+    message = "The model's server has too much to do. Ask again in a moment."
+
+
+class UpstreamRejected(UpstreamError):
+    """A 400, 404, 413 or 422 with the upstream's own words: the request is at fault, not the upstream."""
+
+    code = "upstream_rejected"
+    type = "invalid_request_error"
+    retryable = False
+    message = "The model's server does not accept this request."
+
+    def __init__(self, message: str | None = None, *, status: int = 400, **fields: Any) -> None:
+        super().__init__(message, **fields)
+        self.status = status  # the one class whose status the upstream decides
+
+
+class UpstreamIncomplete(UpstreamError):
+    code = "upstream_incomplete"
+    end_reason = EndReason.INCOMPLETE
+    message = "The answer broke off: the model's server ended it without saying that it is whole."
+
+
+class UpstreamEmpty(UpstreamError):
+    code = "upstream_empty"
+    end_reason = EndReason.INCOMPLETE
+    message = "The model's server ended without an answer."
+
+
+class EventTooLarge(UpstreamError):
+    code = "event_too_large"
+    retryable = False
+    message = "The model's server sent an event larger than the gateway takes."
+
+
+# What took too long.
+
+
+class Timeout(UpstreamError):
+    status = 504
+    code = "timeout"
+    type = "timeout_error"
+    end_reason = EndReason.TIMEOUT
+    message = "The model's server took too long."
+
+
+class ConnectTimeout(Timeout):
+    code = "connect_timeout"
+    message = "The model's server did not take the connection in time. Ask again in a moment."
+
+
+class FirstTokenTimeout(Timeout):
+    code = "first_token_timeout"
+    message = "The model did not begin its answer in time. Ask again, or ask for less."
+
+
+class IdleTimeout(Timeout):
+    code = "idle_timeout"
+    message = "The model fell silent in the middle of its answer. Ask again in a moment."
+
+
+class TotalTimeout(Timeout):
+    code = "total_timeout"
+    message = "The answer took longer than the gateway allows. Ask for a shorter one."
+
+
+# An upstream's words are passed on only after this.
+
+_SECRETS = re.compile(
+    r"""(?ix)
+      \b (?: bearer | basic ) \s+ [\w.~+/=*-]{6,}         # credentials of an Authorization field
+    | \b (?: sk | pk | rk | gsk | xai | org | proj ) [-_] [\w*.-]{6,}   # provider keys and account ids
+    | \b (?: [\w.-]* api [-_ ]? key [\w-]* | authorization | token ) \s* [:=] \s* \S+
+    | \b [\w*-]{32,} \b                                    # anything long enough to be a key
+    """
+)
+_ADDRESSES = re.compile(
+    r"""(?ix)
+      \b [a-z][a-z0-9+.-]* :// \S+                         # URLs
+    | (?<![\w.]) \d{1,3} (?: \. \d{1,3} ){3} (?: : \d+ )? (?![\w.])   # IPv4
+    | \[? (?: [0-9a-f]{1,4} : ){3,7} [0-9a-f:]* \]? (?: : \d+ )?      # IPv6, roughly
+    | \b (?: [a-z0-9-]+ \. )+ (?: internal | local | lan | svc | cluster | corp )\b [\w.:-]*
+    | \b localhost : \d+
+    """
+)
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+
+
+def cleaned(words: str) -> str:
+    """An upstream's message without keys, addresses and control characters, cut to a bounded length."""
+    words = words[: 4 * _MAX_MESSAGE]  # so that no pattern works on megabytes
+    words = _CONTROLS.sub(" ", words)
+    words = _ADDRESSES.sub("[address]", words)
+    words = _SECRETS.sub("[redacted]", words)
+    words = words.encode(errors="replace").decode().strip()
+    return words if len(words) <= _MAX_MESSAGE else words[:_MAX_MESSAGE] + "…"

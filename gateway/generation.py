@@ -1,0 +1,251 @@
+"""One answer being produced: the task that owns the upstream attempt, and the registry that owns the task.
+
+A generation outlives or dies with its viewers by policy, never by accident: the request handler only attaches a
+viewer. Whatever ends it (the upstream, a timeout, a stop, the last viewer leaving, a shutdown), it ends with exactly one
+end entry, and a failure entry before it if something went wrong.
+
+The end is told before the upstream connection is put away, so that no client waits for the latter.
+"""
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Iterable
+from contextlib import AsyncExitStack
+
+import msgspec
+
+from gateway.completion import Outcome
+from gateway.config import Stream
+from gateway.dialects import openai
+from gateway.entries import EndReason, Entry, Kind
+from gateway.errors import (
+    AnswerTooLarge,
+    EventTooLarge,
+    GatewayError,
+    ShuttingDown,
+    UpstreamIncomplete,
+)
+from gateway.observe import StreamRecord
+from gateway.routing import Target
+from gateway.sse import Event, Parser
+from gateway.sse import EventTooLarge as ParserOverflow
+from gateway.streamlog.base import StreamLog, StreamStore
+from gateway.upstream import UpstreamClient, UpstreamResponse
+from gateway.watchdog import Watchdog
+
+logger = logging.getLogger(__name__)
+
+_ID_BYTES = 16  # 128 random bits: an id is not a secret, but it must not be guessable either
+_JSON_BODY = 33_554_432  # of an upstream that answers in one JSON body; a long answer with images inline stays below
+
+_encode_json = msgspec.json.Encoder().encode
+
+
+class Generation:
+    """`log` is what viewers follow; `failure` and `outcome()` are there once `log.ended`."""
+
+    def __init__(
+        self, stream_id: str, target: Target, body: bytes, *, log: StreamLog, client: UpstreamClient, limits: Stream
+    ) -> None:
+        self.id = stream_id
+        self.log = log
+        self.failure: GatewayError | None = None
+        self.record = StreamRecord(stream=stream_id, upstream=target.upstream.name)
+        self._target = target
+        self._body = body
+        self._client = client
+        self._limits = limits
+        self._decoder = openai.Decoder()
+        self._created = int(time.time())
+        self._viewers = 0
+        self._loop = asyncio.get_running_loop()
+        self._watchdog = Watchdog(self._loop, target.timeouts, self.interrupt)
+        self.task = self._loop.create_task(self.run())
+
+    # Who watches, and what ends it from outside
+
+    def attach(self) -> None:
+        self._viewers += 1
+
+    def detach(self) -> None:
+        """A viewer left. When it was the last one, the answer is nobody's and the upstream is let go."""
+        self._viewers -= 1
+        if not self._viewers:
+            self.interrupt(EndReason.CLIENT_GONE)
+
+    def interrupt(self, why: EndReason | GatewayError) -> None:
+        """Ends the generation from outside, if it has not ended: with `why` as its reason, or as its failure."""
+        if self.log.ended:
+            return
+        if isinstance(why, GatewayError):
+            self._fail(why)
+        else:
+            self._end(why)
+        self.task.cancel()
+
+    def outcome(self) -> Outcome:
+        return Outcome(
+            id=self._decoder.id or f"chatcmpl-{self.id}",
+            created=self._decoder.created or self._created,
+            model=self._decoder.model or self._target.model,
+            finish_reason=self._decoder.finish_reason,
+            usage=self._decoder.usage,
+        )
+
+    # The main path
+
+    async def run(self) -> None:
+        async with AsyncExitStack() as upstream:
+            try:
+                await self._attempt(upstream)
+                self._end(EndReason.COMPLETE)
+            except GatewayError as failure:
+                self._fail(failure)
+            except asyncio.CancelledError:
+                self.interrupt(ShuttingDown())  # nothing, unless it is the event loop that goes down
+            except Exception:
+                logger.exception("stream %s broke on a fault of ours", self.id)
+                self._fail(GatewayError())
+
+    async def _attempt(self, upstream: AsyncExitStack) -> None:
+        """One request to the target, from the post to the last entry but the end."""
+        self.record.attempts += 1
+        response = await self._client.open(self._target, self._body)
+        upstream.push_async_callback(self._put_away, response)
+        if response.is_json:
+            await self._relay_completion(response)
+        else:
+            await self._relay_events(response)
+        self._decoder.finish()
+
+    async def _relay_events(self, response: UpstreamResponse) -> None:
+        parser = Parser(max_bytes=self._limits.max_event_bytes, data_fields=openai.DATA_FIELDS)
+        try:
+            while chunk := await response.read():
+                self._take(parser.feed(chunk))
+                if self._decoder.done:
+                    return
+        except UpstreamIncomplete:
+            if not self._decoder.complete:
+                raise
+        except ParserOverflow as error:
+            raise EventTooLarge() from error
+        self._take(parser.close())
+
+    def _take(self, events: Iterable[Event]) -> None:
+        """What one read brought becomes one batch; what came before an error in it is kept."""
+        entries: list[Entry] = []
+        try:
+            for event in events:
+                self._decoder.decode(event, entries)
+                if self._decoder.done:
+                    break
+        finally:
+            self._append(entries)
+
+    async def _relay_completion(self, response: UpstreamResponse) -> None:
+        body = bytearray()
+        while chunk := await response.read():
+            body += chunk
+            if len(body) > _JSON_BODY:
+                raise AnswerTooLarge()
+        entries: list[Entry] = []
+        try:
+            self._decoder.decode_completion(bytes(body), entries)
+        finally:
+            self._append(entries)
+
+    def _append(self, entries: list[Entry]) -> None:
+        watchdog = self._watchdog
+        watchdog.last_read = self._loop.time()
+        if not entries:
+            return
+        if watchdog.first_token is None:
+            watchdog.first_token = watchdog.last_read
+        self.log.append(entries)
+        if self.log.size > self._limits.max_bytes:
+            raise AnswerTooLarge()
+
+    # The end
+
+    def _fail(self, failure: GatewayError) -> None:
+        self.failure = failure
+        self._end(failure.end_reason, (Kind.FAILURE, _encode_json(failure.failure())))
+
+    def _end(self, reason: EndReason, *entries: Entry) -> None:
+        self._watchdog.cancel()
+        self._settle(reason)
+        record = self.record
+        end = {
+            "reason": reason,
+            "finish_reason": record.finish_reason,
+            "model": record.model,
+            "usage": record.usage,
+            "stream": self.id,
+            "attempts": record.attempts,
+        }
+        if record.skipped:
+            end["skipped"] = record.skipped
+        self.log.append([*entries, (Kind.END, _encode_json(end))])
+
+    def _settle(self, reason: EndReason) -> None:
+        record, decoder, watchdog = self.record, self._decoder, self._watchdog
+        record.end = reason
+        record.error = self.failure.code if self.failure else None
+        record.model = decoder.model
+        record.finish_reason = decoder.finish_reason
+        record.done_missing = reason is EndReason.COMPLETE and not decoder.done
+        record.usage = decoder.usage
+        record.skipped = decoder.skipped
+        record.finish_missing = reason is EndReason.COMPLETE and decoder.finish_reason is None
+        record.entries = len(self.log.entries)
+        record.bytes = self.log.size
+        if watchdog.first_token is not None:
+            record.first_token = round(watchdog.first_token - watchdog.started, 4)
+
+    async def _put_away(self, response: UpstreamResponse) -> None:
+        if self.record.end is EndReason.COMPLETE:
+            await response.finish()
+        else:
+            response.abort()
+
+
+class Generations:
+    """The registry: starts generations, keeps them while they run or are watched, ends them all at shutdown."""
+
+    def __init__(self, *, store: StreamStore, client: UpstreamClient, limits: Stream) -> None:
+        self._store = store
+        self._client = client
+        self._limits = limits
+        self._running: dict[str, Generation] = {}
+        self.closing = False
+
+    def start(self, target: Target, body: bytes, *, model_asked: str | None) -> Generation:
+        """Raises Busy when there is no room, ShuttingDown when it is too late."""
+        if self.closing:
+            raise ShuttingDown(headers={"Retry-After": "5"})
+        stream_id = secrets.token_urlsafe(_ID_BYTES)
+        log = self._store.create(stream_id)
+        generation = Generation(stream_id, target, body, log=log, client=self._client, limits=self._limits)
+        generation.record.model_asked = model_asked
+        self._running[stream_id] = generation
+        generation.task.add_done_callback(lambda _: self._forget(stream_id))
+        return generation
+
+    def __len__(self) -> int:
+        return len(self._running)
+
+    async def close(self) -> None:
+        """Ends what runs, with a failure that says so, and waits until every upstream connection is closed."""
+        self.closing = True
+        running = list(self._running.values())
+        for generation in running:
+            generation.interrupt(ShuttingDown())
+        if running:
+            await asyncio.wait([generation.task for generation in running], timeout=5)
+
+    def _forget(self, stream_id: str) -> None:
+        self._running.pop(stream_id, None)
+        self._store.discard(stream_id)

@@ -1,0 +1,16 @@
+"""Is the process there, and does it take work?"""
+
+from aiohttp import web
+
+from gateway.handlers.responses import json_response
+from gateway.handlers.services import SERVICES
+
+
+async def healthz(request: web.Request) -> web.Response:
+    return json_response({"status": "ok"})
+
+
+async def readyz(request: web.Request) -> web.Response:
+    if request.app[SERVICES].generations.closing:
+        return json_response({"status": "shutting down"}, status=503)
+    return json_response({"status": "ready"})

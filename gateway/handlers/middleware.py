@@ -1,0 +1,115 @@
+"""What every request goes through: `observed` (an id, one error shape, one log line), then `guarded` (who may).
+
+An exception becomes a status here, and only here, as long as no byte of the response is out. After that it is too late
+for a status: the connection is broken off, so that nothing cut looks whole.
+"""
+
+import asyncio
+import logging
+import re
+import secrets
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from gateway import errors
+from gateway.auth import check_anonymous, check_page, check_prefetch, own_origin
+from gateway.handlers.responses import error_response
+from gateway.handlers.services import REQUEST_ID, SERVICES, STREAM_RECORD
+from gateway.observe import AccessRecord, log_access
+
+logger = logging.getLogger(__name__)
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")  # what is taken over from a proxy's or client's `x-request-id`
+_LONGEST_PATH = 200  # characters of a path that the log keeps
+_CLIENT_GONE = 499  # nginx's number for it; there is no standard one
+_HEALTH_PATHS = frozenset({"/healthz", "/readyz"})
+_PREFLIGHT_SECONDS = "600"  # Chromium's own upper limit is 7200; ten minutes keep a changed rule from lingering
+
+
+@web.middleware
+async def observed(request: web.Request, handler: Handler) -> web.StreamResponse:
+    offered = request.headers.get("X-Request-ID", "")
+    request[REQUEST_ID] = offered if _REQUEST_ID.fullmatch(offered) else secrets.token_hex(16)
+    loop = asyncio.get_running_loop()
+    started, status = loop.time(), _CLIENT_GONE
+    try:
+        response = await _answered(request, handler)
+        status = response.status
+        return response
+    except errors.ClientGone:
+        return web.Response(status=_CLIENT_GONE)  # nobody reads it
+    finally:
+        log_access(
+            AccessRecord(
+                request_id=request[REQUEST_ID],
+                client=request.remote,
+                method=request.method[:32],
+                path=request.rel_url.raw_path[:_LONGEST_PATH],
+                status=status,
+                seconds=round(loop.time() - started, 4),
+                stream=request.get(STREAM_RECORD),
+            )
+        )
+
+
+async def _answered(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except errors.GatewayError as error:
+        return error_response(error)
+    except web.HTTPException as error:
+        return error_response(_translated(error))
+    except errors.ClientGone:
+        raise
+    except Exception:
+        logger.exception("request %s broke on a fault of ours", request[REQUEST_ID])
+        return error_response(errors.GatewayError())
+
+
+def _translated(error: web.HTTPException) -> errors.GatewayError:
+    """aiohttp's own refusals in the shape of ours."""
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        allowed = ", ".join(sorted(error.allowed_methods))
+        return errors.MethodNotAllowed(f"This address takes {allowed}.", headers={"Allow": allowed})
+    if error.status == 404:
+        return errors.NotFound()
+    if error.status == 413:
+        return errors.BodyTooLarge()
+    return errors.InvalidRequest() if 400 <= error.status < 500 else errors.GatewayError()
+
+
+@web.middleware
+async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Whose page, which host: before anything else happens, the address being there included."""
+    server = request.app[SERVICES].config.server
+    if request.path not in _HEALTH_PATHS:
+        if request.path != "/":
+            check_page(server, request.headers, own_origin=own_origin(server, scheme=request.scheme, host=request.host))
+        check_anonymous(server, request.headers)
+        check_prefetch(request.headers)
+    if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
+        return web.Response(status=204, headers=_PREFLIGHT)
+    return await handler(request)
+
+
+_PREFLIGHT = {
+    "Access-Control-Allow-Methods": "GET, POST, DELETE",
+    "Access-Control-Allow-Headers": "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, X-Request-ID",
+    "Access-Control-Max-Age": _PREFLIGHT_SECONDS,
+}
+
+
+async def add_common_headers(request: web.Request, response: web.StreamResponse) -> None:
+    """On every response, streamed or not."""
+    headers = response.headers
+    headers["X-Request-ID"] = request.get(REQUEST_ID, "")
+    headers["Cache-Control"] = "no-store"
+    headers["X-Content-Type-Options"] = "nosniff"  # text/plain from a model must not be taken for a page
+    headers["Server"] = "gateway"
+    origin = request.headers.get("Origin")
+    if request.app[SERVICES].config.server.cors_origins:
+        headers["Vary"] = "Origin"
+        if origin in request.app[SERVICES].config.server.cors_origins:
+            headers["Access-Control-Allow-Origin"] = origin
+            headers["Access-Control-Expose-Headers"] = "X-Request-ID, Location, Retry-After"

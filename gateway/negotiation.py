@@ -1,0 +1,36 @@
+"""Which representation of an answer the client wants: RFC 9110, section 12.5.1."""
+
+from enum import StrEnum
+
+
+class Representation(StrEnum):
+    EVENTS = "text/event-stream"
+    TEXT = "text/plain"
+    JSON = "application/json"
+
+
+_NAMES = {representation.value: representation for representation in Representation}
+
+
+def negotiate(accept: str) -> Representation:
+    """The representation that `Accept` names with the highest weight; JSON where it names none of them.
+
+    A wildcard names none: it says that the client did not think about it, and then the whole answer is the safe one.
+    """
+    best, best_weight = Representation.JSON, 0.0
+    for part in accept.lower().split(","):
+        name, *parameters = [piece.strip() for piece in part.split(";")]
+        weight = _weight(parameters)
+        if name in _NAMES and weight > best_weight:
+            best, best_weight = _NAMES[name], weight
+    return best
+
+
+def _weight(parameters: list[str]) -> float:
+    for parameter in parameters:
+        if parameter.startswith("q="):
+            try:
+                return float(parameter[2:])
+            except ValueError:
+                return 0.0
+    return 1.0

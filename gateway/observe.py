@@ -1,0 +1,103 @@
+"""What is known of a request and its stream when they are over, and how a log line is written.
+
+The core fills records; loggers, and later metrics, are functions over them. A record never holds a prompt, an answer, a
+query string or a secret.
+"""
+
+import logging
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from gateway.entries import EndReason
+
+access = logging.getLogger("gateway.access")
+
+_encode_json = msgspec.json.Encoder().encode
+
+
+class StreamRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """One stream. Times are seconds, `bytes` those of all payloads."""
+
+    stream: str
+    model_asked: str | None = None
+    model: str | None = None  # as the upstream reported it
+    upstream: str | None = None
+    end: EndReason | None = None
+    error: str | None = None  # the code of the failure
+    finish_reason: str | None = None
+    done_missing: bool = False  # complete by its finish reason, but `[DONE]` never came
+    finish_missing: bool = False  # complete by its `[DONE]`, but no finish reason came
+    usage: dict[str, Any] | None = None
+    attempts: int = 0
+    skipped: int = 0  # events that were not JSON
+    entries: int = 0
+    bytes: int = 0
+    first_token: float | None = None
+
+
+class AccessRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """One request. Status 499 is a client that left before there was one."""
+
+    request_id: str
+    client: str | None
+    method: str
+    path: str
+    status: int
+    seconds: float
+    stream: StreamRecord | None = None
+
+
+def log_access(record: AccessRecord) -> None:
+    access.info("%s %s %d", record.method, record.path, record.status, extra={"record": record})
+
+
+class JsonFormatter(logging.Formatter):
+    """One line of JSON per record; line ends in it are escaped, as JSON does."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+        }
+        told = getattr(record, "record", None)
+        if told is not None:
+            line |= msgspec.to_builtins(told)
+        else:
+            line["message"] = record.getMessage()
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return _encode_json(line).decode()
+
+
+class TerminalFormatter(logging.Formatter):
+    """The same for a person who watches."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        message = record.getMessage().replace("\r", "\\r").replace("\n", "\\n")
+        told = getattr(record, "record", None)
+        if isinstance(told, AccessRecord):
+            message += f" {told.seconds:.3f}s" + _told(told.stream)
+        line = f"{datetime.fromtimestamp(record.created):%H:%M:%S} {record.levelname.lower():7} {message}"
+        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+
+class OneLine(logging.Filter):
+    """What the HTTP parser cannot read is a stranger's doing: one line, without the traceback that aiohttp adds."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.exc_info and record.exc_info[1] is not None:
+            record.msg = f"{record.getMessage()}: {type(record.exc_info[1]).__name__}"
+            record.args = None
+            record.exc_info = None
+            record.levelno, record.levelname = logging.WARNING, "WARNING"
+        return True
+
+
+def _told(stream: StreamRecord | None) -> str:
+    if stream is None:
+        return ""
+    parts = [stream.model or stream.model_asked or "", str(stream.end or ""), stream.error or ""]
+    return " " + " ".join([part for part in (*parts, f"{stream.entries} entries") if part])

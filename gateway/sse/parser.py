@@ -1,0 +1,110 @@
+"""Bytes in, complete events out: the event-stream interpretation of WHATWG HTML, section 9.2.6.
+
+https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation
+
+It knows no sockets, no clock and no JSON. Data stays bytes, and is not checked for UTF-8 here: who inspects it does.
+One limit bounds both places where a peer could make it grow, the unfinished line and the unfinished event.
+"""
+
+from collections.abc import Iterator
+
+from gateway.sse.event import Event
+from gateway.sse.splitter import LineSplitter
+
+_LONGEST_RETRY = (
+    9  # digits; a longer reconnection time is over eleven days, and int() slows down on thousands of digits
+)
+
+
+class EventTooLarge(ValueError):
+    """A line or an event grew past the limit. The parser is of no use after it."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"a line or event of the stream is larger than {limit} bytes")
+        self.limit = limit
+
+
+class Parser:
+    """Feed it reads, iterate over the events they complete.
+
+    `max_bytes` bounds the data of one event and the length of one line together.
+    `data_fields` names further fields whose value is to be taken as the data of an event of that type:
+    some servers wrote an error as a field of its own, `error: {...}`, where the format wants a `data` field.
+    """
+
+    __slots__ = (
+        "_data",
+        "_data_fields",
+        "_last_event_id",
+        "_max_bytes",
+        "_size",
+        "_splitter",
+        "_type",
+        "retry",
+    )
+
+    def __init__(self, *, max_bytes: int, data_fields: frozenset[bytes] = frozenset()) -> None:
+        self.retry: int | None = None  # the reconnection time that the stream asked for, in milliseconds
+        self._splitter = LineSplitter()
+        self._max_bytes = max_bytes
+        self._data_fields = data_fields
+        self._data: list[bytes] = []  # the lines of the unfinished event
+        self._size = 0  # and how many bytes they hold
+        self._type = ""
+        self._last_event_id = ""
+
+    def feed(self, chunk: bytes) -> Iterator[Event]:
+        """Yields what `chunk` completes; what came whole before a line that is too large is yielded before it raises.
+
+        Raises EventTooLarge.
+        """
+        yield from self._interpret(self._splitter.feed(chunk))
+        if self._splitter.held + self._size > self._max_bytes:
+            raise EventTooLarge(self._max_bytes)
+
+    def close(self) -> Iterator[Event]:
+        """The event that the end of the stream left without its blank line.
+
+        A browser drops it. We want it: servers exist that end with `data: [DONE]` and no line end.
+        """
+        return self._interpret([*self._splitter.close(), b""])
+
+    def _interpret(self, lines: list[bytes]) -> Iterator[Event]:
+        for line in lines:
+            if line.startswith(b"data:"):  # first, being nine fields in ten
+                self._add(line[6:] if line.startswith(b"data: ") else line[5:])
+            elif line:
+                self._field(line)
+            elif self._data:
+                yield self._dispatch()
+            else:
+                self._type = ""
+
+    def _add(self, value: bytes) -> None:
+        self._size += len(value) + 1  # the LF that joins it to the next
+        if self._size > self._max_bytes + 1:
+            raise EventTooLarge(self._max_bytes)
+        self._data.append(value)
+
+    def _field(self, line: bytes) -> None:
+        name, _, value = line.partition(b":")
+        value = value.removeprefix(b" ")
+        if name == b"data":  # a line without a colon: the field with an empty value
+            self._add(value)
+        elif name == b"event":
+            self._type = value.decode(errors="replace")
+        elif name == b"id":
+            if b"\0" not in value:
+                self._last_event_id = value.decode(errors="replace")
+        elif name == b"retry":
+            if value.isdigit() and len(value) <= _LONGEST_RETRY:  # of bytes: ASCII digits only
+                self.retry = int(value)
+        elif name in self._data_fields:
+            self._type = name.decode()
+            self._add(value)
+
+    def _dispatch(self) -> Event:
+        data = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
+        event = Event(data, self._type or "message", self._last_event_id)
+        self._data, self._size, self._type = [], 0, ""
+        return event

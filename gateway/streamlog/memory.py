@@ -1,0 +1,59 @@
+"""Streams in this process's memory."""
+
+from collections.abc import Callable, Sequence
+
+from gateway.entries import Entry, Kind
+from gateway.errors import Busy
+
+
+class MemoryStore:
+    """See StreamStore. `max_bytes` bounds the payloads of all streams together, `max_streams` their number."""
+
+    def __init__(self, *, max_streams: int, max_bytes: int) -> None:
+        self.size = 0  # bytes of all payloads held
+        self._logs: dict[str, MemoryLog] = {}
+        self._max_streams = max_streams
+        self._max_bytes = max_bytes
+
+    def create(self, stream_id: str) -> "MemoryLog":
+        full = len(self._logs) >= self._max_streams or self.size >= self._max_bytes
+        if full:
+            raise Busy(headers={"Retry-After": "5"})
+        log = self._logs[stream_id] = MemoryLog(self)
+        return log
+
+    def discard(self, stream_id: str) -> None:
+        log = self._logs.pop(stream_id, None)
+        if log is not None:
+            self.size -= log.size
+
+    def __len__(self) -> int:
+        return len(self._logs)
+
+
+class MemoryLog:
+    """See StreamLog."""
+
+    __slots__ = ("_followers", "_store", "ended", "entries", "size")
+
+    def __init__(self, store: MemoryStore) -> None:
+        self.entries: list[Entry] = []
+        self.size = 0
+        self.ended = False
+        self._store = store
+        self._followers: list[Callable[[], None]] = []
+
+    def append(self, batch: Sequence[Entry]) -> None:
+        if self.ended:
+            raise ValueError("a stream that has ended takes no more entries")
+        self.entries += batch
+        grown = sum([len(payload) for _, payload in batch])
+        self.size += grown
+        self._store.size += grown
+        self.ended = bool(batch) and batch[-1][0] is Kind.END
+        for wake in tuple(self._followers):  # a copy: one that is woken may leave
+            wake()
+
+    def follow(self, wake: Callable[[], None]) -> Callable[[], None]:
+        self._followers.append(wake)
+        return lambda: self._followers.remove(wake)

@@ -1,0 +1,199 @@
+"""The only place that talks to upstreams: one POST, its response as reads of bytes, foreign errors translated once.
+
+Decisions, and what made them necessary:
+
+- `total` is never aiohttp's: its default of 300 s cuts long answers. The connection phase cannot be seen from outside
+  of the library, so its timer is used for that phase; the generation's watchdog keeps all other time.
+- Redirects are not followed: they would send the prompt and the key to wherever the other side says.
+- An identity encoding is asked for, since compression holds events back. gzip and deflate are decoded as they come,
+  by a decoder that caps its output; what else a server sends regardless is an error.
+- A pooled connection may have been closed just as it is used again. That is asked once more on a new connection, but
+  only if no byte of a response came: else the upstream may have begun to work, and to charge.
+- Nothing bounds the number of connections here: each belongs to a stream, and those are bounded at admission.
+"""
+
+import asyncio
+import io
+import logging
+import ssl
+from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import aiohttp
+
+from gateway import __version__
+from gateway.config import Upstream
+from gateway.dialects.status import error_from_status
+from gateway.errors import (
+    ConnectTimeout,
+    GatewayError,
+    UpstreamIncomplete,
+    UpstreamMisconfigured,
+    UpstreamUnreachable,
+)
+from gateway.routing import Target
+
+logger = logging.getLogger(__name__)
+
+_ERROR_BODY = 65_536  # bytes read of an error's body: its message is looked for there, nothing else
+_TAIL_SECONDS = 0.1  # how long the end of a finished response may take, so that its connection can be used again
+_LARGE_BODY = 1_048_576  # from here on aiohttp warns about bytes and wants a file
+_ENCODINGS = frozenset({"", "identity", "gzip", "deflate"})
+
+
+class UpstreamResponse:
+    """A response with status 200 that is being read."""
+
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self._response = response
+        self._content = response.content
+
+    @property
+    def is_json(self) -> bool:
+        """Is this one JSON body rather than a stream of events?"""
+        kind = self._response.content_type
+        return kind == "application/json" or kind.endswith("+json")
+
+    async def read(self) -> bytes:
+        """What has arrived since the last read, at least a byte; `b""` at the end.
+
+        Raises UpstreamIncomplete when the body breaks off.
+        """
+        try:
+            return await self._content.readany()
+        except (aiohttp.ClientError, OSError) as error:
+            raise UpstreamIncomplete() from error
+
+    def abort(self) -> None:
+        """Closes the connection at once: the upstream need not go on."""
+        self._response.close()
+
+    async def finish(self) -> None:
+        """Puts the connection back for the next request if the response ends within moments, else closes it.
+
+        An upstream usually sends the end of its response right behind `[DONE]`. Waiting that long saves the next stream
+        a TCP and TLS handshake; nobody waits for it meanwhile, since the stream's own end was told before.
+        """
+        try:
+            async with asyncio.timeout(_TAIL_SECONDS):
+                while not self._content.at_eof():
+                    await self._content.readany()
+        except (aiohttp.ClientError, OSError, TimeoutError):
+            pass
+        finally:
+            self._response.close()  # does nothing to a connection that has been put back
+
+
+class UpstreamClient:
+    """Posts to upstreams. One per process; `close` it."""
+
+    def __init__(self, upstreams: Sequence[Upstream]) -> None:
+        """Raises OSError where a `ca_file` cannot be read (ssl.SSLError where it holds no certificate)."""
+        trace = aiohttp.TraceConfig()
+        trace.on_connection_reuseconn.append(_note_reuse)
+        self._session = _session(aiohttp.TCPConnector(limit=0), trace)
+        self._fresh = _session(aiohttp.TCPConnector(limit=0, force_close=True), trace)  # pools nothing
+        self._ssl = {u.name: ssl.create_default_context(cafile=u.ca_file) if u.ca_file else True for u in upstreams}
+        self._headers = {u.name: _headers(u) for u in upstreams}
+
+    async def open(self, target: Target, body: bytes) -> UpstreamResponse:
+        """Posts `body` to the target's chat completions and returns its response with status 200.
+
+        Raises an UpstreamError that says what went wrong, or what the upstream answered instead.
+        """
+        try:
+            response = await self._post(target, body)
+        except aiohttp.ConnectionTimeoutError as error:
+            raise ConnectTimeout() from error
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            logger.warning("upstream %s: %s", target.upstream.name, type(error).__name__)
+            raise UpstreamUnreachable() from error
+        try:
+            await _check(response, target)
+        except BaseException:
+            response.close()
+            raise
+        return UpstreamResponse(response)
+
+    async def close(self) -> None:
+        await self._session.close()
+        await self._fresh.close()
+
+    async def _post(self, target: Target, body: bytes) -> aiohttp.ClientResponse:
+        upstream = target.upstream
+        options: dict[str, Any] = {
+            "headers": self._headers[upstream.name],
+            "timeout": aiohttp.ClientTimeout(total=None, connect=target.timeouts.connect),
+            "ssl": self._ssl[upstream.name],
+            "proxy": upstream.proxy,
+            "allow_redirects": False,
+        }
+        url = upstream.base_url.rstrip("/") + "/chat/completions"
+        connection = SimpleNamespace(reused=False)
+        try:
+            return await self._session.post(url, data=_payload(body), trace_request_ctx=connection, **options)
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+            if not connection.reused:
+                raise
+        return await self._fresh.post(url, data=_payload(body), trace_request_ctx=connection, **options)
+
+
+def _session(connector: aiohttp.TCPConnector, trace: aiohttp.TraceConfig) -> aiohttp.ClientSession:
+    jar = aiohttp.DummyCookieJar()  # one caller's cookies are not the next one's
+    return aiohttp.ClientSession(connector=connector, cookie_jar=jar, trace_configs=[trace])
+
+
+async def _note_reuse(session: aiohttp.ClientSession, context: SimpleNamespace, params: object) -> None:
+    context.trace_request_ctx.reused = True
+
+
+def _headers(upstream: Upstream) -> Mapping[str, str]:
+    headers = {
+        "Accept": "text/event-stream",
+        "Accept-Encoding": "identity",
+        "Content-Type": "application/json",
+        "User-Agent": f"gateway/{__version__}",
+    }
+    if upstream.api_key is not None:
+        headers["Authorization"] = f"Bearer {upstream.api_key.reveal()}"
+    return headers | {name: secret.reveal() for name, secret in upstream.headers.items()}
+
+
+def _payload(body: bytes) -> bytes | io.BytesIO:
+    return body if len(body) < _LARGE_BODY else io.BytesIO(body)
+
+
+async def _check(response: aiohttp.ClientResponse, target: Target) -> None:
+    """Raises unless the response may be an answer."""
+    if response.status != 200:
+        error = error_from_status(response.status, response.headers, await _start_of(response))
+        _warn(target, f"status {response.status}", error)
+        raise error
+    encoding = response.headers.get("Content-Encoding", "").strip().lower()
+    if encoding not in _ENCODINGS:
+        raise _misconfigured(target, f"content encoding {encoding!r}", "sent an encoding that nobody asked for")
+    if response.content_type in ("text/html", "application/xhtml+xml"):
+        raise _misconfigured(target, "a web page", "answered with a web page instead of a stream")
+
+
+def _misconfigured(target: Target, noted: str, told: str) -> GatewayError:
+    error = UpstreamMisconfigured(f"The model's server {told}. The operator has to look at its `base_url`.")
+    _warn(target, noted, error)
+    return error
+
+
+def _warn(target: Target, what: str, error: GatewayError) -> None:
+    logger.warning("upstream %s answered with %s: %s", target.upstream.name, what, error.code)
+
+
+async def _start_of(response: aiohttp.ClientResponse) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    try:
+        while size < _ERROR_BODY and (part := await response.content.readany()):
+            parts.append(part)
+            size += len(part)
+    except (aiohttp.ClientError, OSError):
+        pass  # its status says enough
+    return b"".join(parts)

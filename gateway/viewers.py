@@ -1,0 +1,138 @@
+"""A viewer: a log, a view of it, a cursor, and the connection that it writes to.
+
+There is no queue per viewer. One that is slow lags behind in the log, blocks nobody and costs no copy; one whose
+connection takes nothing for `STALL_SECONDS` is cut, without an end, so that it comes back and resumes.
+"""
+
+import asyncio
+from typing import Protocol
+
+from gateway.sse import HEARTBEAT
+from gateway.streamlog.base import StreamLog
+from gateway.views import View
+
+STALL_SECONDS = 60.0  # a connection that took nothing for this long is as good as gone: proxies give up at 60 s too
+_WRITE_FRAMES = 1000  # in one write: one who comes late is not handed megabytes at once
+
+
+class Sink(Protocol):
+    """Where a viewer's bytes go."""
+
+    async def write(self, data: bytes) -> None:
+        """Returns when there is room for more. Raises ClientGone."""
+        ...
+
+    def abort(self) -> None:
+        """Cuts the connection at once; a write that waits for it raises."""
+        ...
+
+
+class Frames:
+    """One view's frames of one log. Each entry is encoded at most once; all viewers of the view share the bytes."""
+
+    __slots__ = ("_frames", "_log", "_stream_id", "_view")
+
+    def __init__(self, stream_id: str, log: StreamLog, view: View) -> None:
+        self._stream_id = stream_id
+        self._log = log
+        self._view = view
+        self._frames: list[bytes] = []
+
+    def after(self, cursor: int) -> list[bytes]:
+        """The next frames behind entry `cursor`, a bounded number; empty where the view leaves an entry out."""
+        frames, entries = self._frames, self._log.entries
+        for index in range(len(frames), len(entries)):
+            frames.append(self._view(self._stream_id, index + 1, entries[index]))
+        return frames[cursor : cursor + _WRITE_FRAMES]
+
+    def all(self) -> list[bytes]:
+        self.after(0)
+        return self._frames
+
+
+class Viewer:
+    """Follows a log from `cursor` to its end.
+
+    `heartbeat` is how many seconds of silence a comment line fills; None for a view that has no room for comments.
+    """
+
+    def __init__(self, log: StreamLog, frames: Frames, sink: Sink, *, cursor: int = 0, heartbeat: float | None) -> None:
+        self._log = log
+        self._frames = frames
+        self._sink = sink
+        self._cursor = cursor
+        self._heartbeat = heartbeat
+        self._loop = asyncio.get_running_loop()
+        self._waiting: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._last_write = self._loop.time()
+        self._writing = False
+        self._silent = False  # is a heartbeat due?
+
+    async def run(self) -> None:
+        """Writes everything up to the end entry. Raises ClientGone."""
+        unfollow = self._log.follow(self._wake)
+        self._look()
+        try:
+            while True:
+                frames = self._frames.after(self._cursor)
+                if frames:
+                    self._cursor += len(frames)
+                    await self._write(b"".join(frames))
+                elif self._log.ended:
+                    return
+                elif self._silent:
+                    await self._write(HEARTBEAT)
+                else:
+                    await self._wait()
+        finally:
+            unfollow()
+            if self._timer is not None:
+                self._timer.cancel()
+
+    async def _write(self, data: bytes) -> None:
+        if not data:
+            return
+        self._last_write = self._loop.time()
+        self._silent = False
+        self._writing = True
+        await self._sink.write(data)
+        self._writing = False
+
+    async def _wait(self) -> None:
+        self._waiting = self._loop.create_future()
+        await self._waiting
+
+    def _wake(self) -> None:
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
+
+    def _look(self) -> None:
+        """One timer per viewer, for both of its waits: it looks at what was written when, and sleeps again."""
+        now = self._loop.time()
+        patience = STALL_SECONDS if self._writing or self._heartbeat is None else self._heartbeat
+        due = self._last_write + patience
+        if now >= due:
+            if self._writing:
+                self._sink.abort()
+                return
+            self._silent = self._heartbeat is not None
+            self._wake()
+            due = now + patience
+        self._timer = self._loop.call_at(due, self._look)
+
+
+async def ended(log: StreamLog) -> None:
+    """Returns when the log's end entry is in."""
+    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def look() -> None:
+        if log.ended and not future.done():
+            future.set_result(None)
+
+    unfollow = log.follow(look)
+    try:
+        look()
+        await future
+    finally:
+        unfollow()
