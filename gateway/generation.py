@@ -1,8 +1,8 @@
 """One answer being produced: the task that owns the upstream attempt, and the registry that owns the task.
 
 A generation outlives or dies with its viewers by policy, never by accident: the request handler only attaches a
-viewer. Whatever ends it (the upstream, a timeout, a stop, the last viewer leaving, a shutdown), it ends with exactly one
-end entry, and a failure entry before it if something went wrong.
+viewer. Whatever ends it (the upstream, a timeout, a stop, the last viewer leaving, a shutdown), it ends with exactly
+one end entry, and a failure entry before it if something went wrong.
 
 The end is told before the upstream connection is put away, so that no client waits for the latter.
 """
@@ -25,6 +25,7 @@ from gateway.errors import (
     EventTooLarge,
     GatewayError,
     ShuttingDown,
+    Timeout,
     UpstreamIncomplete,
 )
 from gateway.observe import StreamRecord
@@ -61,7 +62,7 @@ class Generation:
         self._created = int(time.time())
         self._viewers = 0
         self._loop = asyncio.get_running_loop()
-        self._watchdog = Watchdog(self._loop, target.timeouts, self.interrupt)
+        self._watchdog = Watchdog(self._loop, target.timeouts, self._expire)
         self.task = self._loop.create_task(self.run())
 
     # Who watches, and what ends it from outside
@@ -84,6 +85,10 @@ class Generation:
         else:
             self._end(why)
         self.task.cancel()
+
+    def _expire(self, timeout: Timeout) -> None:
+        """An upstream that said why it finished, and then neither `[DONE]` nor goodbye, has answered all the same."""
+        self.interrupt(EndReason.COMPLETE if self._decoder.complete else timeout)
 
     def outcome(self) -> Outcome:
         return Outcome(

@@ -28,6 +28,7 @@ from gateway.dialects.status import error_from_status
 from gateway.errors import (
     ConnectTimeout,
     GatewayError,
+    UpstreamError,
     UpstreamIncomplete,
     UpstreamMisconfigured,
     UpstreamUnreachable,
@@ -106,8 +107,11 @@ class UpstreamClient:
             response = await self._post(target, body)
         except aiohttp.ConnectionTimeoutError as error:
             raise ConnectTimeout() from error
+        except aiohttp.ClientResponseError as error:  # what came is not HTTP, or in an encoding that nobody knows
+            logger.warning("upstream %s answered with something unreadable: %s", target.upstream.name, error.message)
+            raise UpstreamError() from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            logger.warning("upstream %s: %s", target.upstream.name, type(error).__name__)
+            logger.warning("upstream %s cannot be reached: %s", target.upstream.name, type(error).__name__)
             raise UpstreamUnreachable() from error
         try:
             await _check(response, target)

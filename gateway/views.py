@@ -39,7 +39,7 @@ def sse_view(*, format: Format, reasoning: bool) -> View:
 
 
 def text_view(stream_id: str, number: int, entry: Entry) -> bytes:
-    """The bare answer. A refusal is part of it: without its words, a refused question would look answered by nothing."""
+    """The bare answer. A refusal is part of it: without it, a refused question would look like an empty answer."""
     kind, payload = entry
     return payload if kind is Kind.TEXT or kind is Kind.REFUSAL else b""
 

@@ -1,0 +1,168 @@
+"""OpenAI's answer on the wire: a chunk for every delta, or one whole `chat.completion`.
+
+https://platform.openai.com/docs/api-reference/chat/streaming, and `.../chat/object`. `reasoning_content` is
+not OpenAI's: it is what DeepSeek, Qwen and Moonshot call the thoughts that come before the answer.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from ..sse.event import encode_data
+from .errors import ErrorBody, encode_error
+
+
+class FunctionCall(msgspec.Struct, omit_defaults=True):
+    name: str | None = None
+    arguments: str | None = None
+
+
+class ToolCall(msgspec.Struct, omit_defaults=True, kw_only=True):
+    """A fragment of one call: fragments with the same `index` belong together."""
+
+    index: int
+    id: str | None = None
+    type: str | None = None
+    function: FunctionCall
+
+
+class Delta(msgspec.Struct, omit_defaults=True):
+    """One token of an answer."""
+
+    role: str | None = None
+    content: str | None = None
+    reasoning_content: str | None = None
+    refusal: str | None = None
+    tool_calls: list[ToolCall] | None = None
+
+    @property
+    def text(self) -> str:
+        return self.content or self.reasoning_content or self.refusal or ""
+
+
+class Usage(msgspec.Struct):
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    completion_tokens_details: dict[str, int]
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts an answer as it goes by, so that usage and finish reason are those of what was sent."""
+
+    prompt: int
+    limit: int | None = None
+    completion: int = 0
+    reasoning: int = 0
+    finish_reason: str = "stop"
+
+    def admits(self, delta: Delta) -> bool:
+        if self.completion == self.limit:
+            self.finish_reason = "length"
+            return False
+        self.completion += 1
+        self.reasoning += delta.reasoning_content is not None
+        if delta.tool_calls:
+            self.finish_reason = "tool_calls"
+        return True
+
+    @property
+    def usage(self) -> Usage:
+        details = {"reasoning_tokens": self.reasoning}
+        return Usage(self.prompt, self.completion, self.prompt + self.completion, details)
+
+
+# Streamed: every frame is one event
+
+
+class Choice(msgspec.Struct, kw_only=True):
+    index: int = 0
+    delta: Delta
+    logprobs: None = None
+    finish_reason: str | None = None
+
+
+class Chunk(msgspec.Struct, kw_only=True):
+    id: str
+    object: str = "chat.completion.chunk"
+    created: int
+    model: str
+    choices: list[Choice]
+    usage: Usage | UnsetType | None
+
+
+DONE = b"data: [DONE]\n\n"
+ROLE = Delta(role="assistant", content="")
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What all the bytes of one answer have in common, and how they are made."""
+
+    id: str
+    created: int
+    model: str
+    with_usage: bool = False
+
+    def delta_frame(self, delta: Delta) -> bytes:
+        return self._frame([Choice(delta=delta)], None)
+
+    def last_frames(self, tally: Tally) -> bytes:
+        finish = self._frame([Choice(delta=Delta(), finish_reason=tally.finish_reason)], None)
+        return finish + (self._frame([], tally.usage) if self.with_usage else b"") + DONE
+
+    def _frame(self, choices: list[Choice], usage: Usage | None) -> bytes:
+        # With include_usage, OpenAI writes `usage: null` on every chunk but the last; without it, nothing.
+        shown = usage if self.with_usage else UNSET
+        chunk = Chunk(id=self.id, created=self.created, model=self.model, choices=choices, usage=shown)
+        return _event(msgspec.json.encode(chunk))
+
+    def whole(self, tally: Tally, message: dict[str, Any]) -> bytes:
+        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": tally.finish_reason}
+        body = {"id": self.id, "object": "chat.completion", "created": self.created, "model": self.model}
+        return msgspec.json.encode({**body, "choices": [choice], "usage": tally.usage})
+
+
+def error_frame(error: ErrorBody) -> bytes:
+    return _event(encode_error(error))
+
+
+def _event(data: bytes) -> bytes:
+    return encode_data(data) + b"\n"
+
+
+# Not streamed: the deltas put together again
+
+
+@dataclass(slots=True)
+class Assembly:
+    content: list[str] = field(default_factory=list)
+    reasoning: list[str] = field(default_factory=list)
+    refusal: list[str] = field(default_factory=list)
+    calls: dict[int, dict[str, Any]] = field(default_factory=dict)
+
+    def add(self, delta: Delta) -> None:
+        self.content.append(delta.content or "")
+        self.reasoning.append(delta.reasoning_content or "")
+        self.refusal.append(delta.refusal or "")
+        for call in delta.tool_calls or ():
+            self._add_call(call)
+
+    def _add_call(self, call: ToolCall) -> None:
+        if call.id is not None:
+            function = {"name": call.function.name, "arguments": ""}
+            self.calls[call.index] = {"id": call.id, "type": call.type, "function": function}
+        self.calls[call.index]["function"]["arguments"] += call.function.arguments or ""
+
+    def message(self) -> dict[str, Any]:
+        """Content and refusal are always there and null when empty, as OpenAI has it; the others only when used."""
+        message: dict[str, Any] = {"role": "assistant", "content": "".join(self.content) or None}
+        message["refusal"] = "".join(self.refusal) or None
+        if any(self.reasoning):
+            message["reasoning_content"] = "".join(self.reasoning)
+        if self.calls:
+            message["tool_calls"] = list(self.calls.values())
+        return message

@@ -1,0 +1,104 @@
+"""What is asked: the body of `POST /v1/chat/completions`, decoded and checked.
+
+Only what the demo acts on is typed; everything else that OpenAI defines is accepted and has no effect.
+"""
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from .errors import ApiError, ErrorBody
+
+
+class Part(msgspec.Struct):
+    type: str
+    text: str = ""
+
+
+class Message(msgspec.Struct):
+    role: Literal["developer", "system", "user", "assistant", "tool", "function"]
+    content: str | list[Part] | None = None
+
+    @property
+    def text(self) -> str:
+        if isinstance(self.content, list):
+            return " ".join(part.text for part in self.content if part.text)
+        return self.content or ""
+
+
+class Property(msgspec.Struct):
+    type: Any = None  # a name, or a list of names
+    enum: list[Any] = []
+
+
+class Parameters(msgspec.Struct):
+    properties: dict[str, Property] = {}
+
+
+class Function(msgspec.Struct):
+    name: str
+    parameters: Parameters | None = None
+
+
+class Tool(msgspec.Struct):
+    type: str
+    function: Function | None = None
+
+
+class StreamOptions(msgspec.Struct):
+    include_usage: bool | None = None
+
+
+Limit = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class ChatRequest(msgspec.Struct):
+    messages: list[Message] = []
+    model: str = "demo"
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    max_tokens: Limit | None = None  # OpenAI's older name for the next one
+    max_completion_tokens: Limit | None = None
+    n: int | None = None
+    tools: list[Tool] | None = None
+
+    @property
+    def question(self) -> str:
+        """The last thing that the user said."""
+        return next((message.text for message in reversed(self.messages) if message.role == "user"), "")
+
+    @property
+    def limit(self) -> int | None:
+        return self.max_completion_tokens or self.max_tokens
+
+    @property
+    def wants_usage(self) -> bool:
+        return self.stream_options is not None and bool(self.stream_options.include_usage)
+
+    @property
+    def prompt_tokens(self) -> int:
+        """About four bytes to a token: the usual rule of thumb, and no work for a long prompt."""
+        return sum(len(message.text.encode()) // 4 + 1 for message in self.messages)
+
+
+def decode_chat(body: bytes) -> ChatRequest:
+    try:
+        chat = msgspec.json.decode(body, type=ChatRequest)
+    except msgspec.ValidationError as error:
+        raise _invalid(f"{error}.", param=_path(error)) from error
+    except (ValueError, RecursionError) as error:  # malformed, not UTF-8, or nested too deeply
+        raise _invalid("The body is not valid JSON.") from error
+    if not chat.messages:
+        raise _invalid("`messages` must hold at least one message.", param="messages")
+    if chat.n not in (None, 1):
+        raise _invalid("The demo gives one answer: `n` must be 1.", param="n")
+    return chat
+
+
+def _invalid(message: str, *, param: str | None = None) -> ApiError:
+    return ApiError(400, ErrorBody(message, param=param))
+
+
+def _path(error: msgspec.ValidationError) -> str | None:
+    """msgspec says where only in words: "Expected `str`, got `int` - at `$.messages[0].role`"."""
+    return str(error).rpartition(" - at `$.")[2].removesuffix("`") if " - at `$." in str(error) else None

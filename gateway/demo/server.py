@@ -1,0 +1,105 @@
+"""The demo's HTTP: routes, refusals, and which script a request gets."""
+
+import math
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from random import Random
+from uuid import uuid4
+
+import msgspec
+from aiohttp import web
+
+from .completion import Completion, Tally
+from .errors import ApiError, from_http, unknown_model
+from .models import MODELS, Model
+from .pace import Lifelike, Pace, Steady
+from .playback import Playback
+from .request import decode_chat
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+_MAX_BODY = 4 << 20  # bytes: a long conversation with a picture in it, and no danger to a laptop's memory
+
+
+def create_demo(*, tokens: int | None = None, interval: float | None = None) -> web.Application:
+    """The demo upstream.
+
+    `tokens` fixes the length of every answer, else each text has its own. `interval` is the time in seconds from one
+    token to the next, 0 being as fast as the client reads, else the pace is a realistic one.
+    """
+    if tokens is not None and tokens < 1:
+        raise ValueError("tokens must be at least 1")
+    if interval is not None and not (0 <= interval < math.inf):
+        raise ValueError("interval must be a number of seconds, 0 or more")
+    return Demo(tokens, interval).app()
+
+
+@dataclass(frozen=True, slots=True)
+class Demo:
+    """The settings of a demo, and its handlers."""
+
+    tokens: int | None
+    interval: float | None
+    now: Callable[[], float] = time.time
+    longest: float = 3600.0  # seconds to an answer: past any client's patience, and an end for one that never leaves
+
+    def app(self) -> web.Application:
+        app = web.Application(client_max_size=_MAX_BODY, middlewares=[_refuse])
+        app.router.add_post("/v1/chat/completions", self._chat)
+        app.router.add_get("/v1/models", self._list)
+        app.router.add_get("/v1/models/{name}", self._show)
+        return app
+
+    async def _chat(self, request: web.Request) -> web.StreamResponse:
+        chat = decode_chat(await request.read())
+        playback = Playback(
+            request=request,
+            completion=Completion(f"chatcmpl-{uuid4().hex}", int(self.now()), chat.model, chat.wants_usage),
+            steps=_find(chat.model).script(chat, self.tokens),
+            pace=self._pace(),
+            tally=Tally(chat.prompt_tokens, chat.limit),
+            longest=self.longest,
+        )
+        return await playback.run(stream=bool(chat.stream))
+
+    def _pace(self) -> Pace:
+        # The same seed for every answer: a stream that is run again is the same stream.
+        return Lifelike(Random(0)) if self.interval is None else Steady(self.interval)
+
+    async def _list(self, request: web.Request) -> web.Response:
+        return _json({"object": "list", "data": [_described(name) for name in MODELS]})
+
+    async def _show(self, request: web.Request) -> web.Response:
+        return _json(_described(request.match_info["name"]))
+
+
+@web.middleware
+async def _refuse(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Every refusal in OpenAI's shape. A client that has left is ordinary: no traceback, nothing to answer."""
+    try:
+        return await handler(request)
+    except ApiError as error:
+        return error.response()
+    except web.HTTPException as error:
+        return from_http(error, request).response()
+    except ConnectionError:
+        return web.Response()  # goes nowhere, but aiohttp wants one
+
+
+def _find(name: str) -> Model:
+    if name not in MODELS:
+        raise unknown_model(name)
+    return MODELS[name]
+
+
+def _described(name: str) -> dict[str, str | int]:
+    model = _find(name)
+    return {"id": name, "object": "model", "created": _CREATED, "owned_by": "demo", "description": model.description}
+
+
+_CREATED = 1767225600  # 2026-01-01; OpenAI's shape asks for a date, and nothing hangs on it
+
+
+def _json(value: object) -> web.Response:
+    return web.Response(body=msgspec.json.encode(value), content_type="application/json")

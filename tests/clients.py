@@ -1,0 +1,65 @@
+"""What a client of the native surface does with a response."""
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import ClientResponse
+
+from tests.conftest import Client
+from tests.whatwg import Dispatched, interpret
+
+EVENTS = {"Accept": "text/event-stream"}
+TEXT = {"Accept": "text/plain"}
+
+
+@dataclass
+class Answer:
+    """A whole event stream, read by the standard's own rules."""
+
+    raw: bytes
+    events: list[Dispatched] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.events = interpret(self.raw)
+
+    def data(self, kind: str) -> list[str]:
+        return [event.data for event in self.events if event.type == kind]
+
+    @property
+    def text(self) -> str:
+        return "".join(self.data("message"))
+
+    @property
+    def failure(self) -> dict[str, Any]:
+        (data,) = self.data("failure")
+        value: dict[str, Any] = json.loads(data)
+        return value
+
+    @property
+    def end(self) -> dict[str, Any]:
+        (data,) = self.data("end")
+        assert self.events[-1].type == "end"
+        value: dict[str, Any] = json.loads(data)
+        return value
+
+
+async def ask(client: Client, question: str = "hi", **query: str) -> Answer:
+    async with client.get("/chat", params={"q": question, **query}, headers=EVENTS) as response:
+        assert response.status == 200, await response.text()
+        return Answer(await response.read())
+
+
+async def post(client: Client, body: object, **headers: str) -> ClientResponse:
+    return await client.post("/chat", json=body, headers=headers)
+
+
+async def error_of(response: ClientResponse) -> tuple[int, str]:
+    """Status and code; asserts the one shape that every error has."""
+    value = await response.json()
+    assert set(value) == {"error"}
+    assert set(value["error"]) == {"message", "type", "param", "code"}
+    assert isinstance(value["error"]["message"], str)
+    assert response.headers["X-Request-ID"]
+    assert response.headers["Cache-Control"] == "no-store"
+    return response.status, value["error"]["code"]

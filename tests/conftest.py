@@ -1,0 +1,60 @@
+"""What tests of streams stand on: a scripted upstream, and the gateway in front of it, both on real sockets."""
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
+
+from gateway.app import create_app, server_options
+from gateway.config import Config, load
+from tests.scripted_upstream import ScriptedUpstream
+
+Client = TestClient[web.Request, web.Application]
+MakeGateway = Callable[..., Awaitable[Client]]
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[ScriptedUpstream]:
+    server = ScriptedUpstream()
+    await server.start()
+    yield server
+    await server.stop()
+
+
+@pytest.fixture
+async def gateway(upstream: ScriptedUpstream) -> AsyncIterator[MakeGateway]:
+    """`await gateway(toml)`: a client of a gateway that is configured by `toml` and asks the scripted upstream."""
+    clients: list[Client] = []
+    options = server_options()
+    assert options.pop("handler_cancellation")  # a TestServer has it anyway, and takes it only from itself
+
+    async def make(toml: str = "", config: Config | None = None) -> Client:
+        server = TestServer(create_app(config or configured(upstream.url, toml)))
+        await server.start_server(**options)
+        client: Client = TestClient(server)
+        clients.append(client)
+        return client
+
+    yield make
+    for client in clients:
+        await client.close()
+
+
+@pytest.fixture(autouse=True)
+def no_tracebacks(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Nothing that a client or an upstream does is an exception in the gateway's log."""
+    yield
+    broken = [record.getMessage() for record in caplog.get_records("call") if record.exc_info]
+    errors = [record.getMessage() for record in caplog.get_records("call") if record.levelno >= logging.ERROR]
+    assert not broken + errors
+
+
+def configured(url: str, toml: str = "") -> Config:
+    return load(
+        f'{toml}\n[[upstreams]]\nname = "up"\nbase_url = "{url}/v1"\napi_key = "key-of-the-upstream"\n', ENVIRON
+    )
+
+
+ENVIRON = {"OPENAI_MODEL": "default-model"}

@@ -1,0 +1,205 @@
+"""An upstream on a real socket whose response is a list of steps, so that a test says what the wire does, in order.
+
+    upstream.script(stream(delta("Hello"), Pause(0.1), delta(" world"), finish(), DONE))
+
+`stream` makes the steps of a chunked event stream; `Close`, `Reset` and `Stall` end it the way that real ones break.
+"""
+
+import asyncio
+import json
+import socket
+import struct
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Send:
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Pause:
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Stall:
+    """Silence until the other side leaves."""
+
+
+@dataclass(frozen=True)
+class Close:
+    """FIN, whatever the headers promised."""
+
+
+@dataclass(frozen=True)
+class Reset:
+    """RST."""
+
+
+Step = Send | Pause | Stall | Close | Reset
+
+DONE = b"data: [DONE]\n\n"
+
+
+def event(payload: object) -> bytes:
+    return b"data: " + json.dumps(payload, ensure_ascii=False).encode() + b"\n\n"
+
+
+def chunk(finish_reason: str | None = None, **fields: object) -> dict[str, object]:
+    """A `chat.completion.chunk` whose delta holds `fields`."""
+    choice = {"index": 0, "delta": fields, "finish_reason": finish_reason}
+    return {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 7, "model": "m-1", "choices": [choice]}
+
+
+def delta(text: str) -> bytes:
+    return event(chunk(content=text))
+
+
+def finish(reason: str = "stop", **more: object) -> bytes:
+    return event(chunk(reason) | more)
+
+
+def usage(**counts: int) -> bytes:
+    return event(chunk() | {"choices": [], "usage": counts})
+
+
+def head(status: int = 200, content_type: str = "text/event-stream", **fields: str) -> bytes:
+    lines = [f"HTTP/1.1 {status} X", f"Content-Type: {content_type}"]
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in fields.items()]
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
+def chunked(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def stream(*parts: bytes | Step, **fields: str) -> list[Step]:
+    """The steps of a chunked event stream; it ends cleanly unless the last part says otherwise."""
+    steps: list[Step] = [Send(head(**fields, Transfer_Encoding="chunked"))]
+    steps += [Send(chunked(part)) if isinstance(part, bytes) else part for part in parts]
+    ends = not parts or not isinstance(parts[-1], Stall | Close | Reset)
+    return [*steps, Send(b"0\r\n\r\n")] if ends else steps
+
+
+def answer(status: int, body: bytes | object, content_type: str = "application/json", **fields: str) -> list[Step]:
+    """A response with a length."""
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return [Send(head(status, content_type, Content_Length=str(len(data)), **fields) + data)]
+
+
+@dataclass
+class Received:
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> dict[str, object]:
+        value: dict[str, object] = json.loads(self.body)
+        return value
+
+
+@dataclass
+class ScriptedUpstream:
+    """Answers requests with the scripts in turn; the last one again and again."""
+
+    requests: list[Received] = field(default_factory=list)
+    connections: int = 0
+    left: int = 0  # connections that the other side closed before the script was over
+    url: str = ""
+    _scripts: list[Sequence[Step]] = field(default_factory=list)
+    _writers: set[asyncio.StreamWriter] = field(default_factory=set)
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def script(self, *scripts: Sequence[Step]) -> None:
+        self._scripts = list(scripts)
+
+    async def start(self) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+
+    async def stop(self) -> None:
+        self._server.close()
+        for writer in list(self._writers):
+            writer.transport.abort()
+        await self._server.wait_closed()
+
+    async def until(self, *, requests: int = 0, left: int = 0, within: float = 5.0) -> None:
+        """Waits until so much has happened; raises TimeoutError."""
+        async with asyncio.timeout(within):
+            while len(self.requests) < requests or self.left < left:
+                self._changed.clear()
+                await self._changed.wait()
+
+    @property
+    def open_connections(self) -> int:
+        return len(self._writers)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        self._writers.add(writer)
+        try:
+            while await self._exchange(reader, writer):
+                pass
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            self._writers.discard(writer)
+            self._changed.set()
+            writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
+
+    async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """One request and its script; False where the connection is over."""
+        received = await _read_request(reader)
+        if received is None:
+            return False
+        self.requests.append(received)
+        self._changed.set()
+        script = self._scripts.pop(0) if len(self._scripts) > 1 else self._scripts[0]
+        playing = asyncio.create_task(_play(script, writer))
+        leaving = asyncio.create_task(reader.read(1))
+        await asyncio.wait([playing, leaving], return_when=asyncio.FIRST_COMPLETED)
+        if playing.done():
+            leaving.cancel()
+            await asyncio.wait([leaving])
+            return playing.result()
+        playing.cancel()
+        self.left += 1
+        return False
+
+
+async def _play(script: Sequence[Step], writer: asyncio.StreamWriter) -> bool:
+    for step in script:
+        match step:
+            case Send(data):
+                writer.write(data)
+                await writer.drain()
+            case Pause(seconds):
+                await asyncio.sleep(seconds)
+            case Stall():
+                await asyncio.Event().wait()
+            case Close():
+                return False
+            case Reset():
+                sock: socket.socket = writer.get_extra_info("socket")
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                writer.transport.abort()
+                return False
+    return True
+
+
+async def _read_request(reader: asyncio.StreamReader) -> Received | None:
+    try:
+        lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+    except asyncio.IncompleteReadError:
+        return None
+    method, path, _ = lines[0].split(" ")
+    headers = dict(line.lower().split(": ", 1) for line in lines[1:] if line)
+    body = await reader.readexactly(int(headers.get("content-length", "0")))
+    return Received(method, path, headers, body)
