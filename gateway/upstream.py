@@ -49,6 +49,11 @@ class UpstreamResponse:
     def __init__(self, response: aiohttp.ClientResponse) -> None:
         self._response = response
         self._content = response.content
+        self._closed: asyncio.Future[None] | None = None
+        if response.connection is not None and response.connection.protocol is not None:
+            self._closed = response.connection.protocol.closed
+        if self._closed is not None:
+            self._closed.add_done_callback(self._on_closed)
 
     @property
     def is_json(self) -> bool:
@@ -68,6 +73,7 @@ class UpstreamResponse:
 
     def abort(self) -> None:
         """Closes the connection at once: the upstream need not go on."""
+        self._forget_connection()
         self._response.close()
 
     async def finish(self) -> None:
@@ -83,7 +89,23 @@ class UpstreamResponse:
         except (aiohttp.ClientError, OSError, TimeoutError):
             pass
         finally:
+            self._forget_connection()
             self._response.close()  # does nothing to a connection that has been put back
+
+    def _on_closed(self, closed: asyncio.Future[None]) -> None:
+        """Ends a read that would wait for ever.
+
+        When a chunk is malformed in the middle of a body, aiohttp (3.14, its C parser) closes the connection and tells
+        the reader nothing; so whoever reads is told here that the connection is gone.
+        """
+        if not closed.cancelled():
+            closed.exception()  # seen: without this, asyncio logs that nobody looked
+        if not self._content.is_eof() and self._content.exception() is None:
+            self._content.set_exception(aiohttp.ClientPayloadError("the body broke off"))
+
+    def _forget_connection(self) -> None:
+        if self._closed is not None:
+            self._closed.remove_done_callback(self._on_closed)  # the next response on it is not ours
 
 
 class UpstreamClient:
