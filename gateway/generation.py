@@ -168,7 +168,7 @@ class Generation:
         if not entries:
             return
         if watchdog.first_token is None:
-            watchdog.first_token = watchdog.last_read
+            watchdog.begin()
         self.log.append(entries)
         if self.log.size > self._limits.max_bytes:
             raise AnswerTooLarge()

@@ -15,7 +15,7 @@ from gateway.errors import FirstTokenTimeout, IdleTimeout, Timeout, TotalTimeout
 class Watchdog:
     """Calls `expire` once, with the timeout that was passed. Times are the loop's, in seconds.
 
-    `last_read` is written by its owner after each read, `first_token` once, when the first content has come.
+    `last_read` is written by its owner after each read; `begin` is called once, when the first content has come.
     """
 
     __slots__ = ("_expire", "_handle", "_limits", "_loop", "first_token", "last_read", "started")
@@ -27,6 +27,12 @@ class Watchdog:
         self._handle: asyncio.TimerHandle | None = None
         self.started = self.last_read = loop.time()
         self.first_token: float | None = None
+        self._look()
+
+    def begin(self) -> None:
+        """The first token came with the last read: from now on `idle` counts, and it may be due before the alarm."""
+        self.first_token = self.last_read
+        self.cancel()
         self._look()
 
     def cancel(self) -> None:

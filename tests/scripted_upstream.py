@@ -163,7 +163,7 @@ class ScriptedUpstream:
         self._changed.set()
         script = self._scripts.pop(0) if len(self._scripts) > 1 else self._scripts[0]
         playing = asyncio.create_task(_play(script, writer))
-        leaving = asyncio.create_task(reader.read(1))
+        leaving = asyncio.create_task(_leaves(reader))
         await asyncio.wait([playing, leaving], return_when=asyncio.FIRST_COMPLETED)
         if playing.done():
             leaving.cancel()
@@ -172,6 +172,11 @@ class ScriptedUpstream:
         playing.cancel()
         self.left += 1
         return False
+
+
+async def _leaves(reader: asyncio.StreamReader) -> None:
+    with suppress(ConnectionError):
+        await reader.read(1)
 
 
 async def _play(script: Sequence[Step], writer: asyncio.StreamWriter) -> bool:

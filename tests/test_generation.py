@@ -293,7 +293,7 @@ async def test_failures_as_text_and_json(gateway: MakeGateway, upstream: Scripte
         assert await error_of(response) == (502, code)
     async with client.get("/chat?q=x", headers=TEXT) as response:
         if text:
-            with pytest.raises(Exception, match="not completed|Connection"):
+            with pytest.raises(Exception, match=r"not completed|Connection"):
                 await response.read()
         else:
             assert await error_of(response) == (502, code)
