@@ -7,6 +7,7 @@ wrong.
 import argparse
 import logging
 import os
+import ssl
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -123,7 +124,21 @@ def _load(path: Path | None) -> Config:
         raise Stop(f"The configuration cannot be read: {error.strerror}: {path}") from None
     except UnicodeDecodeError:
         raise Stop(f"The configuration is not UTF-8: {path}") from None
-    return load(text, _environment())
+    config = load(text, _environment())
+    _check_files(config)
+    return config
+
+
+def _check_files(config: Config) -> None:
+    """The faults that only a look at the disk can find."""
+    faults: list[str] = []
+    for index, upstream in enumerate(config.upstreams):
+        try:
+            ssl.create_default_context(cafile=upstream.ca_file)
+        except OSError as error:  # ssl.SSLError is one
+            faults.append(f"upstreams[{index}].ca_file: cannot be used: {error.strerror or error}: {upstream.ca_file}")
+    if faults:
+        raise Faults(faults)
 
 
 def _environment() -> Mapping[str, str]:

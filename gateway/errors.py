@@ -265,21 +265,24 @@ class TotalTimeout(Timeout):
     message = "The answer took longer than the gateway allows. Ask for a shorter one."
 
 
-# An upstream's words are passed on only after this.
+# An upstream's words are passed on only after this. The patterns know ASCII letters alone (`a`): words run on in
+# scripts without spaces, where a sentence would look like a key, and a key behind a letter would not begin a word.
 
 _SECRETS = re.compile(
-    r"""(?ix)
+    r"""(?aix)
       \b (?: bearer | basic ) \s+ [\w.~+/=*-]{6,}         # credentials of an Authorization field
     | \b (?: sk | pk | rk | gsk | xai | org | proj ) [-_] [\w*.-]{6,}   # provider keys and account ids
-    | \b (?: [\w.-]* api [-_ ]? key [\w-]* | authorization | token ) \s* [:=] \s* \S+
+    | \b (?: [\w.-]* api [-_ ]? key [\w-]* (?: \s provided )? | authorization | token ) ["']? \s* [:=] \s*
+      ["']? (?: bearer \s+ | basic \s+ )? \S+             # a field and its value
     | \b [\w*-]{32,} \b                                    # anything long enough to be a key
     """
 )
 _ADDRESSES = re.compile(
-    r"""(?ix)
+    r"""(?aix)
       \b [a-z][a-z0-9+.-]* :// \S+                         # URLs
     | (?<![\w.]) \d{1,3} (?: \. \d{1,3} ){3} (?: : \d+ )? (?![\w.])   # IPv4
     | \[? (?: [0-9a-f]{1,4} : ){3,7} [0-9a-f:]* \]? (?: : \d+ )?      # IPv6, roughly
+    | \[? (?<![\w:]) (?: [0-9a-f]{1,4} : )* : [0-9a-f]{1,4} \b [0-9a-f:.]* \]? (?: : \d+ )?   # the same with `::`
     | \b (?: [a-z0-9-]+ \. )+ (?: internal | local | lan | svc | cluster | corp )\b [\w.:-]*
     | \b localhost : \d+
     """

@@ -113,11 +113,11 @@ class UpstreamClient:
 
     def __init__(self, upstreams: Sequence[Upstream]) -> None:
         """Raises OSError where a `ca_file` cannot be read (ssl.SSLError where it holds no certificate)."""
+        self._ssl = {u.name: ssl.create_default_context(cafile=u.ca_file) if u.ca_file else True for u in upstreams}
         trace = aiohttp.TraceConfig()
         trace.on_connection_reuseconn.append(_note_reuse)
         self._session = _session(aiohttp.TCPConnector(limit=0), trace)
         self._fresh = _session(aiohttp.TCPConnector(limit=0, force_close=True), trace)  # pools nothing
-        self._ssl = {u.name: ssl.create_default_context(cafile=u.ca_file) if u.ca_file else True for u in upstreams}
         self._headers = {u.name: _headers(u) for u in upstreams}
 
     async def open(self, target: Target, body: bytes) -> UpstreamResponse:

@@ -4,8 +4,10 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
 from aiohttp import ClientResponse
 
+from gateway.observe import AccessRecord
 from tests.conftest import Client
 from tests.whatwg import Dispatched, interpret
 
@@ -48,6 +50,11 @@ async def ask(client: Client, question: str = "hi", **query: str) -> Answer:
     async with client.get("/chat", params={"q": question, **query}, headers=EVENTS) as response:
         assert response.status == 200, await response.text()
         return Answer(await response.read())
+
+
+def access_records(caplog: pytest.LogCaptureFixture) -> list[AccessRecord]:
+    told = [getattr(record, "record", None) for record in caplog.records]
+    return [record for record in told if isinstance(record, AccessRecord)]
 
 
 async def post(client: Client, body: object, **headers: str) -> ClientResponse:

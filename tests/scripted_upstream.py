@@ -66,7 +66,7 @@ def usage(**counts: int) -> bytes:
     return event(chunk() | {"choices": [], "usage": counts})
 
 
-def head(status: int = 200, content_type: str = "text/event-stream", **fields: str) -> bytes:
+def head(status: int = 200, content_type: str = "text/event-stream", /, **fields: str) -> bytes:
     lines = [f"HTTP/1.1 {status} X", f"Content-Type: {content_type}"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in fields.items()]
     return "\r\n".join([*lines, "", ""]).encode()
@@ -78,7 +78,7 @@ def chunked(data: bytes) -> bytes:
 
 def stream(*parts: bytes | Step, **fields: str) -> list[Step]:
     """The steps of a chunked event stream; it ends cleanly unless the last part says otherwise."""
-    steps: list[Step] = [Send(head(**fields, Transfer_Encoding="chunked"))]
+    steps: list[Step] = [Send(head(200, **fields, Transfer_Encoding="chunked"))]
     steps += [Send(chunked(part)) if isinstance(part, bytes) else part for part in parts]
     ends = not parts or not isinstance(parts[-1], Stall | Close | Reset)
     return [*steps, Send(b"0\r\n\r\n")] if ends else steps

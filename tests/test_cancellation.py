@@ -5,19 +5,18 @@ import logging
 import random
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 from aiohttp import ClientResponse
 
 from gateway.handlers.services import SERVICES
-from gateway.observe import AccessRecord
-from tests.clients import EVENTS, TEXT, ask
+from tests.clients import EVENTS, TEXT, access_records, ask
 from tests.conftest import Client, MakeGateway
-from tests.scripted_upstream import DONE, Pause, ScriptedUpstream, Stall, chunk, delta, event, finish, stream
+from tests.scripted_upstream import DONE, Pause, ScriptedUpstream, Stall, Step, chunk, delta, event, finish, stream
 
 WAYS = {"events": EVENTS, "text": TEXT, "json": {}}
-MOMENTS = {
+MOMENTS: dict[str, Sequence[Step]] = {
     "before the headers": [Stall()],
     "before the first token": stream(event(chunk(role="assistant")), Stall()),
     "in the middle": stream(delta("a"), Stall()),
@@ -39,7 +38,8 @@ async def test_fault_54_a_client_that_leaves_stops_the_upstream(
     leave(writer, how)
     await upstream.until(left=1, within=1)
     await nothing_left(client)
-    (record,) = [r.record for r in caplog.records if isinstance(getattr(r, "record", None), AccessRecord)]
+    (record,) = access_records(caplog)
+    assert record.stream is not None
     assert record.status == 499
     assert record.stream.end == "client_gone"
     assert "secret-question" not in caplog.text
@@ -170,7 +170,7 @@ async def until(condition: Callable[[], bool], *, within: float = 2.0) -> None:
 
 
 def buffered(client: Client) -> int:
-    connections = client.server.handler.connections  # type: ignore[union-attr]
+    connections = client.server.handler.connections
     return sum(c.transport.get_write_buffer_size() for c in connections if c.transport is not None)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Sequence
 
 import pytest
 
@@ -15,6 +16,7 @@ from tests.scripted_upstream import (
     ScriptedUpstream,
     Send,
     Stall,
+    Step,
     answer,
     chunk,
     chunked,
@@ -235,7 +237,7 @@ async def test_every_kind_of_event(gateway: MakeGateway, upstream: ScriptedUpstr
 
 # How a stream fails: what the upstream does, the code of the failure, the reason of the end, the text before it
 
-FAILURES = {
+FAILURES: dict[str, tuple[Sequence[Step], str, str, str]] = {
     "fault_01 JSON error in a 200": (answer(200, {"error": {"message": "no"}}), "upstream_error", "upstream_error", ""),
     "fault_02 a web page": (answer(200, b"<html>", "text/html"), "upstream_misconfigured", "upstream_error", ""),
     "fault_04 an empty body": (answer(200, b"", "text/event-stream"), "upstream_incomplete", "incomplete", ""),

@@ -3,17 +3,18 @@
 import contextlib
 import socket
 import time
+from collections.abc import Sequence
 
 import pytest
 
 from tests.clients import TEXT, ask, error_of
 from tests.conftest import MakeGateway, configured
-from tests.scripted_upstream import DONE, Pause, ScriptedUpstream, Stall, chunk, delta, event, finish, stream
+from tests.scripted_upstream import DONE, Pause, ScriptedUpstream, Stall, Step, chunk, delta, event, finish, stream
 
-COMMENTS = [b": keep-alive\n\n", Pause(0.05)] * 40
-EMPTY_DELTAS = [event(chunk(role="assistant", content="")), Pause(0.05)] * 40
+COMMENTS: list[bytes | Step] = [b": keep-alive\n\n", Pause(0.05)] * 40
+EMPTY_DELTAS: list[bytes | Step] = [event(chunk(role="assistant", content="")), Pause(0.05)] * 40
 
-TIMEOUTS = {
+TIMEOUTS: dict[str, tuple[Sequence[Step], str, str, str]] = {
     "silence before the headers": ([Stall()], "first_token = 0.2", "first_token_timeout", ""),
     "silence behind the headers": (stream(Stall()), "first_token = 0.2", "first_token_timeout", ""),
     "fault_24 comments are no token": (stream(*COMMENTS, Stall()), "first_token = 0.2", "first_token_timeout", ""),
@@ -52,7 +53,8 @@ async def test_a_timeout_before_the_first_byte_is_a_504(
 
 async def test_fault_24_comments_reset_idle(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
     """An upstream that says it is alive is not idle."""
-    upstream.script(stream(delta("a"), *[b": keep-alive\n\n", Pause(0.1)] * 6, delta("b"), finish(), DONE))
+    alive: list[bytes | Step] = [b": keep-alive\n\n", Pause(0.1)]
+    upstream.script(stream(delta("a"), *alive * 6, delta("b"), finish(), DONE))
     answer = await ask(await gateway("[timeouts]\nidle = 0.3"))
     assert (answer.text, answer.end["reason"]) == ("ab", "complete")
 

@@ -1,5 +1,6 @@
 """What a configuration comes to, for a person to read."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,9 +13,12 @@ from gateway.config.schema import Config, Secret
 def described(config: Config) -> Iterator[str]:
     """What the configuration comes to, one `path = value` per line; secrets are masked."""
     for path, value in _leaves(config, ""):
-        yield (
-            f"{path} = {value!r}" if isinstance(value, Secret) else f"{path} = {msgspec.json.encode(value).decode()}"
-        )
+        yield f"{path} = {value!r}" if isinstance(value, Secret) else f"{path} = {_shown(value)}"
+
+
+def _shown(value: Any) -> str:
+    """The value as JSON, without the user and password that a URL may hold."""
+    return re.sub(r"(?<=://)[^/@]*@", "***@", msgspec.json.encode(value).decode())
 
 
 def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:

@@ -73,11 +73,17 @@ def is_loopback(host: str) -> bool:
 
 def is_origin(text: str) -> bool:
     """Is this an ASCII origin as browsers send it (RFC 6454, section 6.2)?"""
-    parts = urlsplit(text)
-    return bool(parts.scheme and parts.netloc) and text == f"{parts.scheme}://{parts.netloc}" and text == text.lower()
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        return False
+    origin = f"{parts.scheme}://{parts.netloc}".lower()
+    return bool(parts.scheme and parts.netloc) and text == origin and text.isascii()
 
 
 def _is_http_url(text: str) -> bool:
+    if not text.isprintable() or " " in text:
+        return False  # urlsplit would strip some of these, and what is left is not what is used
     try:
         parts = urlsplit(text)
         _ = parts.port

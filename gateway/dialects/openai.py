@@ -138,8 +138,8 @@ class Decoder:
             if delta.refusal:
                 entries.append((Kind.REFUSAL, delta.refusal.encode()))
                 self._answered = True
-            if delta.tool_calls:
-                entries.extend([(Kind.TOOL, _valid_utf8(bytes(call))) for call in delta.tool_calls])
+            if delta.tool_calls and (calls := _objects(delta.tool_calls)):
+                entries.extend([(Kind.TOOL, call) for call in calls])
                 self._answered = True
         if choice.finish_reason:
             self.finish_reason = choice.finish_reason
@@ -158,6 +158,8 @@ class Decoder:
         if isinstance(value, dict):
             self._take(_chunk(value), entries)
             self._raise_error(event)
+        elif event.data.strip(b" ") == b"[DONE]":  # Mistral has been seen to put two spaces after the colon
+            self.done = True
         elif event.type == "error":
             raise _error(event.data.decode(errors="replace"))
         elif value is None:
@@ -168,7 +170,7 @@ class Decoder:
         value = _as_object(_read_json(event.data)) or {}
         found = value.get("error") or (_as_object(value.get("x_groq")) or {}).get("error")
         if not found and (event.type == "error" or value.get("object") == "error" or _is_flat_error(value)):
-            found = value
+            raise _error(value)
         if found:
             raise _error(found)
         if self.finish_reason == "error":
@@ -182,7 +184,7 @@ def _is_flat_error(value: dict[str, Any]) -> bool:
 def _error(found: Any) -> UpstreamError:
     """The error that a server put into its stream: an object with a message, or just a string."""
     if not isinstance(found, dict):
-        return UpstreamError(cleaned(str(found)))
+        return UpstreamError(cleaned(found) if isinstance(found, str) else None)
     found = _as_object(found.get("error")) or found
     message, code = found.get("message"), found.get("code")
     words = cleaned(message) if isinstance(message, str) else None
@@ -277,7 +279,11 @@ def _as_object(value: Any) -> dict[str, Any] | None:
 
 
 def _as_raw(value: Any) -> msgspec.Raw:
-    return msgspec.Raw() if value is None else msgspec.Raw(_dump(value))
+    """The value as JSON; nothing for None, and for what is nested too deeply to be written again."""
+    try:
+        return msgspec.Raw() if value is None else msgspec.Raw(_dump(value))
+    except RecursionError:
+        return msgspec.Raw()
 
 
 def _dump(value: Any) -> bytes:
@@ -286,5 +292,7 @@ def _dump(value: Any) -> bytes:
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
 
 
-def _valid_utf8(data: bytes) -> bytes:
-    return data if data.isascii() else data.decode(errors="replace").encode()
+def _objects(values: list[msgspec.Raw]) -> list[bytes]:
+    """Those of the values that are objects, as valid UTF-8."""
+    found = [data for data in map(bytes, values) if data.startswith(b"{")]
+    return [data if data.isascii() else data.decode(errors="replace").encode() for data in found]

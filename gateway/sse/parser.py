@@ -3,7 +3,8 @@
 https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation
 
 It knows no sockets, no clock and no JSON. Data stays bytes, and is not checked for UTF-8 here: who inspects it does.
-One limit bounds both places where a peer could make it grow, the unfinished line and the unfinished event.
+One limit bounds both places where a peer could make it grow, the unfinished line and the unfinished event. A line that
+came whole is held to it like one that came in pieces, so that no outcome depends on how the stream was cut into reads.
 """
 
 from collections.abc import Iterator
@@ -11,9 +12,7 @@ from collections.abc import Iterator
 from gateway.sse.event import Event
 from gateway.sse.splitter import LineSplitter
 
-_LONGEST_RETRY = (
-    9  # digits; a longer reconnection time is over eleven days, and int() slows down on thousands of digits
-)
+_LONGEST_RETRY = 9  # digits, over eleven days in milliseconds; int() slows down on thousands of them
 
 
 class EventTooLarge(ValueError):
@@ -71,6 +70,8 @@ class Parser:
 
     def _interpret(self, lines: list[bytes]) -> Iterator[Event]:
         for line in lines:
+            if self._size + len(line) > self._max_bytes and not line.startswith(b":"):
+                raise EventTooLarge(self._max_bytes)
             if line.startswith(b"data:"):  # first, being nine fields in ten
                 self._add(line[6:] if line.startswith(b"data: ") else line[5:])
             elif line:
@@ -81,9 +82,7 @@ class Parser:
                 self._type = ""
 
     def _add(self, value: bytes) -> None:
-        self._size += len(value) + 1  # the LF that joins it to the next
-        if self._size > self._max_bytes + 1:
-            raise EventTooLarge(self._max_bytes)
+        self._size += len(value) + 1  # the LF that joins it to the next; its field name was longer
         self._data.append(value)
 
     def _field(self, line: bytes) -> None:
