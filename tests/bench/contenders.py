@@ -1,0 +1,145 @@
+"""What can be measured: each contender is a block in which it runs, and that yields where to ask it.
+
+All stand in front of the same upstream. nginx parses nothing and is what merely passing on costs, which is why ratios
+are to it; it is set up as its documentation asks for server-sent events: no buffering, HTTP/1.1 and kept
+connections to the upstream, one worker, no access log.
+
+A *peer* is started by whoever runs the benchmark, best on the contender's core (`taskset`), and pointed at the upstream
+with `--upstream-port`. It keeps running, so its memory per stream is right in the first round only: later streams live
+in what the first ones left.
+"""
+
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from tests.bench.client import Target
+from tests.bench.processes import HOST, ROOT, BenchError, Cores, free_port, server
+from tests.bench.wire import DEFAULT_BODY
+
+_CHAT_COMPLETIONS = "/v1/chat/completions"
+
+
+class Site(NamedTuple):
+    """What a contender needs to start."""
+
+    upstream_port: int
+    directory: Path  # for its files, this pass only
+    cores: Cores
+
+
+Contender = Callable[[Site], AbstractContextManager[Target]]
+
+
+def nginx_program() -> str | None:
+    return shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/sbin") or shutil.which("nginx")
+
+
+def checkout(directory: Path) -> Contender:
+    return partial(gateway, checkout=directory.resolve())
+
+
+def own_contenders() -> dict[str, Contender]:
+    """Those that this benchmark starts, nginx only where it is installed."""
+    found: dict[str, Contender] = {"direct": direct, "nginx": nginx, "gateway": gateway}
+    return found if nginx_program() else {name: found[name] for name in found if name != "nginx"}
+
+
+@contextmanager
+def direct(site: Site) -> Iterator[Target]:
+    yield _target(site.upstream_port, _CHAT_COMPLETIONS, pids=[])
+
+
+@contextmanager
+def nginx(site: Site) -> Iterator[Target]:
+    program, port, config = nginx_program(), free_port(), site.directory / "nginx.conf"
+    if program is None:
+        raise BenchError("nginx is not installed")
+    config.write_text(_NGINX_CONFIG.format(directory=site.directory, upstream=site.upstream_port, port=port, host=HOST))
+    command = [program, "-p", str(site.directory), "-c", str(config), "-e", str(site.directory / "error.log")]
+    with server(command, port, log=site.directory / "nginx.log", cores=site.cores.contender) as process:
+        yield _target(port, _CHAT_COMPLETIONS, pids=[process.pid])
+
+
+@contextmanager
+def gateway(site: Site, *, checkout: Path = ROOT) -> Iterator[Target]:
+    """The gateway of this checkout or of another one, for instance of the commit before."""
+    port, config = free_port(), site.directory / "gateway.toml"
+    config.write_text(_GATEWAY_CONFIG.format(upstream=site.upstream_port, host=HOST))
+    command = [sys.executable, "-m", "gateway", "serve", "--config", str(config), "--port", str(port)]
+    log = site.directory / "gateway.log"
+    with server(command, port, log=log, cores=site.cores.contender, cwd=checkout) as process:
+        yield _target(port, "/chat", pids=[process.pid])
+
+
+def peer(url: str, *, headers: Mapping[str, str], body: str | None, pid: int | None) -> Contender:
+    """A contender that runs already."""
+    parts = urlsplit(url)
+    if parts.scheme != "http" or parts.hostname is None:
+        raise BenchError(f"a peer is asked over plain HTTP: {url!r} is not http://HOST:PORT/PATH")
+    path = (parts.path or _CHAT_COMPLETIONS) + (f"?{parts.query}" if parts.query else "")
+    target = Target(
+        host=parts.hostname,
+        port=parts.port or 80,
+        path=path,
+        headers=dict(headers),
+        body=body or DEFAULT_BODY,
+        pids=None if pid is None else [pid],
+    )
+
+    @contextmanager
+    def running(_: Site) -> Iterator[Target]:
+        yield target
+
+    return running
+
+
+def _target(port: int, path: str, *, pids: list[int]) -> Target:
+    return Target(host=HOST, port=port, path=path, headers={}, body=DEFAULT_BODY, pids=pids)
+
+
+# 16,384 connections are 8,000 streams; nginx sets their memory aside at the start, so it is not counted as theirs.
+_NGINX_CONFIG = """
+daemon off;
+worker_processes 1;
+pid {directory}/nginx.pid;
+error_log {directory}/error.log;
+events {{ worker_connections 16384; }}
+http {{
+    access_log off;
+    client_body_temp_path {directory}/body;
+    proxy_temp_path {directory}/proxy;
+    fastcgi_temp_path {directory}/fastcgi;
+    uwsgi_temp_path {directory}/uwsgi;
+    scgi_temp_path {directory}/scgi;
+    keepalive_requests 10000000;
+    upstream bench {{
+        server {host}:{upstream};
+        keepalive 64;
+        keepalive_requests 10000000;
+    }}
+    server {{
+        listen {host}:{port} backlog=4096;
+        location = /healthz {{ return 200; }}
+        location / {{
+            proxy_pass http://bench;
+            proxy_http_version 1.1;
+            proxy_set_header Connection "";
+            proxy_buffering off;
+            proxy_read_timeout 600s;
+        }}
+    }}
+}}
+"""
+
+_GATEWAY_CONFIG = """
+[[upstreams]]
+name = "bench"
+base_url = "http://{host}:{upstream}/v1"
+api_key = "x"
+"""

@@ -1,0 +1,244 @@
+"""What one pass measured, and the arithmetic over passes. Pure: no clock, no files, no processes.
+
+A *pass* is one load put on one contender; a *round* is one pass on each contender, one after the other. Machines
+drift, most of all shared ones, so whatever compares contenders is taken within a round, and the median of
+that over the rounds is what is reported, with its least and greatest value beside it.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from statistics import median
+
+import msgspec
+
+REFERENCE = "nginx"  # ratios are to it: parses nothing, so it is what merely passing on costs
+BASE = "direct"  # what is added is added over it
+
+
+class Load(msgspec.Struct, frozen=True):
+    streams: int
+    rate: float  # events a second in each stream
+    seconds: float  # of the window that is measured
+
+    @property
+    def total_rate(self) -> float:
+        return self.streams * self.rate
+
+    @property
+    def title(self) -> str:
+        return f"{self.streams:,} streams of {self.rate:.3g} events/s"
+
+
+class StreamFigures(msgspec.Struct, frozen=True):
+    """One pass of long streams, over the window in which all of them were open."""
+
+    window_seconds: float
+    streams: int
+    events: int  # that arrived in the window
+    cpu_ns: int | None  # the contender's; None where it has no process of ours to look at
+    first_ms: tuple[float, float]  # request to first event: p50, p99
+    latency_ms: tuple[float, float]  # upstream's write to client's read: p50, p99
+    idle_kib: int | None
+    open_kib: int | None
+    held_events: float  # that a stream had carried when `open_kib` was read
+    held_kib: float  # the same as bytes of answer that the client had read
+    load_busy: float  # CPU of upstream and client, in cores
+    other_busy: float | None  # CPU of everyone else, in cores; None where the contender's cannot be told from it
+    stolen: float  # CPU that the hypervisor kept, in cores
+
+
+class ShortFigures(msgspec.Struct, frozen=True):
+    """One pass of short streams, asked for again as soon as they end."""
+
+    seconds: float
+    streams: int
+    cpu_ns: int | None
+
+
+class Figures(msgspec.Struct, frozen=True):
+    streams: StreamFigures
+    short: ShortFigures | None
+
+
+class Pass(msgspec.Struct, frozen=True):
+    round: int
+    contender: str
+    load: Load
+    figures: Figures
+
+
+Round = Mapping[str, Figures]  # one round at one load: contender to figures
+
+
+# The figures that are reported, each from a contender's figures and the round that they belong to.
+
+
+def cpu_per_event(own: Figures, _: Round) -> float | None:
+    """CPU time per event relayed, in µs."""
+    figures = own.streams
+    return None if figures.cpu_ns is None or not figures.events else figures.cpu_ns / 1000 / figures.events
+
+
+def cpu_ratio(own: Figures, in_round: Round) -> float | None:
+    """CPU time per event as a multiple of what nginx took in the same round."""
+    if REFERENCE not in in_round:
+        return None
+    cost, reference = cpu_per_event(own, in_round), cpu_per_event(in_round[REFERENCE], in_round)
+    return cost / reference if cost is not None and reference else None
+
+
+def kib_per_stream(own: Figures, _: Round) -> float | None:
+    """Memory that an open stream adds to the contender at rest."""
+    figures = own.streams
+    if figures.idle_kib is None or figures.open_kib is None:
+        return None
+    return (figures.open_kib - figures.idle_kib) / figures.streams
+
+
+def short_per_second(own: Figures, _: Round) -> float | None:
+    return own.short.streams / own.short.seconds if own.short else None
+
+
+def short_cpu(own: Figures, _: Round) -> float | None:
+    """CPU time per short stream, in µs: what a request costs apart from its events."""
+    short = own.short
+    return short.cpu_ns / 1000 / short.streams if short and short.cpu_ns is not None and short.streams else None
+
+
+Metric = Callable[[Figures, Round], float | None]
+
+
+def _plain(time_of: Callable[[StreamFigures], float]) -> Metric:
+    return lambda own, _: time_of(own.streams)
+
+
+def _added(time_of: Callable[[StreamFigures], float]) -> Metric:
+    """A time over that of going direct in the same round."""
+
+    def over_base(own: Figures, in_round: Round) -> float | None:
+        return time_of(own.streams) - time_of(in_round[BASE].streams) if BASE in in_round else None
+
+    return over_base
+
+
+TIMES: dict[str, Callable[[StreamFigures], float]] = {
+    "first_ms_p50": lambda figures: figures.first_ms[0],
+    "first_ms_p99": lambda figures: figures.first_ms[1],
+    "latency_ms_p50": lambda figures: figures.latency_ms[0],
+    "latency_ms_p99": lambda figures: figures.latency_ms[1],
+}
+
+METRICS: dict[str, Metric] = {
+    "cpu_us_per_event": cpu_per_event,
+    "cpu_ratio": cpu_ratio,
+    **{name: _plain(time_of) for name, time_of in TIMES.items()},
+    **{f"added_{name}": _added(time_of) for name, time_of in TIMES.items()},
+    "kib_per_stream": kib_per_stream,
+    "short_per_second": short_per_second,
+    "short_cpu_us": short_cpu,
+}
+
+
+# Over the rounds.
+
+
+class Spread(msgspec.Struct, frozen=True):
+    median: float
+    least: float
+    greatest: float
+
+    @property
+    def relative(self) -> float:
+        """How far apart the rounds are, as a share of their median."""
+        return (self.greatest - self.least) / self.median if self.median else 0.0
+
+
+Summary = dict[str, Spread]  # metric to what the rounds say; a metric that no round has is left out
+
+
+def summarize(passes: Sequence[Pass]) -> dict[Load, dict[str, Summary]]:
+    """By load, then by contender, in the order in which they first ran."""
+    return {
+        load: {
+            contender: _summary([(own[contender], own) for own in _rounds(passes, load) if contender in own])
+            for contender in dict.fromkeys(one.contender for one in passes if one.load == load)
+        }
+        for load in dict.fromkeys(one.load for one in passes)
+    }
+
+
+def _rounds(passes: Sequence[Pass], load: Load) -> list[Round]:
+    rounds: dict[int, dict[str, Figures]] = {}
+    for one in passes:
+        if one.load == load:
+            rounds.setdefault(one.round, {})[one.contender] = one.figures
+    return list(rounds.values())
+
+
+def _summary(rounds: Sequence[tuple[Figures, Round]]) -> Summary:
+    values = {name: [metric(own, in_round) for own, in_round in rounds] for name, metric in METRICS.items()}
+    spreads = {name: spread(value for value in found if value is not None) for name, found in values.items()}
+    return {name: found for name, found in spreads.items() if found}
+
+
+def spread(values: Iterable[float]) -> Spread | None:
+    known = list(values)
+    return Spread(median(known), min(known), max(known)) if known else None
+
+
+def percentile(ordered: Sequence[float], percent: float) -> float:
+    """The nearest-rank percentile: a value that was measured, never one between two."""
+    return ordered[max(math.ceil(len(ordered) * percent / 100) - 1, 0)]
+
+
+# What makes a result doubtful. The bounds are where two runs on a quiet machine no longer agree with a run on it.
+
+_NOISY_SPREAD = 0.25
+_NOISY_OTHERS = 0.15  # cores
+_NOISY_STOLEN = 0.05  # cores
+_KEEPS_UP = 0.97  # of the events that the upstream should have sent
+_LOAD_BUSY = 0.85  # of the core that upstream and client share
+_CONTENDER_BUSY = 0.80  # of a core: from about here on, events wait for each other, and batches make them cheaper
+_SATURATED = 0.90  # of a core, under a load that asks for as much as it gets
+
+
+def doubts(passes: Sequence[Pass]) -> list[str]:
+    """Sentences for the end of the report; none when there is nothing to say."""
+    return [*_noise(passes), *_limits(passes)]
+
+
+def _noise(passes: Sequence[Pass]) -> list[str]:
+    found = []
+    for load, summaries in summarize(passes).items():
+        reference = summaries.get(REFERENCE, {}).get("cpu_us_per_event")
+        if reference and reference.relative > _NOISY_SPREAD:
+            share = f"{reference.relative:.0%}"
+            found.append(f"{load.title}: {REFERENCE}'s own CPU per event differs by {share} between rounds.")
+    others = [one.figures.streams.other_busy or 0.0 for one in passes]
+    stolen = [one.figures.streams.stolen for one in passes]
+    if max(others) > _NOISY_OTHERS:
+        found.append(f"Other processes used up to {max(others):.2f} cores (median {median(others):.2f}).")
+    if max(stolen) > _NOISY_STOLEN:
+        found.append(f"The hypervisor kept up to {max(stolen):.2f} cores (median {median(stolen):.2f}).")
+    return [f"Noisy: {note}" for note in found]
+
+
+def _limits(passes: Sequence[Pass]) -> list[str]:
+    found = []
+    for one in passes:
+        figures, where = one.figures.streams, f"{one.contender}, {one.load.title}, round {one.round}"
+        expected = one.load.total_rate * figures.window_seconds
+        if figures.events < _KEEPS_UP * expected:
+            found.append(f"Saturated: {where}: {figures.events / expected:.0%} of the events arrived in time.")
+        busy = (figures.cpu_ns or 0) / 1e9 / figures.window_seconds
+        if busy > _CONTENDER_BUSY:
+            found.append(f"Nearly saturated: {where}: it used {busy:.2f} cores, so its latencies are a queue's.")
+        if figures.load_busy > _LOAD_BUSY:
+            found.append(f"Overloaded: {where}: upstream and client used {figures.load_busy:.2f} cores themselves.")
+    return found
+
+
+def held_back(own: Figures) -> bool:
+    """The contender had CPU time left while short streams were asked for: the load side was the limit."""
+    short = own.short
+    return short is not None and short.cpu_ns is not None and short.cpu_ns / 1e9 < _SATURATED * short.seconds

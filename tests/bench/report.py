@@ -1,0 +1,141 @@
+"""The result in words: the machine, a table for each load, and what to doubt. Pure, but for `machine`."""
+
+import os
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+
+from tests.bench import measure
+from tests.bench.contenders import nginx_program
+from tests.bench.figures import BASE, TIMES, Pass, Spread, Summary, doubts, held_back, summarize
+from tests.bench.processes import Cores
+
+_PACKAGES = ("uvloop", "aiohttp", "msgspec")
+
+
+def machine(cores: Cores) -> dict[str, str]:
+    """What the figures belong to."""
+    allowed = len(os.sched_getaffinity(0))
+    layout = f"upstream and client on {_listed(cores.load)}, contender on {_listed(cores.contender)}"
+    return {
+        "cpu": f"{measure.cpu_model()}, {allowed} cores",
+        "pinned": layout if cores.pinned else "no",
+        "kernel": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        **{package: _version(package) for package in _PACKAGES},
+        "nginx": _nginx_version(),
+    }
+
+
+def _listed(cores: frozenset[int]) -> str:
+    return "core " + ", ".join(map(str, sorted(cores)))
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _nginx_version() -> str:
+    program = nginx_program()
+    if program is None:
+        return "not installed"
+    said = subprocess.run([program, "-v"], capture_output=True, text=True, check=False).stderr
+    return said.strip().rpartition("/")[2]
+
+
+# The table: a row for each figure (and load), a column for each contender.
+
+_TITLES = {
+    "cpu_us_per_event": "CPU per event, µs",
+    "cpu_ratio": "CPU per event, times nginx",
+    "first_ms_p50": "First event, ms, p50",
+    "first_ms_p99": "First event, ms, p99",
+    "latency_ms_p50": "Event on its way, ms, p50",
+    "latency_ms_p99": "Event on its way, ms, p99",
+    "kib_per_stream": "KiB per open stream",
+    "short_per_second": "Short streams per second",
+    "short_cpu_us": "CPU per short stream, µs",
+}
+
+
+def text(machine_facts: Mapping[str, str], passes: Sequence[Pass]) -> str:
+    facts = [f"{name:>8}  {fact}" for name, fact in machine_facts.items()]
+    return "\n".join([*facts, "", _heading(passes), "", *_aligned(table(passes)), "", *_notes(passes)])
+
+
+def _heading(passes: Sequence[Pass]) -> str:
+    loads = "; ".join(dict.fromkeys(one.load.title for one in passes))
+    rounds = max(one.round for one in passes)
+    return f"{loads}\n{rounds} rounds: median (least–greatest)" if rounds > 1 else f"{loads}\n1 round"
+
+
+def table(passes: Sequence[Pass]) -> list[list[str]]:
+    summaries = summarize(passes)
+    contenders = list(dict.fromkeys(name for by_name in summaries.values() for name in by_name))
+    limited = {(one.load, one.contender) for one in passes if held_back(one.figures)}
+    rows = [["", *contenders]]
+    for metric, title in _TITLES.items():
+        lines = []
+        for load, by_name in summaries.items():
+            cells = [_cell(metric, name, by_name, at_least=(load, name) in limited) for name in contenders]
+            if any(cells):
+                lines.append([f"  {load.streams:,} streams" if len(summaries) > 1 else title, *cells])
+        rows += [[title], *lines] if lines and len(summaries) > 1 else lines
+    return rows
+
+
+def _cell(metric: str, contender: str, by_name: Mapping[str, Summary], *, at_least: bool) -> str:
+    is_added = metric in TIMES and contender != BASE and BASE in by_name
+    spread = by_name.get(contender, {}).get(f"added_{metric}" if is_added else metric)
+    if spread is None:
+        return ""
+    limit = "≥ " if at_least and metric == "short_per_second" else ""
+    return limit + spread_text(spread, "+" if is_added else "-")
+
+
+def spread_text(spread: Spread, sign: str = "-") -> str:
+    """The median, with the least and the greatest where rounds differ."""
+    median, least, greatest = (number(value, sign) for value in (spread.median, spread.least, spread.greatest))
+    return median if least == greatest else f"{median} ({least}–{greatest})"
+
+
+def number(value: float, sign: str = "-") -> str:
+    """Three significant digits; `sign` as in a format specification."""
+    digits = 0 if abs(value) >= 99.5 else 1 if abs(value) >= 9.95 else 2
+    return f"{value:{sign},.{digits}f}"
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    columns = max(len(row) for row in rows)
+    widths = [max(len(row[column]) for row in rows if column < len(row)) for column in range(columns)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)).rstrip() for row in rows]
+
+
+# What to know beside it.
+
+
+def _notes(passes: Sequence[Pass]) -> list[str]:
+    notes = []
+    if any(one.contender == BASE for one in passes):
+        notes.append(f"Times are added over {BASE}, round by round; those of {BASE} are as they are.")
+    if any(held_back(one.figures) for one in passes):
+        notes.append("≥: the client and the upstream were the limit, the contender had CPU time left.")
+    return [*notes, *_held(passes), *doubts(passes)]
+
+
+def _held(passes: Sequence[Pass]) -> list[str]:
+    """What a contender that can replay a stream holds, and its memory per stream includes."""
+    notes = []
+    for load in dict.fromkeys(one.load for one in passes):
+        figures = {one.contender: one.figures.streams for one in passes if one.load == load and one.contender != BASE}
+        if figures:
+            events = max(each.held_events for each in figures.values())
+            sizes = ", ".join(f"{name} {number(each.held_kib)} KiB" for name, each in figures.items())
+            notes.append(
+                f"When memory was read, each of {load.streams:,} streams had carried {events:,.0f} events: {sizes}."
+            )
+    return [*notes, "A contender that can replay a stream holds its events."] if notes else []

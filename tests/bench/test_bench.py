@@ -1,0 +1,358 @@
+"""The benchmark's arithmetic, its reading of HTTP and of /proc, and one short run of the whole."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from xml.etree import ElementTree
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.bench import __main__ as bench
+from tests.bench import figures, measure, plot, report, wire
+from tests.bench.client import question
+from tests.bench.contenders import Site, nginx_program
+from tests.bench.figures import Figures, Load, Pass, ShortFigures, StreamFigures
+from tests.bench.processes import ROOT, BenchError, Cores, choose_cores
+from tests.bench.rounds import Plan, steps
+
+needs_proc = pytest.mark.skipif(not measure.supported(), reason="needs Linux's /proc")
+needs_nginx = pytest.mark.skipif(nginx_program() is None, reason="nginx is not installed")
+
+LOAD = Load(streams=10, rate=20, seconds=1)
+CHUNKED = wire.ANSWER_HEAD + wire.FIRST_CHUNK + b"".join(wire.EVENT_CHUNK % ns for ns in (1, 2, 3)) + wire.LAST_CHUNKS
+WITH_LENGTH = b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 4\r\n\r\noops"
+
+
+# Reading an answer.
+
+
+def fed(answer: wire.Answer, stamps: wire.Stamps, pieces: Sequence[bytes]) -> list[int]:
+    return [int(stamp, 16) for piece in pieces for stamp in stamps.feed(answer.feed(piece))]
+
+
+def cut(data: bytes, at: Sequence[int]) -> list[bytes]:
+    edges = [0, *sorted(at), len(data)]
+    return [data[start:end] for start, end in pairwise(edges)]
+
+
+@given(st.lists(st.integers(0, len(CHUNKED)), max_size=8))
+def test_stamps_are_found_however_the_answer_is_cut(at: list[int]):
+    answer = wire.Answer()
+    assert fed(answer, wire.Stamps(), cut(CHUNKED, at)) == [1, 2, 3]
+    assert answer.ended
+
+
+def test_an_answer_is_read_byte_by_byte():
+    answer = wire.Answer()
+    assert fed(answer, wire.Stamps(), cut(CHUNKED, range(1, len(CHUNKED)))) == [1, 2, 3]
+    assert answer.ended
+
+
+def test_a_chunk_may_end_within_a_stamp():
+    body = b"data: @%016x;\n\n" % 7
+    data = wire.ANSWER_HEAD + wire.chunk(body[:12]) + wire.chunk(body[12:]) + b"0\r\n\r\n"
+    assert fed(wire.Answer(), wire.Stamps(), [data]) == [7]
+
+
+@pytest.mark.parametrize("missing", [1, 4, 5, 50])
+def test_a_cut_answer_has_not_ended(missing: int):
+    answer = wire.Answer()
+    answer.feed(CHUNKED[:-missing])
+    answer.close()
+    assert not answer.ended
+
+
+def test_a_body_may_have_a_length():
+    answer = wire.Answer()
+    assert b"".join(answer.feed(piece) for piece in cut(WITH_LENGTH, range(1, len(WITH_LENGTH)))) == b"oops"
+    assert answer.ended
+    assert answer.head == wire.Head(status=502, chunked=False, length=4)
+
+
+def test_a_body_may_end_with_the_connection():
+    answer = wire.Answer()
+    assert answer.feed(b"HTTP/1.0 200 OK\r\n\r\nall of it") == b"all of it"
+    assert not answer.ended
+    answer.close()
+    assert answer.ended
+
+
+@pytest.mark.parametrize("data", [b"SSH-2.0-OpenSSH\r\n\r\n", wire.ANSWER_HEAD + b"what\r\n"])
+def test_what_is_not_http_is_refused(data: bytes):
+    with pytest.raises(wire.WireError):
+        wire.Answer().feed(data)
+
+
+# What the upstream reads and sends.
+
+
+def test_an_event_is_a_chunk_as_openai_sends_it():
+    size, frame = (wire.EVENT_CHUNK % 255).split(b"\r\n", 1)
+    frame = frame.removesuffix(b"\r\n")
+    assert len(frame) == int(size, 16) == wire.FRAME_SIZE
+    assert 250 <= wire.FRAME_SIZE <= 300
+    event = json.loads(frame.removeprefix(b"data: "))
+    assert event["object"] == "chat.completion.chunk"
+    assert event["choices"][0]["delta"] == {"content": "@00000000000000ff;"}
+
+
+def test_requests_are_taken_out_of_the_buffer_one_by_one():
+    body = wire.DEFAULT_BODY.replace(wire.MODEL_PLACEHOLDER, wire.model_name(3.5, 40)).encode()
+    whole = wire.request("127.0.0.1", "/v1/chat/completions", {}, body)
+    buffer = bytearray(whole + whole[:-1])
+    taken = wire.take_request(buffer)
+    assert taken == (b"POST /v1/chat/completions HTTP/1.1", body)
+    assert wire.asked(taken[1]) == (3.5, 40)
+    assert wire.take_request(buffer) is None
+    buffer += whole[-1:]
+    assert wire.take_request(buffer) == taken
+    assert not buffer
+
+
+@pytest.mark.parametrize("body", [b"", b'{"model": "gpt-4o"}', b'{"model": "bench-x-1"}'])
+def test_any_other_model_is_not_asked(body: bytes):
+    assert wire.asked(body) is None
+
+
+# Arithmetic.
+
+
+def one_pass(contender: str = "gateway", number: int = 1, *, cpu_us: float | None = 20, **changes: object) -> Pass:
+    streams = StreamFigures(
+        window_seconds=1,
+        streams=10,
+        events=200,
+        cpu_ns=None if cpu_us is None else int(cpu_us * 200_000),
+        first_ms=(1, 2),
+        latency_ms=(0.5, 4),
+        idle_kib=1000,
+        open_kib=1200,
+        held_events=30,
+        held_kib=2,
+        load_busy=0.1,
+        other_busy=0,
+        stolen=0,
+    )
+    short = ShortFigures(seconds=2, streams=1000, cpu_ns=1_000_000_000)
+    return Pass(number, contender, LOAD, Figures(msgspec.structs.replace(streams, **changes), short))
+
+
+@pytest.mark.parametrize(
+    ("percent", "expected"), [(0, 1), (1, 1), (50, 2), (51, 3), (75, 3), (99, 4), (100, 4)], ids=str
+)
+def test_a_percentile_is_a_value_that_was_measured(percent: float, expected: float):
+    assert figures.percentile([1, 2, 3, 4], percent) == expected
+
+
+def test_ratios_are_taken_within_a_round():
+    """Each round of a machine that slows down has the same ratio; the ratio of the medians would be another."""
+    costs = {1: (10, 30), 2: (20, 60), 3: (100, 300)}
+    passes = [
+        one_pass(name, number, cpu_us=cost)
+        for number, pair in costs.items()
+        for name, cost in zip(("nginx", "gateway"), pair, strict=True)
+    ]
+    summary = figures.summarize(passes)[LOAD]
+    assert summary["gateway"]["cpu_us_per_event"] == figures.Spread(median=60, least=30, greatest=300)
+    assert summary["gateway"]["cpu_ratio"] == figures.Spread(median=3, least=3, greatest=3)
+
+
+def test_times_are_added_over_going_direct():
+    passes = [one_pass("direct", cpu_us=None), one_pass("gateway", first_ms=(1.25, 7), latency_ms=(0.75, 3))]
+    summary = figures.summarize(passes)[LOAD]
+    assert summary["direct"]["first_ms_p50"].median == 1
+    assert summary["gateway"]["added_first_ms_p50"].median == 0.25
+    assert summary["gateway"]["added_first_ms_p99"].median == 5
+    assert summary["gateway"]["added_latency_ms_p99"].median == -1
+
+
+def test_what_is_not_known_is_left_out():
+    summary = figures.summarize([one_pass(cpu_us=None, idle_kib=None)])[LOAD]["gateway"]
+    assert not {"cpu_us_per_event", "cpu_ratio", "kib_per_stream", "added_first_ms_p50"} & set(summary)
+    assert summary["short_per_second"].median == 500
+
+
+def test_memory_is_what_the_open_streams_add():
+    assert figures.summarize([one_pass()])[LOAD]["gateway"]["kib_per_stream"].median == 20
+
+
+@pytest.mark.parametrize(
+    ("passes", "doubt"),
+    [
+        ([one_pass("nginx", 1, cpu_us=20), one_pass("nginx", 2, cpu_us=40)], "differs by 67% between rounds"),
+        ([one_pass(other_busy=0.5)], "Other processes used up to 0.50 cores"),
+        ([one_pass(stolen=0.2)], "The hypervisor kept up to 0.20 cores"),
+        ([one_pass(events=100)], "50% of the events arrived in time"),
+        ([one_pass(load_busy=0.9)], "upstream and client used 0.90 cores"),
+        ([one_pass(cpu_us=4500)], "it used 0.90 cores"),
+    ],
+    ids=["spread", "others", "stolen", "lagging", "load side", "contender"],
+)
+def test_a_doubtful_result_says_so(passes: list[Pass], doubt: str):
+    assert [doubt in line for line in figures.doubts(passes)] == [True]
+
+
+def test_a_quiet_run_raises_no_doubt():
+    assert figures.doubts([one_pass("nginx", 1), one_pass("nginx", 2, other_busy=None)]) == []
+
+
+def test_contenders_take_turns_and_each_round_begins_with_another_one():
+    plan = Plan(rounds=3, loads=[LOAD], short_seconds=0, cores=choose_cores([0], pin=True), upstream_port=None)
+    order = [(step.round, step.contender) for step in steps(plan, ["a", "b"])]
+    assert order == [(1, "a"), (1, "b"), (2, "b"), (2, "a"), (3, "a"), (3, "b")]
+
+
+@pytest.mark.parametrize(
+    ("allowed", "pin", "expected"),
+    [
+        ([3], True, ({3}, {3})),
+        ([0, 1], True, ({0}, {1})),
+        ([2, 3, 4, 5], True, ({2}, {5})),
+        ([0, 1], False, ({0, 1}, {0, 1})),
+    ],
+)
+def test_the_contender_has_a_core_to_itself(allowed: list[int], pin: bool, expected: tuple[set[int], set[int]]):
+    assert choose_cores(allowed, pin=pin) == Cores(frozenset(expected[0]), frozenset(expected[1]))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fault"),
+    [
+        (["--only", "direct,nobody"], "no such contender here: nobody"),
+        (["--peer-pid", "other=7"], "no --peer is called other"),
+        (["--peer", "other=https://example.org"], "over plain HTTP"),
+        (["--peer", "other=http://127.0.0.1:1", "--peer-header", "other=Authorization"], "'Name: value'"),
+    ],
+    ids=["only", "stranger", "https", "header"],
+)
+def test_a_contender_that_cannot_be_is_refused(arguments: list[str], fault: str):
+    with pytest.raises(BenchError, match=fault):
+        bench._contenders(bench._parser().parse_args(arguments))
+
+
+def test_a_peer_is_asked_as_it_wishes(tmp_path: Path):
+    (tmp_path / "body").write_text('{"model": "other/$MODEL"}')
+    arguments = ["--peer", "other=http://127.0.0.1:99/ask?x=1", "--peer-header", "other=Authorization: Bearer k"]
+    arguments += ["--peer-body", f"other={tmp_path / 'body'}", "--peer-pid", "other=7", "--only", "other"]
+    chosen = bench._contenders(bench._parser().parse_args(arguments))
+    with chosen["other"](Site(1, tmp_path, choose_cores([0], pin=True))) as target:
+        assert (target.host, target.port, target.path, target.pids) == ("127.0.0.1", 99, "/ask?x=1", [7])
+    asking = question(target, 0, 2).request
+    assert b"\r\nAuthorization: Bearer k\r\n" in asking
+    assert asking.endswith(b'\r\n\r\n{"model": "other/bench-0.0000-2"}')
+
+
+# Reading /proc.
+
+
+def test_proc_files_are_parsed():
+    assert measure.parse_parent("7 (a (strange) name) S 5 7 7 0") == 5
+    assert measure.parse_schedstat("33056624 3530029 62\n") == 33056624
+    assert measure.parse_schedstat("") == 0
+    assert measure.parse_pss("00-ff ---p [rollup]\nRss:  3936 kB\nPss:   1276 kB\nPss_Anon: 545 kB\n") == 1276
+    assert measure.parse_ticks("cpu  100 1 50 1000 20 3 4 30 0 0\ncpu0 1 1 1\n") == measure.Ticks(158, 30, 1208)
+
+
+def test_a_process_tree_holds_all_generations():
+    assert measure.descendants([1], {2: 1, 3: 2, 4: 9, 5: 3}) == [1, 2, 3, 5]
+
+
+@needs_proc
+def test_cpu_time_is_that_of_this_process():
+    before, used = measure.cpu_ns([os.getpid()]), time.process_time_ns()
+    while time.process_time_ns() - used < 50_000_000:
+        pass
+    assert 40_000_000 < measure.cpu_ns([os.getpid()]) - before < 500_000_000
+
+
+# Words.
+
+
+@pytest.mark.parametrize(
+    ("value", "sign", "expected"),
+    [
+        (0, "-", "0.00"),
+        (9.94, "-", "9.94"),
+        (9.96, "-", "10.0"),
+        (99.6, "-", "100"),
+        (12345.6, "-", "12,346"),
+        (0.25, "+", "+0.25"),
+        (-14.04, "+", "-14.0"),
+    ],
+)
+def test_numbers_have_three_digits(value: float, sign: str, expected: str):
+    assert report.number(value, sign) == expected
+
+
+def test_the_table_has_a_column_for_each_contender():
+    passes = [one_pass(name, number) for number in (1, 2) for name in ("direct", "nginx", "gateway")]
+    rows = {row[0]: row[1:] for row in report.table([*passes, one_pass("gateway", 3, cpu_us=25)])}
+    assert rows[""] == ["direct", "nginx", "gateway"]
+    assert rows["CPU per event, µs"] == ["20.0", "20.0", "20.0 (20.0–25.0)"]
+    assert rows["First event, ms, p99"] == ["2.00", "+0.00", "+0.00"]
+    assert rows["Short streams per second"] == ["≥ 500", "≥ 500", "≥ 500"]
+
+
+def test_several_loads_are_rows_below_each_figure():
+    larger = msgspec.structs.replace(one_pass(), load=Load(streams=3000, rate=1, seconds=1))
+    rows = report.table([one_pass(), larger])
+    assert rows[:4] == [["", "gateway"], ["CPU per event, µs"], ["  10 streams", "20.0"], ["  3,000 streams", "20.0"]]
+
+
+def test_the_chart_is_well_formed_and_holds_the_figures():
+    chart = plot.svg(plot.rows(figures.summarize([one_pass("a<b"), one_pass("nginx", cpu_us=40)])))
+    words = [element.text for element in ElementTree.fromstring(chart).iter() if element.text]
+    assert {"a<b", "20.0", "nginx", "40.0"} <= set(words)
+
+
+# The whole.
+
+COMMAND = [sys.executable, "-m", "tests.bench", "--quick", "--streams", "4", "--seconds", "0.5"]
+
+
+@needs_proc
+@needs_nginx
+def test_a_quick_run_measures_and_reports(tmp_path: Path):
+    files = ["--json", str(tmp_path / "bench.json"), "--plot", str(tmp_path / "bench.svg")]
+    done = subprocess.run([*COMMAND, "--only", "direct,nginx", *files], cwd=ROOT, capture_output=True, timeout=60)
+    assert done.returncode == 0, done.stderr.decode()
+    assert b"CPU per event" in done.stdout
+    document = json.loads((tmp_path / "bench.json").read_bytes())
+    passes = {one["contender"]: one["figures"] for one in document["passes"]}
+    assert list(passes) == ["direct", "nginx"]
+    assert passes["nginx"]["streams"]["cpu_ns"] > 0
+    assert all(one["streams"]["events"] > 20 and one["short"]["streams"] > 20 for one in passes.values())
+    assert "nginx" in (tmp_path / "bench.svg").read_text()
+
+
+@needs_proc
+def test_a_contender_that_fails_is_not_measured():
+    peer = ["--peer", "nobody=http://127.0.0.1:1/v1", "--only", "nobody"]
+    done = subprocess.run([*COMMAND, *peer], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "FAILED: nobody, 4 streams of 20 events/s, round 1" in done.stderr
+    assert done.stdout == ""
+
+
+@needs_proc
+@needs_nginx
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+def test_a_run_that_is_stopped_leaves_no_process(number: signal.Signals):
+    run = subprocess.Popen([*COMMAND, "--only", "nginx"], cwd=ROOT, stderr=subprocess.PIPE)
+    assert run.stderr
+    while len(started := measure.process_tree([run.pid])) < 5:  # itself, upstream, client, nginx and its worker
+        assert run.poll() is None
+        time.sleep(0.01)
+    run.send_signal(number)
+    assert run.wait(timeout=20) in (1, 143)
+    run.stderr.close()
+    assert [pid for pid in started if (measure.PROC / str(pid)).exists()] == []
