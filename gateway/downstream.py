@@ -9,55 +9,30 @@ holding whole events.
 from typing import Self
 
 from aiohttp import HttpVersion11, web
+from aiohttp.http_writer import StreamWriter
 from aiohttp_sse import EventSourceResponse
 
 from gateway.errors import ClientGone
 
 _NEVER = 10.0 * 86_400  # seconds until the library's own ping: longer than any stream lives
+_ROOM = 65_536  # bytes that may wait in the transport before a viewer lags: where asyncio's own flow control begins
 
 
-class EventStreamSink:
-    """The body of a `text/event-stream` response. Opened at once, before the upstream has answered."""
+class _BodySink:
+    """The body of a streamed response. `response` is to be returned to the server, which ends it."""
 
-    def __init__(self, request: web.Request) -> None:
-        self._request = request
-        self.response = EventSourceResponse(allow_all_methods=True, ping_interval=_NEVER)
-        if request.version < HttpVersion11:
-            self.response.force_close()  # without chunks, the end of the connection is the end of the body
-
-    async def __aenter__(self) -> Self:
-        await self.response.prepare(self._request)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self.response.stop_streaming()  # ends the library's ping; the body is ended by the server
-
-    async def write(self, data: bytes) -> None:
-        try:
-            await self.response.write(data)
-        except ConnectionError as error:
-            raise ClientGone from error
-
-    def abort(self) -> None:
-        _abort(self._request)
-
-
-class TextSink:
-    """The body of a `text/plain` response. Its headers wait for the first byte: a failure before it is a status."""
+    response: web.StreamResponse
 
     def __init__(self, request: web.Request) -> None:
         self._request = request
-        self.response = web.StreamResponse(headers={"X-Accel-Buffering": "no"})
-        self.response.content_type = "text/plain"
-        self.response.charset = "utf-8"
-
-    @property
-    def opened(self) -> bool:
-        return self.response.prepared
+        self._writer: StreamWriter | None = None
 
     async def open(self) -> None:
-        if not self.opened:
-            await self.response.prepare(self._request)
+        """Sends the headers with the first bytes that are written, or with the end."""
+        if self._writer is None:
+            writer = await self.response.prepare(self._request)
+            assert isinstance(writer, StreamWriter)
+            self._writer = writer
 
     async def write(self, data: bytes) -> None:
         await self.open()
@@ -66,15 +41,51 @@ class TextSink:
         except ConnectionError as error:
             raise ClientGone from error
 
+    def write_now(self, data: bytes) -> bool:
+        transport = self._request.transport
+        if self._writer is None or transport is None or transport.is_closing():
+            return False
+        if transport.get_write_buffer_size() > _ROOM:
+            return False
+        transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._writer.chunked else data)
+        return True
+
     def abort(self) -> None:
-        _abort(self._request)
+        if self._request.transport is not None:
+            self._request.transport.abort()  # not close(), which would wait until the buffer is taken
+
+
+class EventStreamSink(_BodySink):
+    """A `text/event-stream` response, opened at once, before the upstream has answered."""
+
+    def __init__(self, request: web.Request) -> None:
+        super().__init__(request)
+        self.response: EventSourceResponse = EventSourceResponse(allow_all_methods=True, ping_interval=_NEVER)
+        if request.version < HttpVersion11:
+            self.response.force_close()  # without chunks, the end of the connection is the end of the body
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.response.stop_streaming()  # ends the library's ping
+
+
+class TextSink(_BodySink):
+    """A `text/plain` response. Its headers wait for the first byte: a failure before it is a status."""
+
+    def __init__(self, request: web.Request) -> None:
+        super().__init__(request)
+        self.response = web.StreamResponse(headers={"X-Accel-Buffering": "no"})
+        self.response.content_type = "text/plain"
+        self.response.charset = "utf-8"
+
+    @property
+    def opened(self) -> bool:
+        return self._writer is not None
 
     def break_off(self) -> None:
         """Sends what was written and closes, without the chunk that would end the body cleanly."""
         if self._request.transport is not None:
             self._request.transport.close()
-
-
-def _abort(request: web.Request) -> None:
-    if request.transport is not None:
-        request.transport.abort()  # not close(): that would wait until the buffer is sent, and it is not being taken

@@ -2,6 +2,9 @@
 
 There is no queue per viewer. One that is slow lags behind in the log, blocks nobody and costs no copy; one whose
 connection takes nothing for `STALL_SECONDS` is cut, without an end, so that it comes back and resumes.
+
+A viewer that keeps up is written to in the generation's own step, right behind the upstream read. Its task sleeps
+through that, and wakes only for what needs waiting: a backlog, a heartbeat, the end.
 """
 
 import asyncio
@@ -22,6 +25,10 @@ class Sink(Protocol):
         """Returns when there is room for more. Raises ClientGone."""
         ...
 
+    def write_now(self, data: bytes) -> bool:
+        """The same without waiting; False, and nothing is written, where there is no room or nobody is left."""
+        ...
+
     def abort(self) -> None:
         """Cuts the connection at once; a write that waits for it raises."""
         ...
@@ -30,10 +37,9 @@ class Sink(Protocol):
 class Frames:
     """One view's frames of one log. Each entry is encoded at most once; all viewers of the view share the bytes."""
 
-    __slots__ = ("_frames", "_log", "_stream_id", "_view")
+    __slots__ = ("_frames", "_log", "_view")
 
-    def __init__(self, stream_id: str, log: StreamLog, view: View) -> None:
-        self._stream_id = stream_id
+    def __init__(self, log: StreamLog, view: View) -> None:
         self._log = log
         self._view = view
         self._frames: list[bytes] = []
@@ -42,7 +48,7 @@ class Frames:
         """The next frames behind entry `cursor`, a bounded number; empty where the view leaves an entry out."""
         frames, entries = self._frames, self._log.entries
         for index in range(len(frames), len(entries)):
-            frames.append(self._view(self._stream_id, index + 1, entries[index]))
+            frames.append(self._view(index + 1, entries[index]))
         return frames[cursor : cursor + _WRITE_FRAMES]
 
     def all(self) -> list[bytes]:
@@ -71,7 +77,7 @@ class Viewer:
 
     async def run(self) -> None:
         """Writes everything up to the end entry. Raises ClientGone."""
-        unfollow = self._log.follow(self._wake)
+        unfollow = self._log.follow(self._on_batch)
         self._look()
         try:
             while True:
@@ -89,6 +95,19 @@ class Viewer:
             unfollow()
             if self._timer is not None:
                 self._timer.cancel()
+
+    def _on_batch(self) -> None:
+        """Called within the append. Whoever does not wait is writing, and will see the batch when it looks again."""
+        if self._waiting is None or self._waiting.done():
+            return
+        frames = self._frames.after(self._cursor)
+        data = b"".join(frames)
+        if self._log.ended or (data and not self._sink.write_now(data)):
+            self._wake()
+            return
+        self._cursor += len(frames)
+        if data:
+            self._last_write = self._loop.time()
 
     async def _write(self, data: bytes) -> None:
         if not data:

@@ -13,10 +13,11 @@ import msgspec
 from gateway.entries import Entry, Kind
 from gateway.sse import Event, encode, encode_data
 
-View = Callable[[str, int, Entry], bytes]
-"""`view(stream_id, number, entry)`: the frame, or `b""` where this view shows nothing of the entry."""
+View = Callable[[int, Entry], bytes]
+"""`view(number, entry)`: the frame of the stream's entry, or `b""` where this view shows nothing of it."""
 
 _encode_json = msgspec.json.Encoder().encode
+_TEXT = Kind.TEXT  # a name of the module is found faster than an enumeration's, and it is asked for once per event
 
 
 class Format(StrEnum):
@@ -32,49 +33,32 @@ def start_block(stream_id: str, *, retry_ms: int) -> bytes:
     return encode(Event(data, "start", f"{stream_id}.0"), retry=retry_ms)
 
 
-def sse_view(*, format: Format, reasoning: bool) -> View:
+def sse_view(stream_id: str, *, format: Format, reasoning: bool) -> View:
     """Server-sent events. Reasoning is shown only where it was asked for."""
-    view = _SSE_VIEWS[format]
-    return view if reasoning else _without_reasoning(view)
+    head = f"id: {stream_id}.".encode()
+    as_json = format is Format.JSON
+
+    def view(number: int, entry: Entry) -> bytes:
+        kind, payload = entry
+        if as_json and kind in _JSON_NAMES:
+            payload = _encode_json({_JSON_NAMES[kind]: payload.decode()})
+        if kind is _TEXT:
+            if b"\n" in payload or b"\r" in payload:
+                return b"%b%d\n%b\n" % (head, number, encode_data(payload))
+            return b"%b%d\ndata: %b\n\n" % (head, number, payload)
+        if kind is Kind.REASONING and not reasoning:
+            return b""
+        return b"%b%d\nevent: %b\n%b\n" % (head, number, _EVENT_TYPES[kind], encode_data(payload))
+
+    return view
 
 
-def text_view(stream_id: str, number: int, entry: Entry) -> bytes:
+def text_view(number: int, entry: Entry) -> bytes:
     """The bare answer. A refusal is part of it: without it, a refused question would look like an empty answer."""
     kind, payload = entry
     return payload if kind is Kind.TEXT or kind is Kind.REFUSAL else b""
 
 
-def _text_events(stream_id: str, number: int, entry: Entry) -> bytes:
-    kind, payload = entry
-    if kind is Kind.TEXT:  # first, being nearly all there is
-        if b"\n" not in payload and b"\r" not in payload:
-            return b"id: %b.%d\ndata: %b\n\n" % (stream_id.encode(), number, payload)
-        return b"id: %b.%d\n%b\n" % (stream_id.encode(), number, encode_data(payload))
-    return b"id: %b.%d\nevent: %b\n%b\n" % (
-        stream_id.encode(),
-        number,
-        _EVENT_TYPES[kind],
-        encode_data(payload),
-    )
-
-
-def _json_events(stream_id: str, number: int, entry: Entry) -> bytes:
-    kind, payload = entry
-    name = _JSON_NAMES.get(kind)
-    if name is not None:
-        payload = _encode_json({name: payload.decode()})
-    event = b"" if kind is Kind.TEXT else b"event: %b\n" % _EVENT_TYPES[kind]
-    return b"id: %b.%d\n%b%b\n" % (stream_id.encode(), number, event, encode_data(payload))
-
-
-def _without_reasoning(view: View) -> View:
-    def without_reasoning(stream_id: str, number: int, entry: Entry) -> bytes:
-        return b"" if entry[0] is Kind.REASONING else view(stream_id, number, entry)
-
-    return without_reasoning
-
-
-_SSE_VIEWS = {Format.TEXT: _text_events, Format.JSON: _json_events}
 _EVENT_TYPES = {
     Kind.REASONING: b"reasoning",
     Kind.REFUSAL: b"refusal",

@@ -18,7 +18,7 @@ def described(config: Config) -> Iterator[str]:
 
 def _shown(value: Any) -> str:
     """The value as JSON, without the user and password that a URL may hold."""
-    return re.sub(r"(?<=://)[^/@]*@", "***@", msgspec.json.encode(value).decode())
+    return re.sub(r'(?<=://)[^/"]*@', "***@", msgspec.json.encode(value).decode())
 
 
 def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:

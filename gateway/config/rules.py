@@ -24,9 +24,9 @@ def contradictions(config: Config) -> Iterator[str]:
 def _url_faults(config: Config) -> Iterator[str]:
     for index, upstream in enumerate(config.upstreams):
         if not _is_http_url(upstream.base_url):
-            yield f"upstreams[{index}].base_url: expected http(s)://host[:port]/v1, without a query"
-        if upstream.proxy is not None and not _is_http_url(upstream.proxy):
-            yield f"upstreams[{index}].proxy: expected http(s)://host:port"
+            yield f"upstreams[{index}].base_url: expected http(s)://host[:port]/v1, without a query or a user"
+        if upstream.proxy is not None and not _is_http_url(upstream.proxy, with_user=True):
+            yield f"upstreams[{index}].proxy: expected http(s)://[user:password@]host:port"
         for name, value in upstream.headers.items():
             if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
                 yield f"upstreams[{index}].headers.{name}: not a field name (RFC 9110, section 5.1)"
@@ -81,7 +81,7 @@ def is_origin(text: str) -> bool:
     return bool(parts.scheme and parts.netloc) and text == origin and text.isascii()
 
 
-def _is_http_url(text: str) -> bool:
+def _is_http_url(text: str, *, with_user: bool = False) -> bool:
     if not text.isprintable() or " " in text:
         return False  # urlsplit would strip some of these, and what is left is not what is used
     try:
@@ -89,6 +89,8 @@ def _is_http_url(text: str) -> bool:
         _ = parts.port
     except ValueError:
         return False
+    if "@" in parts.netloc and not with_user:
+        return False  # it would be printed, and be one credential too many beside `api_key`
     return parts.scheme in ("http", "https") and bool(parts.hostname) and not parts.query and not parts.fragment
 
 

@@ -243,7 +243,9 @@ def _parts(content: Any, kind: str) -> str | None:
     if not isinstance(content, list):
         return None
     found = [part.get(kind) for part in content if isinstance(part, dict) and part.get("type", "text") == kind]
-    return "".join([_as_text(part) or _parts(part, "text") or "" for part in found]) or None
+    if kind == "thinking":
+        found = [_parts(part, "text") or part for part in found]
+    return "".join([_as_text(part) or "" for part in found]) or None
 
 
 def _read_json(data: bytes) -> Any:

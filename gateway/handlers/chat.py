@@ -91,7 +91,7 @@ async def _body(request: web.Request) -> bytes:
 
 async def _events(request: web.Request, asked: Asked, generation: Generation) -> web.StreamResponse:
     limits = request.app[SERVICES].config.stream
-    frames = Frames(generation.id, generation.log, sse_view(format=asked.format, reasoning=asked.reasoning))
+    frames = Frames(generation.log, sse_view(generation.id, format=asked.format, reasoning=asked.reasoning))
     async with EventStreamSink(request) as sink:
         await sink.write(start_block(generation.id, retry_ms=limits.retry_ms))
         await Viewer(generation.log, frames, sink, heartbeat=limits.heartbeat_seconds).run()
@@ -102,7 +102,7 @@ async def _text(request: web.Request, asked: Asked, generation: Generation) -> w
     if request.version < HttpVersion11:
         return await _whole_text(generation)
     sink = TextSink(request)
-    await Viewer(generation.log, Frames(generation.id, generation.log, text_view), sink, heartbeat=None).run()
+    await Viewer(generation.log, Frames(generation.log, text_view), sink, heartbeat=None).run()
     if generation.failure is None:
         await sink.open()  # where there was no text at all
     elif sink.opened:
@@ -115,7 +115,7 @@ async def _text(request: web.Request, asked: Asked, generation: Generation) -> w
 async def _whole_text(generation: Generation) -> web.Response:
     """For a peer that knows no chunks: to it, a body that breaks off would look like one that ends."""
     await _success(generation)
-    parts = Frames(generation.id, generation.log, text_view).all()
+    parts = Frames(generation.log, text_view).all()
     return web.Response(body=b"".join(parts), content_type="text/plain", charset="utf-8")
 
 

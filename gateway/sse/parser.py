@@ -57,39 +57,42 @@ class Parser:
 
         Raises EventTooLarge.
         """
-        yield from self._interpret(self._splitter.feed(chunk))
+        for line in self._splitter.feed(chunk):
+            if line.startswith(b"data:"):  # first, being nine fields in ten
+                self._add(line[6:] if line.startswith(b"data: ") else line[5:], len(line))
+            elif line:
+                self._field(line)
+            elif self._data:
+                data = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
+                event = Event(data, self._type or "message", self._last_event_id)
+                self._data, self._size, self._type = [], 0, ""
+                yield event
+            else:
+                self._type = ""
         if self._splitter.held + self._size > self._max_bytes:
             raise EventTooLarge(self._max_bytes)
 
     def close(self) -> Iterator[Event]:
-        """The event that the end of the stream left without its blank line.
+        """The event that the end of the stream left without its line end or its blank line.
 
         A browser drops it. We want it: servers exist that end with `data: [DONE]` and no line end.
         """
-        return self._interpret([*self._splitter.close(), b""])
+        return self.feed(b"\n\n")
 
-    def _interpret(self, lines: list[bytes]) -> Iterator[Event]:
-        for line in lines:
-            if self._size + len(line) > self._max_bytes and not line.startswith(b":"):
-                raise EventTooLarge(self._max_bytes)
-            if line.startswith(b"data:"):  # first, being nine fields in ten
-                self._add(line[6:] if line.startswith(b"data: ") else line[5:])
-            elif line:
-                self._field(line)
-            elif self._data:
-                yield self._dispatch()
-            else:
-                self._type = ""
-
-    def _add(self, value: bytes) -> None:
+    def _add(self, value: bytes, length: int) -> None:
+        """A line of the event's data; `length` is that of the line, its field name included."""
+        if self._size + length > self._max_bytes:
+            raise EventTooLarge(self._max_bytes)
         self._size += len(value) + 1  # the LF that joins it to the next; its field name was longer
         self._data.append(value)
 
     def _field(self, line: bytes) -> None:
         name, _, value = line.partition(b":")
+        if name and self._size + len(line) > self._max_bytes:  # without a name it is a comment, however long
+            raise EventTooLarge(self._max_bytes)
         value = value.removeprefix(b" ")
         if name == b"data":  # a line without a colon: the field with an empty value
-            self._add(value)
+            self._add(value, len(line))
         elif name == b"event":
             self._type = value.decode(errors="replace")
         elif name == b"id":
@@ -100,10 +103,4 @@ class Parser:
                 self.retry = int(value)
         elif name in self._data_fields:
             self._type = name.decode()
-            self._add(value)
-
-    def _dispatch(self) -> Event:
-        data = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
-        event = Event(data, self._type or "message", self._last_event_id)
-        self._data, self._size, self._type = [], 0, ""
-        return event
+            self._add(value, len(line))

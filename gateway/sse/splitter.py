@@ -50,11 +50,6 @@ class LineSplitter:
             self._hold(tail)
         return lines
 
-    def close(self) -> list[bytes]:
-        """The line that the end of the stream cut off, if there is one."""
-        line, self._held = bytes(self._held), bytearray()
-        return [line] if line else []
-
     def _complete(self, lines: list[bytes]) -> None:
         if self._comment:
             self._comment = False

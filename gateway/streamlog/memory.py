@@ -41,19 +41,24 @@ class MemoryLog:
         self.size = 0
         self.ended = False
         self._store = store
-        self._followers: list[Callable[[], None]] = []
+        self._followers: tuple[Callable[[], None], ...] = ()  # replaced, not changed: one that is told may leave
 
     def append(self, batch: Sequence[Entry]) -> None:
         if self.ended:
             raise ValueError("a stream that has ended takes no more entries")
         self.entries += batch
-        grown = sum([len(payload) for _, payload in batch])
+        grown = 0
+        for _, payload in batch:
+            grown += len(payload)
         self.size += grown
         self._store.size += grown
         self.ended = bool(batch) and batch[-1][0] is Kind.END
-        for wake in tuple(self._followers):  # a copy: one that is woken may leave
+        for wake in self._followers:
             wake()
 
     def follow(self, wake: Callable[[], None]) -> Callable[[], None]:
-        self._followers.append(wake)
-        return lambda: self._followers.remove(wake)
+        self._followers += (wake,)
+        return lambda: self._unfollow(wake)
+
+    def _unfollow(self, wake: Callable[[], None]) -> None:
+        self._followers = tuple(other for other in self._followers if other is not wake)
