@@ -16,12 +16,12 @@ holds them to it. One module imports each adapter package: aiohttp's client, aio
     3  use case   generation (attempt, policy, record)  viewers  admission
     2  adapters   upstream (the only aiohttp client)  downstream (the only aiohttp-sse)  streamlog.memory
     1  policy     config  auth  routing  negotiation  views  completion  dialects  streamlog.base  observe  watchdog
-    0  core       errors  entries  sse.event  sse.splitter  sse.parser      (stdlib only; no asyncio, clock, environment)
+    0  core       errors  entries  sse.event  sse.splitter  sse.parser    (stdlib only; no asyncio, clock, environment)
 
-Words: *downstream* is the client side, *upstream* the provider side, a *target* an upstream plus a model name, an *attempt*
-one request to one target, a *generation* one answer being produced, a *stream* its recorded *entries*, a *view* what one
-kind of client sees of them, a *viewer* one client that follows, a *frame* the bytes of one entry in one view, a *dialect* a
-provider's wire shape, a *heartbeat* a comment line that keeps a silent connection open.
+Words: *downstream* is the client side, *upstream* the provider side, a *target* an upstream plus a model name, an
+*attempt* one request to one target, a *generation* one answer being produced, a *stream* its recorded *entries*, a
+*view* what one kind of client sees of them, a *viewer* one client that follows, a *frame* the bytes of one entry in one
+view, a *dialect* a provider's wire shape, a *heartbeat* a comment line that keeps a silent connection open.
 """
 
 __version__ = "0.1.0"

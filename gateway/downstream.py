@@ -6,6 +6,7 @@ every event, and its ping, which beats on a fixed clock and not on silence. Read
 holding whole events.
 """
 
+import asyncio
 from typing import Self
 
 from aiohttp import HttpVersion11, web
@@ -28,8 +29,9 @@ class _BodySink:
         self._writer: StreamWriter | None = None
 
     async def open(self) -> None:
-        """Sends the headers with the first bytes that are written, or with the end."""
+        """The headers leave with the first bytes that are written: one packet, where aiohttp would send two."""
         if self._writer is None:
+            self.response._send_headers_immediately = False  # what its own `web.Response` does
             writer = await self.response.prepare(self._request)
             assert isinstance(writer, StreamWriter)
             self._writer = writer
@@ -40,6 +42,9 @@ class _BodySink:
             await self.response.write(data)
         except ConnectionError as error:
             raise ClientGone from error
+
+    async def finish(self, data: bytes) -> None:
+        await self.write(data)
 
     def write_now(self, data: bytes) -> bool:
         transport = self._request.transport
@@ -55,6 +60,21 @@ class _BodySink:
             self._request.transport.abort()  # not close(), which would wait until the buffer is taken
 
 
+async def deliver(request: web.Request, response: web.Response, *, within: float) -> web.Response:
+    """Sends a whole response, for which aiohttp would wait as long as the client likes. Raises ClientGone."""
+    try:
+        async with asyncio.timeout(within):
+            await response.prepare(request)
+            await response.write_eof()
+    except ConnectionError as error:
+        raise ClientGone from error
+    except TimeoutError as error:
+        if request.transport is not None:
+            request.transport.abort()
+        raise ClientGone from error
+    return response
+
+
 class EventStreamSink(_BodySink):
     """A `text/event-stream` response, opened at once, before the upstream has answered."""
 
@@ -67,6 +87,13 @@ class EventStreamSink(_BodySink):
     async def __aenter__(self) -> Self:
         await self.open()
         return self
+
+    async def finish(self, data: bytes) -> None:
+        """The last events and the end of the body leave together."""
+        try:
+            await self.response.write_eof(data)
+        except ConnectionError as error:
+            raise ClientGone from error
 
     async def __aexit__(self, *_: object) -> None:
         self.response.stop_streaming()  # ends the library's ping

@@ -280,9 +280,9 @@ _SECRETS = re.compile(
 _ADDRESSES = re.compile(
     r"""(?aix)
       \b [a-z][a-z0-9+.-]* :// \S+                         # URLs
-    | (?<![\w.]) \d{1,3} (?: \. \d{1,3} ){3} (?: : \d+ )? (?![\w.])   # IPv4
-    | \[? (?: [0-9a-f]{1,4} : ){3,7} [0-9a-f:]* \]? (?: : \d+ )?      # IPv6, roughly
-    | \[? (?<![\w:]) (?: [0-9a-f]{1,4} : )* : [0-9a-f]{1,4} \b [0-9a-f:.]* \]? (?: : \d+ )?   # the same with `::`
+    | (?<![\w.]) \d{1,3} (?: \. \d{1,3} ){3} (?: : \d+ )? (?! \w | \.\d )   # IPv4
+    | \[? (?: [0-9a-f]{1,4} : ){3,7} [0-9a-f:]* \]? (?: : \d+ )?      # IPv6, roughly, and with zeros left out
+    | \[? (?<![\w:]) (?: [0-9a-f]{1,4} (?: : [0-9a-f]{1,4} )* )? :: [0-9a-f]{1,4} \b [0-9a-f:.]* \]? (?: : \d+ )?
     | \b (?: [a-z0-9-]+ \. )+ (?: internal | local | lan | svc | cluster | corp )\b [\w.:-]*
     | \b localhost : \d+
     """

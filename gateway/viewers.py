@@ -8,6 +8,7 @@ through that, and wakes only for what needs waiting: a backlog, a heartbeat, the
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from gateway.sse import HEARTBEAT
@@ -27,6 +28,10 @@ class Sink(Protocol):
 
     def write_now(self, data: bytes) -> bool:
         """The same without waiting; False, and nothing is written, where there is no room or nobody is left."""
+        ...
+
+    async def finish(self, data: bytes) -> None:
+        """The last bytes of a log that has ended. Raises ClientGone."""
         ...
 
     def abort(self) -> None:
@@ -82,13 +87,13 @@ class Viewer:
         try:
             while True:
                 frames = self._frames.after(self._cursor)
+                self._cursor += len(frames)
+                if self._log.ended and self._cursor == len(self._log.entries):
+                    return await self._write(b"".join(frames), self._sink.finish)
                 if frames:
-                    self._cursor += len(frames)
-                    await self._write(b"".join(frames))
-                elif self._log.ended:
-                    return
+                    await self._write(b"".join(frames), self._sink.write)
                 elif self._silent:
-                    await self._write(HEARTBEAT)
+                    await self._write(HEARTBEAT, self._sink.write)
                 else:
                     await self._wait()
         finally:
@@ -109,13 +114,13 @@ class Viewer:
         if data:
             self._last_write = self._loop.time()
 
-    async def _write(self, data: bytes) -> None:
+    async def _write(self, data: bytes, write: Callable[[bytes], Awaitable[None]]) -> None:
         if not data:
             return
         self._last_write = self._loop.time()
         self._silent = False
         self._writing = True
-        await self._sink.write(data)
+        await write(data)
         self._writing = False
 
     async def _wait(self) -> None:

@@ -106,6 +106,18 @@ async def test_a_reader_that_takes_nothing_is_cut_without_an_end(
     writer.close()
 
 
+async def test_a_reader_that_takes_no_json_is_cut(
+    gateway: MakeGateway, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.handlers.chat.STALL_SECONDS", 0.3)
+    upstream.script(stream(*[delta("x" * 100_000)] * 70, finish(), DONE))
+    client = await gateway()
+    writer = await send(client, "GET /chat?q=x HTTP/1.1\r\nHost: localhost\r\n\r\n", receive_buffer=4096)
+    await upstream.until(requests=1)
+    await until(lambda: not client.server.handler.connections, within=5)
+    writer.close()
+
+
 async def test_shutting_down_ends_every_stream_with_a_failure_that_says_so(
     gateway: MakeGateway, upstream: ScriptedUpstream
 ) -> None:

@@ -12,7 +12,7 @@ from aiohttp import HttpVersion11, web
 
 from gateway.admission import Asked, admit, read_body, read_query, view_fields
 from gateway.completion import completion
-from gateway.downstream import EventStreamSink, TextSink
+from gateway.downstream import EventStreamSink, TextSink, deliver
 from gateway.errors import (
     BodyTimeout,
     BodyTooLarge,
@@ -25,7 +25,7 @@ from gateway.generation import Generation
 from gateway.handlers.responses import json_response
 from gateway.handlers.services import SERVICES, STREAM_RECORD
 from gateway.negotiation import Representation, negotiate
-from gateway.viewers import Frames, Viewer, ended
+from gateway.viewers import STALL_SECONDS, Frames, Viewer, ended
 from gateway.views import sse_view, start_block, text_view
 
 _LONGEST_QUERY = 8192  # bytes: what proxies and servers commonly take in a request line
@@ -100,7 +100,7 @@ async def _events(request: web.Request, asked: Asked, generation: Generation) ->
 
 async def _text(request: web.Request, asked: Asked, generation: Generation) -> web.StreamResponse:
     if request.version < HttpVersion11:
-        return await _whole_text(generation)
+        return await _whole_text(request, generation)
     sink = TextSink(request)
     await Viewer(generation.log, Frames(generation.log, text_view), sink, heartbeat=None).run()
     if generation.failure is None:
@@ -112,16 +112,18 @@ async def _text(request: web.Request, asked: Asked, generation: Generation) -> w
     return sink.response
 
 
-async def _whole_text(generation: Generation) -> web.Response:
+async def _whole_text(request: web.Request, generation: Generation) -> web.Response:
     """For a peer that knows no chunks: to it, a body that breaks off would look like one that ends."""
     await _success(generation)
     parts = Frames(generation.log, text_view).all()
-    return web.Response(body=b"".join(parts), content_type="text/plain", charset="utf-8")
+    response = web.Response(body=b"".join(parts), content_type="text/plain", charset="utf-8")
+    return await deliver(request, response, within=STALL_SECONDS)
 
 
 async def _json(request: web.Request, asked: Asked, generation: Generation) -> web.Response:
     await _success(generation)
-    return json_response(completion(generation.log.entries, generation.outcome(), reasoning=asked.reasoning))
+    response = json_response(completion(generation.log.entries, generation.outcome(), reasoning=asked.reasoning))
+    return await deliver(request, response, within=STALL_SECONDS)
 
 
 async def _success(generation: Generation) -> None:
