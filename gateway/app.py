@@ -8,17 +8,16 @@ from aiohttp import web
 
 from gateway.config import Config
 from gateway.generation import Generations
-from gateway.handlers import chat, health
+from gateway.handlers import chat, health, playground
 from gateway.handlers.middleware import add_common_headers, guarded, observed
 from gateway.handlers.services import SERVICES, Services
 from gateway.observe import OneLine
 from gateway.streamlog.memory import MemoryStore
 from gateway.upstream import UpstreamClient
 
-_LONGEST_LINE = (
-    65_536  # bytes of a request line or header line: past it aiohttp's parser answers a bare 400 of its own,
-)
-# and a query that is merely too long should get our 414
+# Bytes of a request line or header line. Past it aiohttp's parser answers a bare 400 of its own, and a query that is
+# merely too long should get our 414.
+_LONGEST_LINE = 65_536
 
 
 def create_app(config: Config) -> web.Application:
@@ -34,6 +33,14 @@ def create_app(config: Config) -> web.Application:
             web.get("/readyz", health.readyz),
         ]
     )
+    if config.server.playground:
+        app.add_routes(
+            [
+                web.get("/", playground.page),
+                web.get("/playground/offer.json", playground.offer),
+                web.get("/playground/{name}", playground.asset),
+            ]
+        )
     return app
 
 

@@ -165,7 +165,9 @@ def _announce(address: str, config: Config) -> None:
         print(f"  from {upstream.name} at {upstream.base_url}", file=sys.stderr)
     models = ", ".join(model.name for model in config.models) or config.default_model or "any that a request names"
     print(f"  models: {models}", file=sys.stderr)
-    print(f"Try: curl -N -H 'Accept: text/event-stream' '{address}/chat?q=Hello'", file=sys.stderr)
+    if config.server.playground:
+        print(f"Playground: {address}/", file=sys.stderr)
+    print(f"Or try: curl -N -H 'Accept: text/event-stream' '{address}/chat?q=Hello'", file=sys.stderr)
 
 
 def _announce_demo(address: str) -> None:

@@ -91,7 +91,7 @@ class PrefetchNotAllowed(Forbidden):
 class NotFound(InvalidRequest):
     status = 404
     code = "not_found"
-    message = "There is nothing at this address. The playground is at /, and /chat asks."
+    message = "There is nothing at this address. /chat asks, and / is a page to ask from."
 
 
 class ModelNotFound(NotFound):

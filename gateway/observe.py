@@ -4,6 +4,7 @@ The core fills records; loggers, and later metrics, are functions over them. A r
 query string or a secret.
 """
 
+import json
 import logging
 from datetime import UTC, datetime
 from typing import Any
@@ -69,18 +70,21 @@ class JsonFormatter(logging.Formatter):
             line["message"] = record.getMessage()
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return _encode_json(line).decode()
+        try:
+            return _encode_json(line).decode()
+        except UnicodeEncodeError:  # a lone surrogate, which only the slower encoder can escape
+            return json.dumps(line)
 
 
 class TerminalFormatter(logging.Formatter):
     """The same for a person who watches."""
 
     def format(self, record: logging.LogRecord) -> str:
-        message = record.getMessage().replace("\r", "\\r").replace("\n", "\\n")
+        message = record.getMessage()
         told = getattr(record, "record", None)
         if isinstance(told, AccessRecord):
             message += f" {told.seconds:.3f}s" + _told(told.stream)
-        line = f"{datetime.fromtimestamp(record.created):%H:%M:%S} {record.levelname.lower():7} {message}"
+        line = f"{datetime.fromtimestamp(record.created):%H:%M:%S} {record.levelname.lower():7} {_printable(message)}"
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 
@@ -94,6 +98,11 @@ class OneLine(logging.Filter):
             record.exc_info = None
             record.levelno, record.levelname = logging.WARNING, "WARNING"
         return True
+
+
+def _printable(text: str) -> str:
+    """Without anything that would end the line or move a terminal's cursor."""
+    return text if text.isprintable() else "".join([c if c.isprintable() else ascii(c)[1:-1] for c in text])
 
 
 def _told(stream: StreamRecord | None) -> str:

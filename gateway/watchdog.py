@@ -27,24 +27,31 @@ class Watchdog:
         self._handle: asyncio.TimerHandle | None = None
         self.started = self.last_read = loop.time()
         self.first_token: float | None = None
-        self._look()
+        self._sleep()
 
     def begin(self) -> None:
         """The first token came with the last read: from now on `idle` counts, and it may be due before the alarm."""
         self.first_token = self.last_read
         self.cancel()
-        self._look()
+        self._sleep()
 
     def cancel(self) -> None:
         if self._handle is not None:
             self._handle.cancel()
 
     def _look(self) -> None:
-        due, timeout = deadline(self._limits, self.started, self.first_token, self.last_read)
+        due, timeout = self._next()
         if self._loop.time() < due:
-            self._handle = self._loop.call_at(due, self._look)
+            self._sleep()
         else:
             self._expire(timeout())
+
+    def _sleep(self) -> None:
+        """Until the next deadline, and at least until the loop's next turn: nothing expires inside a call."""
+        self._handle = self._loop.call_at(self._next()[0], self._look)
+
+    def _next(self) -> tuple[float, type[Timeout]]:
+        return deadline(self._limits, self.started, self.first_token, self.last_read)
 
 
 def deadline(

@@ -92,6 +92,10 @@ def test_the_providers_base_urls_are_taken() -> None:
         assert upstream.base_url == url
 
 
+def test_the_page_talks_to_the_gateway_as_readme_shows() -> None:
+    assert (ROOT / "gateway" / "playground" / "client.js").read_text() in blocks("js")
+
+
 def test_limits_are_the_defaults() -> None:
     config = load("", {})
     assert "8 KiB" in README

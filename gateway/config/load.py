@@ -16,8 +16,10 @@ from typing import Any, get_args, get_origin
 import msgspec
 from msgspec import Struct
 
-from gateway.config.rules import contradictions
+from gateway.config.rules import name_faults, value_faults
 from gateway.config.schema import Config, Secret
+
+_NAMED = {"upstreams", "models", "assistants"}  # the tables that speak of each other by name
 
 
 class Faults(ValueError):
@@ -40,15 +42,19 @@ def load(text: str, environ: Mapping[str, str]) -> Config:
     }
     if "upstreams" not in filled:
         filled["upstreams"] = _upstreams_from(environ)
-    config: Config = _build(Config, filled, "", faults)
+    sections = _build_sections(filled, faults)
+    config = Config(**sections, default_model=environ.get("OPENAI_MODEL") or None)
+    faults += value_faults(config)
+    if sections.keys() >= _NAMED & filled.keys():
+        faults += name_faults(config)
     if faults:
         raise Faults(faults)
-    return checked(msgspec.structs.replace(config, default_model=environ.get("OPENAI_MODEL") or None))
+    return config
 
 
 def checked(config: Config) -> Config:
     """The same configuration, once its parts have been held against each other. Raises Faults."""
-    faults = list(contradictions(config))
+    faults = [*value_faults(config), *name_faults(config)]
     if faults:
         raise Faults(faults)
     return config
@@ -81,6 +87,19 @@ def _upstreams_from(environ: Mapping[str, str]) -> list[dict[str, Any]]:
         return []
     upstream = {"name": "openai", "base_url": url or "https://api.openai.com/v1"}
     return [upstream | {"api_key": key} if key else upstream]
+
+
+def _build_sections(table: dict[str, Any], faults: list[str]) -> dict[str, Any]:
+    """The tables of the file that are in order. One that is not is left out, and hides no fault of the others."""
+    sections: dict[str, Any] = {}
+    fields = {f.encode_name: f for f in msgspec.structs.fields(Config)}
+    faults += [f"{key}: unknown key" for key in table if key not in fields]
+    for name, f in fields.items():
+        if name in table:
+            section = _build(f.type, table[name], name, faults)
+            if not any(re.match(rf"{name}\b", fault) for fault in faults):
+                sections[f.name] = section
+    return sections
 
 
 def _build(kind: Any, value: Any, path: str, faults: list[str]) -> Any:

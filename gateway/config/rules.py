@@ -10,9 +10,9 @@ import msgspec
 from gateway.config.schema import Config, Secret
 
 
-def contradictions(config: Config) -> Iterator[str]:
+def value_faults(config: Config) -> Iterator[str]:
+    """What is wrong with single values, whatever stands elsewhere."""
     yield from _url_faults(config)
-    yield from _name_faults(config)
     server = config.server
     if not server.allow_anonymous and not is_loopback(server.host):
         yield (
@@ -41,7 +41,8 @@ def _url_faults(config: Config) -> Iterator[str]:
         yield "server.public_url: expected http(s)://host[:port]"
 
 
-def _name_faults(config: Config) -> Iterator[str]:
+def name_faults(config: Config) -> Iterator[str]:
+    """Names that are taken, or that nothing has. To be asked of a configuration whose tables are all in order."""
     upstreams = [upstream.name for upstream in config.upstreams]
     models = [model.name for model in config.models]
     yield from (f"upstreams[{i}].name: {name} is taken" for i, name in enumerate(upstreams) if name in upstreams[:i])

@@ -37,6 +37,7 @@ class Server(Struct, frozen=True, forbid_unknown_fields=True):
     max_body_bytes: Bytes = 1_048_576
     cors_origins: list[str] = []
     allow_anonymous: bool = False
+    playground: bool = True
 
 
 class Stream(Struct, frozen=True, forbid_unknown_fields=True):

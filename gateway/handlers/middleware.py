@@ -86,8 +86,8 @@ async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
     if request.path not in _HEALTH_PATHS:
         if request.path != "/":
             check_page(server, request.headers, own_origin=own_origin(server, scheme=request.scheme, host=request.host))
+            check_prefetch(request.headers)
         check_anonymous(server, request.headers)
-        check_prefetch(request.headers)
     if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
         return web.Response(status=204, headers=_PREFLIGHT)
     return await handler(request)

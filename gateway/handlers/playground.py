@@ -1,0 +1,93 @@
+"""The playground: a page to ask from, and to see what the gateway does with what happens.
+
+Its files are a fixed table, read once at import: a name in a request never reaches the file system. The page needs
+nothing from elsewhere and may fetch nothing from elsewhere; its policy says so to the browser, which also refuses any
+script or markup that an answer might smuggle in.
+"""
+
+from importlib.resources import files
+
+from aiohttp import web
+
+from gateway.config import Assistant, Config
+from gateway.errors import NotFound
+from gateway.handlers.responses import json_response
+from gateway.handlers.services import SERVICES
+from gateway.routing import default_model
+
+_CONTENT_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+_ASSETS = (
+    "advice.js",
+    "answer.css",
+    "blocks.js",
+    "client.js",
+    "composer.css",
+    "demo.js",
+    "element.js",
+    "events.js",
+    "icon.svg",
+    "inline.js",
+    "markdown.js",
+    "measures.js",
+    "playground.css",
+    "playground.js",
+    "turn.js",
+)
+
+_POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "connect-src 'self'",
+        "img-src 'self'",  # the icon; pictures in answers are shown as links
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+        "require-trusted-types-for 'script'",  # no text becomes markup or code, whoever forgets it
+        "trusted-types 'none'",
+    )
+)
+_HEADERS = {
+    "Content-Security-Policy": _POLICY,
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",  # a page that opens this one cannot reach into it
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+
+def _read(name: str) -> bytes:
+    return (files("gateway") / "playground" / name).read_bytes()
+
+
+_PAGE = _read("index.html")
+_FILES = {name: (_read(name), _CONTENT_TYPES["." + name.rpartition(".")[2]]) for name in _ASSETS}
+
+
+async def page(request: web.Request) -> web.Response:
+    return web.Response(body=_PAGE, content_type="text/html", charset="utf-8", headers=_HEADERS)
+
+
+async def asset(request: web.Request) -> web.Response:
+    name = request.match_info["name"]
+    if name not in _FILES:
+        raise NotFound()
+    body, content_type = _FILES[name]
+    return web.Response(body=body, content_type=content_type, charset="utf-8", headers=_HEADERS)
+
+
+async def offer(request: web.Request) -> web.Response:
+    """What there is to choose from: `{"models": [...], "assistants": [...], "default": ...}`."""
+    config = request.app[SERVICES].config
+    return json_response(
+        {
+            "models": [model.name for model in config.models],
+            "assistants": list(config.assistants),
+            "default": _default(config),
+        }
+    )
+
+
+def _default(config: Config) -> str | None:
+    """The model that answers where neither model nor assistant is named."""
+    return config.assistants.get("default", Assistant()).model or default_model(config)

@@ -1,0 +1,138 @@
+// Markdown's blocks: text to plain objects {kind, raw, from, ...}, where `raw` is the source and `from` its place.
+//
+// Line by line from the top, never back. A reader is given all lines and where to begin; it gives a block with the
+// number of the first line behind it (`next`), or null where its kind of block does not begin there.
+
+const DEEPEST = 8 // lists and quotes in each other; what lies deeper is text
+
+/** The blocks of `text`. `open` says that it is still growing: its last line may not be whole. */
+export function parse(text, open) {
+  return parseLines(text.split('\n'), open, 0)
+}
+
+function parseLines(lines, open, depth) {
+  const blocks = []
+  for (let at = 0, from = 0; at < lines.length;) {
+    const { next, ...block } = lines[at].trim() ? read(lines, at, open, depth) : { next: at + 1 }
+    const raw = lines.slice(at, next).join('\n')
+    if (block.kind) blocks.push({ ...block, raw, from })
+    from += raw.length + 1
+    at = next
+  }
+  return blocks
+}
+
+function read(lines, at, open, depth) {
+  for (const reader of READERS) {
+    const block = reader(lines, at, open, depth)
+    if (block) return block
+  }
+  return paragraph(lines, at, open)
+}
+
+const READERS = [fence, heading, rule, quote, list, table] // a rule of stars before a list of stars
+
+const FENCE = /^(\s*)(`{3,}|~{3,})\s*([^`\s]*)[^`]*$/
+const HEADING = /^ {0,3}(#{1,6})(?:\s+(.*))?$/
+const RULE = /^ {0,3}([-*_])(?: *\1){2,} *$/
+const QUOTE = /^ {0,3}> ?/
+const ITEM = /^(\s*)([-*+]|\d{1,9}[.)])(?:\s+(.*))?$/
+const INTERRUPTING_ITEM = /^\s*(?:[-*+]|1[.)])\s+\S/ // in the middle of a paragraph, "1984. " is a year
+
+function fence(lines, at) {
+  const [, indent, marks, language] = FENCE.exec(lines[at]) ?? []
+  if (!marks) return null
+  const close = first(lines, at + 1, (line) => line.trim().startsWith(marks) && !line.trim().replaceAll(marks[0], ''))
+  const text = lines.slice(at + 1, close).map((line) => dedented(line, indent.length)).join('\n')
+  return { kind: 'code', language, text, next: Math.min(close + 1, lines.length) }
+}
+
+function heading(lines, at) {
+  const [, marks, text = ''] = HEADING.exec(lines[at]) ?? []
+  return marks ? { kind: 'heading', level: marks.length, text: text.trim().replace(/ #+$/, ''), next: at + 1 } : null
+}
+
+function rule(lines, at) {
+  return RULE.test(lines[at]) ? { kind: 'rule', next: at + 1 } : null
+}
+
+function quote(lines, at, open, depth) {
+  const next = first(lines, at, (line) => !QUOTE.test(line))
+  if (next === at || depth === DEEPEST) return null
+  const inner = lines.slice(at, next).map((line) => line.replace(QUOTE, ''))
+  return { kind: 'quote', blocks: parseLines(inner, open, depth + 1), next }
+}
+
+function list(lines, at, open, depth) {
+  const [, indent, marker] = ITEM.exec(lines[at]) ?? []
+  if (!marker || depth === DEEPEST) return null
+  const ordered = marker.length > 1
+  const inside = indentOf(indent) + 2 // models nest by two, three or four blanks, so two are enough
+  const items = []
+  let next = at
+  for (let blank = false; next < lines.length; next++) {
+    const line = lines[next]
+    const [, outer, other, content = ''] = ITEM.exec(line) ?? []
+    if (other && indentOf(outer) < inside && other.length > 1 === ordered && !RULE.test(line)) items.push([content])
+    else if (!line.trim()) items.at(-1).push('')
+    else if (indentOf(line) >= inside) items.at(-1).push(dedented(line, indentOf(indent) + marker.length + 1))
+    else if (blank || begins(lines, next, open)) break
+    else items.at(-1).push(line.trimStart()) // more of the item's paragraph, not indented
+    blank = !line.trim()
+  }
+  const blocks = items.map((item) => parseLines(item, open, depth + 1))
+  return { kind: 'list', ordered, start: parseInt(marker, 10), items: blocks, next }
+}
+
+function table(lines, at, open) {
+  const said = sidesOf(lines, at + 1, open)
+  const head = cells(lines[at])
+  if (!said || !lines[at].includes('|') || said.length > head.length) return null
+  const sides = head.map((_, place) => said[place]) // a row of marks that is still growing has said less
+  const next = first(lines, at + 2, (line) => !line.includes('|'))
+  return { kind: 'table', head, sides, rows: lines.slice(at + 2, next).map(cells), next }
+}
+
+/** What a line like `|:---|---:|` says of the columns; null where it is no such line. */
+function sidesOf(lines, at, open) {
+  const line = lines[at] ?? ''
+  const growing = open && at === lines.length - 1
+  const marks = cells(line)
+  if (!line.includes('|') || !marks.every((mark) => (growing ? /^:?-*:?$/ : /^:?-+:?$/).test(mark))) return null
+  return marks.map((mark) => (mark.endsWith('-:') ? (mark.startsWith(':') ? 'middle' : 'end') : ''))
+}
+
+function cells(line) {
+  const inner = line.trim().replace(/^\|/, '').replace(/(?<!\\)\|$/, '')
+  return inner.split(/(?<!\\)\|/).map((cell) => cell.trim().replaceAll('\\|', '|'))
+}
+
+function paragraph(lines, at, open) {
+  const next = first(lines, at + 1, (line, place) => !line.trim() || begins(lines, place, open))
+  return { kind: 'paragraph', text: lines.slice(at, next).map((line) => line.trim()).join('\n'), next }
+}
+
+/** Does something other than a paragraph begin at this line? */
+function begins(lines, at, open) {
+  const line = lines[at]
+  const told = [FENCE, HEADING, RULE, QUOTE, INTERRUPTING_ITEM].some((pattern) => pattern.test(line))
+  return told || (line.includes('|') && sidesOf(lines, at + 1, open) !== null)
+}
+
+/** The number of the first line from `at` on that fits, or how many lines there are. */
+function first(lines, at, fits) {
+  let place = at
+  while (place < lines.length && !fits(lines[place], place)) place += 1
+  return place
+}
+
+function indentOf(line) {
+  const [blanks] = /^[ \t]*/.exec(line)
+  return blanks.replaceAll('\t', '    ').length
+}
+
+function dedented(line, width) {
+  let at = 0
+  for (let left = width; left > 0 && ' \t'.includes(line[at] ?? 'x'); at++) left -= line[at] === '\t' ? 4 : 1
+  return line.slice(at)
+}

@@ -1,0 +1,31 @@
+// What the page offers to ask, and what the demo upstream's models are there to show.
+
+export const EXAMPLES = [
+  'Hello! Who are you?',
+  'What are server-sent events?',
+  'Write a Python program that reads a stream.',
+  '你好！请介绍一下你自己。',
+]
+
+const QUESTION = 'What are server-sent events?'
+
+const MODELS = {
+  'demo-reasoning': 'Thinks aloud first. Its thoughts are folded away.',
+  'demo-tools': 'Calls two tools. The pieces are put together.',
+  'demo-refusal': 'Refuses. That is told apart from an answer.',
+  'demo-clock': 'Sends a line a second, until you press Esc.',
+  'demo-slow': 'Is silent for eight seconds. Heartbeats fill them.',
+  'demo-stall': 'Falls silent half way. After a minute it is ended.',
+  'demo-cut': 'Hangs up half way. It is never taken for whole.',
+  'demo-error': 'Reports an error half way. What came is kept.',
+  'demo-429': 'Is too busy. The failure says what to do.',
+}
+
+/** [model, explanation, question] for those of `names` that are the demo's. */
+export function demos(names) {
+  return names.filter((name) => MODELS[name]).map((name) => [name, MODELS[name], QUESTION])
+}
+
+export function explanation(name) {
+  return MODELS[name] ?? ''
+}

@@ -1,0 +1,139 @@
+// Markdown inside of a block: text to DOM nodes. Nothing is ever parsed as HTML, so nothing in an answer can act.
+//
+// `open` says that the text is still growing: what is not closed yet is then taken for closed at its end, so that no
+// `**` shows for the moment that its other half takes to arrive.
+//
+// Work is linear in the text: where a search for a closing mark has failed once, it is not made again (`failed`).
+
+import { element } from './element.js'
+
+const TOKEN = /\\[!-/:-@[-`{-~]|\\?\n|`+|\*{1,3}|_{1,3}|~~|!?\[|<|https?:\/\//g
+const ADDRESS = /https?:\/\/[^\s<>"'`{}|\\^\u3000-\u303f\uff00-\uffef]+/y
+const POINTED = /<((?:https?:\/\/|mailto:)[^\s<>]*)>/y
+const BREAK = /<br ?\/?>/iy
+const LABEL = /\[((?:[^[\]\n]|\[[^[\]\n]*\])*)\]/.source
+const TARGET = /\(\s{0,8}<?((?:[^\s()<>]|\([^\s()<>]*\))*)>?(?:\s{1,8}["'][^\n]{0,300}?["'])?\s{0,8}\)/.source
+const LINK = new RegExp(`(!?)${LABEL}${TARGET}`, 'y')
+const UNFINISHED_LINK = /!?\[([^[\]\n]*)\]\([^\s)]{0,2000}$/y
+
+/** Appends `text` to `parent` as text, emphasis, code, links and line breaks; no links where it is `linked` already. */
+export function inline(parent, text, { open = false, linked = false, failed = new Set() } = {}) {
+  let at = 0
+  for (const { 0: mark, index: from } of text.matchAll(TOKEN)) {
+    if (from < at) continue // inside of what was taken already
+    const made = READERS[mark[0]]({ text, mark, from, open, linked, failed })
+    if (!made) continue // then it is only text
+    parent.append(text.slice(at, from), made.node)
+    at = made.end
+  }
+  parent.append(text.slice(at))
+}
+
+// A reader is given the place of a mark. It gives the node that begins there and where that ends, or nothing.
+
+const READERS = {
+  '\\': escaped,
+  '\n': lineBreak,
+  '`': code,
+  '*': emphasis,
+  '_': emphasis,
+  '~': emphasis,
+  '[': link,
+  '!': link,
+  '<': pointed,
+  'h': address,
+}
+
+function escaped({ mark, from }) {
+  return mark === '\\\n' ? lineBreak({ mark, from }) : { node: mark[1], end: from + 2 }
+}
+
+function lineBreak({ mark, from }) {
+  return { node: element('br'), end: from + mark.length } // as chats have it: a line end is meant
+}
+
+function code({ text, mark, from, open, failed }) {
+  const start = from + mark.length
+  const close = failed.has(mark) ? null : run(text, /`+/g, start, (found) => found.length === mark.length)
+  if (!close) failed.add(mark)
+  if (!close && !open) return null
+  const inner = text.slice(start, close?.from).replaceAll('\n', ' ')
+  const padded = inner.startsWith(' ') && inner.endsWith(' ') && inner.trim() // `` ` `` is how a backtick is written
+  return { node: element('code', {}, padded ? inner.slice(1, -1) : inner), end: close?.end ?? text.length }
+}
+
+const TAGS = { 1: ['em'], 2: ['strong'], 3: ['strong', 'em'] }
+const WORD = /[\p{L}\p{N}]/u
+
+function emphasis({ text, mark, from, open, linked, failed }) {
+  const start = from + mark.length
+  const between = mark[0] === '_' // snake_case is no emphasis
+  const opens = !/\s/.test(text[start] ?? (open ? 'x' : ' ')) && !(between && WORD.test(text[from - 1] ?? ''))
+  if (!opens || failed.has(mark)) return null
+  const close = run(text, RUNS[mark[0]], start, (found, place) => {
+    const fits = found.length === mark.length || found.length === 3 // a run of three ends one of either kind
+    const ends = place > start && !/\s/.test(text[place - 1])
+    return fits && ends && !(between && WORD.test(text[place + found.length] ?? ''))
+  })
+  if (!close) failed.add(mark)
+  if (!close && !open) return null
+  const tags = mark[0] === '~' ? ['del'] : TAGS[mark.length]
+  const nodes = tags.map((tag) => element(tag))
+  nodes.reduce((outer, inner) => (outer.append(inner), inner))
+  const inner = close ? text.slice(start, close.end - mark.length) : text.slice(start)
+  inline(nodes.at(-1), inner, close ? { linked } : { open, linked, failed })
+  return { node: nodes[0], end: close?.end ?? text.length }
+}
+
+const RUNS = { '*': /\*+/g, '_': /_+/g, '~': /~+/g }
+
+function run(text, pattern, start, fits) {
+  pattern.lastIndex = start
+  for (let found = pattern.exec(text); found; found = pattern.exec(text)) {
+    if (fits(found[0], found.index)) return { from: found.index, end: found.index + found[0].length }
+  }
+  return null
+}
+
+function link({ text, from, open, linked }) {
+  const found = !linked && matchAt(LINK, text, from)
+  if (found) {
+    const [whole, image, label, target] = found
+    const node = anchor(target)
+    if (node) inline(node, (image && 'Image: ') + (label || target), { linked: true }) // an image would be a request
+    return node && { node, end: from + whole.length }
+  }
+  const unfinished = open && matchAt(UNFINISHED_LINK, text, from)
+  return unfinished ? { node: unfinished[1], end: text.length } : null
+}
+
+function pointed({ text, from, linked }) {
+  const found = !linked && matchAt(POINTED, text, from)
+  if (found) return { node: anchor(found[1], found[1]), end: from + found[0].length }
+  const lineEnd = matchAt(BREAK, text, from) // models write it in table cells
+  return lineEnd && lineBreak({ mark: lineEnd[0], from })
+}
+
+function address({ text, from, linked }) {
+  if (linked) return null
+  let found = matchAt(ADDRESS, text, from)?.[0] ?? ''
+  while (/[.,;:!?*_~]/.test(found.at(-1)) || (found.endsWith(')') && !found.includes('('))) found = found.slice(0, -1)
+  const node = anchor(found, found)
+  return node && { node, end: from + found.length }
+}
+
+/** A link that leads where it says and tells the other side nothing; null for any scheme that could do more. */
+function anchor(target, label = '') {
+  const url = URL.canParse(target) ? new URL(target) : null
+  if (!url || !SAFE_SCHEMES.has(url.protocol)) return null
+  const node = element('a', { href: url.href, target: '_blank', rel: 'noopener noreferrer' }, label)
+  if (!label) node.title = url.href // where the text does not say where it leads
+  return node
+}
+
+const SAFE_SCHEMES = new Set(['http:', 'https:', 'mailto:'])
+
+function matchAt(pattern, text, from) {
+  pattern.lastIndex = from
+  return pattern.exec(text)
+}

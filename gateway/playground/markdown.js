@@ -1,0 +1,111 @@
+// Markdown as models write it, to DOM nodes: forgiving, without HTML, and cheap while the text is still growing.
+//
+// A growing text changes at its end only. So the blocks behind stay as they are in the page, and each time only the
+// last two are read again: two, because a line that is not whole yet can turn out to belong to the block before it.
+//
+// Not read, and so left as text: code by indentation, underlined headings, reference links, HTML.
+
+import { parse } from './blocks.js'
+import { element } from './element.js'
+import { inline } from './inline.js'
+
+/** Gives `show(text, {open})`, which makes `root` show the text. Each text has to begin with the one before it. */
+export function markdown(root) {
+  let settled = 0 // characters whose blocks are final
+  let drawn = [] // the blocks behind them, as they are in the page
+  return function show(text, { open = false } = {}) {
+    const blocks = parse(text.slice(settled), open)
+    const before = drawn
+    drawn = blocks.map((block, place) => draw(block, before[place], open && place === blocks.length - 1))
+    for (const [place, { node }] of drawn.entries()) {
+      if (!before[place]) root.append(node)
+      else if (before[place].node !== node) before[place].node.replaceWith(node)
+    }
+    for (const { node } of before.slice(drawn.length)) node.remove()
+    drawn = drawn.slice(-2)
+    settled += drawn[0]?.block.from ?? 0
+  }
+}
+
+/** The block in the page: as `before`, where nothing has changed or only code has grown, or drawn anew. */
+function draw(block, before, open) {
+  const same = before?.block.kind === block.kind && before.block.language === block.language
+  if (same && before.block.raw === block.raw && before.open === open) return { ...before, block }
+  if (same && block.kind === 'code' && block.text.startsWith(before.block.text)) {
+    before.node.querySelector('code').append(block.text.slice(before.block.text.length)) // a selection in it survives
+    return { node: before.node, block, open }
+  }
+  return { node: NODES[block.kind](block, open), block, open }
+}
+
+const NODES = { paragraph, heading, rule, quote, list, table, code }
+
+function paragraph({ text }, open) {
+  return filled(element('p'), text, open)
+}
+
+function heading({ level, text }, open) {
+  return filled(element(`h${Math.min(level + 3, 6)}`), text, open) // the page's own headings are the first three levels
+}
+
+function rule() {
+  return element('hr')
+}
+
+function quote({ blocks }, open) {
+  return element('blockquote', {}, ...nodes(blocks, open))
+}
+
+function list({ ordered, start, items }, open) {
+  const entries = items.map((blocks, place) => entry(blocks, open && place === items.length - 1))
+  return element(ordered ? 'ol' : 'ul', ordered && start !== 1 ? { start } : {}, ...entries)
+}
+
+function entry([first, ...others], open) {
+  const item = element('li')
+  if (first?.kind === 'paragraph') filled(item, first.text, open && !others.length)
+  else if (first) others.unshift(first)
+  item.append(...nodes(others, open))
+  return item
+}
+
+function table({ head, rows, sides }, open) {
+  const row = (cells, tag, growing) => {
+    const made = sides.map((side, place) => {
+      const cell = element(tag, side ? { class: side } : {})
+      return filled(cell, cells[place] ?? '', growing && place === cells.length - 1)
+    })
+    return element('tr', {}, ...made)
+  }
+  const body = rows.map((cells, place) => row(cells, 'td', open && place === rows.length - 1))
+  const whole = element('table', {}, element('thead', {}, row(head, 'th', false)), element('tbody', {}, ...body))
+  return element('div', { class: 'table', role: 'group', 'aria-label': 'Table', tabindex: 0 }, whole) // it may scroll
+}
+
+function code({ language, text }) {
+  const bar = element('div', { class: 'code-bar' }, element('span', {}, language || 'text'))
+  const body = element('code', {}, text)
+  if (navigator.clipboard) bar.append(copyButton(body)) // browsers have it on https and on localhost
+  const label = language ? `Code, ${language}` : 'Code'
+  const pre = element('pre', { role: 'group', 'aria-label': label, tabindex: 0 }, body)
+  return element('div', { class: 'code' }, bar, pre)
+}
+
+function copyButton(source) {
+  const button = element('button', { type: 'button', class: 'quiet' }, 'Copy')
+  button.addEventListener('click', async () => {
+    const copied = await navigator.clipboard.writeText(source.textContent).then(() => true, () => false)
+    button.textContent = copied ? 'Copied' : 'Not allowed'
+    setTimeout(() => { button.textContent = 'Copy' }, 1500)
+  })
+  return button
+}
+
+function nodes(blocks, open) {
+  return blocks.map((block, place) => NODES[block.kind](block, open && place === blocks.length - 1))
+}
+
+function filled(node, text, open) {
+  inline(node, text, { open })
+  return node
+}

@@ -1,0 +1,208 @@
+// One question and its answer in the page. Events come in by `take`; what they mean is in the table `TAKES`.
+
+import { fromError, fromEvent } from './advice.js'
+import { element } from './element.js'
+import { inline } from './inline.js'
+import { markdown } from './markdown.js'
+import { Measures, seconds, summary, table, waiting } from './measures.js'
+
+const STATES = {
+  connecting: 'Connecting…',
+  waiting: 'Waiting for the first token…',
+  thinking: 'Thinking…',
+  answering: 'Answering…',
+  reconnecting: 'Connection lost, trying again…',
+}
+
+const ENDS = {
+  complete: 'Complete',
+  stopped: 'Stopped',
+  timeout: 'Timed out',
+  upstream_error: 'Failed',
+  incomplete: 'Incomplete',
+  shutting_down: 'Ended by a restart',
+}
+
+const FINISHES = {
+  length: 'Cut at the token limit',
+  content_filter: 'Cut by a content filter',
+  tool_calls: 'Complete: it calls tools',
+}
+
+export class Turn {
+  /** `notify(turn)` is called when the state has changed, `grown()` when there is more to see. */
+  constructor(question, { notify, grown, askAgain }) {
+    Object.assign(this, { question, notify, grown })
+    this.root = document.querySelector('#turn').content.cloneNode(true).firstElementChild
+    this.part('.question').textContent = question
+    this.part('.failure button').addEventListener('click', () => askAgain(this, this.failure.other))
+    this.part('.measures').addEventListener('toggle', (event) => event.target.scrollIntoView({ block: 'nearest' }))
+  }
+
+  part(selector) {
+    return this.root.querySelector(selector)
+  }
+
+  // What happens to it, in this order
+
+  begin(model, way) {
+    Object.assign(this, { model, way, text: '', refusal: '', calls: [], thought: 0 })
+    Object.assign(this, { state: null, started: false, failure: null, end: null })
+    this.measures = new Measures()
+    this.pending = this.rested = 0
+    for (const name of ['.prose', '.thoughts', '.calls', '.refusal p']) this.part(name).replaceChildren()
+    for (const name of ['.reasoning', '.calls', '.refusal', '.failure']) this.part(name).hidden = true
+    this.part('.who').textContent = model || 'Answer'
+    this.show = markdown(this.part('.prose'))
+    this.timer = setInterval(() => this.measure(), 250)
+    this.enter('connecting')
+  }
+
+  take(event) {
+    TAKES[event.type]?.call(this, event.data)
+  }
+
+  stop() {
+    this.settle('stopped', 'Stopped')
+  }
+
+  lose(error) {
+    if (this.end) return // all of it had come
+    if (!this.failure) this.fail(fromError(error, this))
+    this.settle('failed', error.status ? 'Refused' : 'Connection lost')
+  }
+
+  // How it shows
+
+  get running() {
+    return this.state in STATES
+  }
+
+  enter(state) {
+    if (this.state === state) return
+    this.state = state
+    this.root.dataset.state = state
+    this.label = STATES[state] ?? this.label
+    this.part('.prose').setAttribute('aria-busy', String(this.running))
+    this.measure()
+    this.notify(this)
+  }
+
+  delta(state) {
+    this.measures.delta()
+    this.enter(state)
+  }
+
+  /** Draws in the next frame; a long answer only as often as leaves the page three quarters of its time. */
+  grow() {
+    this.pending ||= requestAnimationFrame((now) => {
+      this.pending = 0
+      if (now < this.rested) return this.grow()
+      this.draw(true)
+      this.rested = performance.now() + 3 * (performance.now() - now)
+    })
+  }
+
+  draw(open) {
+    this.show(this.text, { open })
+    this.grown()
+  }
+
+  fail(failure) {
+    this.failure = failure
+    const box = this.part('.failure')
+    for (const [part, words] of [['strong', failure.message], ['p', failure.advice]]) {
+      box.querySelector(part).replaceChildren()
+      inline(box.querySelector(part), words, { linked: true }) // no links: the words may be the upstream's
+    }
+    box.querySelector('span').textContent = failure.code ?? ''
+    box.querySelector('button').textContent = failure.other ? `Ask with ${failure.other}` : 'Ask again'
+    box.querySelector('button').hidden = !failure.again
+    box.hidden = false
+  }
+
+  settle(state, label) {
+    clearInterval(this.timer)
+    cancelAnimationFrame(this.pending)
+    this.draw(false)
+    this.part('.measures dl').replaceChildren(...pairs(table(this.measures, this.end, this)))
+    this.label = label
+    this.enter(state)
+  }
+
+  measure() {
+    const parts = [...(this.running ? waiting(this.measures) : []), ...summary(this.measures, this.end)]
+    const state = element('span', { class: 'dot' }, this.label)
+    this.part('.measures summary').replaceChildren(state, ...parts.map((part) => element('span', {}, part)))
+    const thoughts = this.part('.reasoning summary')
+    const thought = this.thought < 0.05 ? 'Thoughts' : `Thought for ${seconds(this.thought)}`
+    thoughts.textContent = this.state === 'thinking' ? 'Thinking…' : thought
+  }
+}
+
+// What each type of event does, with a turn as `this`
+
+const TAKES = {
+  start() {
+    this.started = true
+    this.enter(this.measures.first === null ? 'waiting' : 'answering') // a stream that goes on may start again
+  },
+
+  message(data) {
+    this.delta('answering')
+    this.text += data
+    this.grow()
+  },
+
+  reasoning(data) {
+    this.delta('thinking')
+    this.thought = (this.measures.last - this.measures.first) / 1000
+    this.part('.reasoning').hidden = false
+    this.part('.thoughts').append(data)
+    this.grown()
+  },
+
+  refusal(data) {
+    this.delta('answering')
+    this.refusal += data
+    this.part('.refusal').hidden = false
+    this.part('.refusal p').append(data)
+    this.grown()
+  },
+
+  tool_call(data) {
+    this.delta('answering')
+    const fragment = JSON.parse(data)
+    const place = fragment.index ?? (fragment.id ? this.calls.length : this.calls.length - 1) // some send no index
+    this.calls[place] ??= callIn(this.part('.calls'))
+    this.calls[place].name.append(fragment.function?.name ?? '')
+    this.calls[place].arguments.append(fragment.function?.arguments ?? '')
+    this.part('.calls').hidden = false
+    this.grown()
+  },
+
+  failure(data) {
+    this.fail(fromEvent(JSON.parse(data)))
+  },
+
+  end(data) {
+    this.end = JSON.parse(data)
+    const { reason, finish_reason } = this.end
+    const label = reason === 'complete' ? FINISHES[finish_reason] ?? ENDS.complete : ENDS[reason] ?? reason
+    this.settle(this.failure ? 'failed' : reason === 'stopped' ? 'stopped' : 'complete', label)
+  },
+
+  reconnecting() {
+    this.enter('reconnecting')
+  },
+}
+
+function callIn(list) {
+  const call = { name: element('b'), arguments: element('code') }
+  list.append(element('li', {}, call.name, call.arguments))
+  return call
+}
+
+function pairs(rows) {
+  return rows.map(([name, value]) => element('div', {}, element('dt', {}, name), element('dd', {}, value)))
+}

@@ -1,0 +1,199 @@
+"""What an upstream's status means for the one who asked: a table, and what must never come through."""
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from multidict import CIMultiDict
+
+from gateway.dialects.status import error_from_status
+from gateway.errors import GatewayError, UpstreamError, UpstreamMisconfigured, UpstreamRateLimited, UpstreamRejected
+
+
+def told(status: int, body: object = b"", **headers: str) -> GatewayError:
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    fields = CIMultiDict({name.replace("_", "-"): value for name, value in headers.items()})
+    return error_from_status(status, fields, data)
+
+
+def error_body(message: object, **fields: object) -> dict[str, object]:
+    return {"error": {"message": message, **fields}}
+
+
+HTML = b"<html><body>502 Bad Gateway at upstream-7.internal</body></html>"
+AZURE = error_body(
+    "Too long.", code="content_filter", param="prompt", innererror={"code": "X", "content_filter_result": {}}
+)
+
+# Who is at fault decides the class; the class decides the status, the code and whether asking again may work.
+CLASSES = {
+    UpstreamRejected: [400, 413, 422],
+    UpstreamRateLimited: [429],
+    UpstreamMisconfigured: [201, 204, 206, 300, 301, 302, 303, 304, 307, 308, 401, 402, 403, 404, 405, 407, 415],
+    UpstreamError: [
+        100,
+        199,
+        406,
+        408,
+        409,
+        410,
+        418,
+        421,
+        425,
+        431,
+        451,
+        499,
+        500,
+        501,
+        502,
+        503,
+        504,
+        520,
+        529,
+        599,
+        999,
+    ],
+}
+
+
+@pytest.mark.parametrize(("kind", "status"), [(kind, status) for kind, all_of in CLASSES.items() for status in all_of])
+def test_every_status_has_its_class(kind: type[GatewayError], status: int) -> None:
+    error = told(status)
+    assert type(error) is kind
+    assert error.retryable is kind.retryable
+    assert error.status == {UpstreamRejected: status, UpstreamRateLimited: 429}.get(kind, 502)
+
+
+# The caller's own mistakes, in the upstream's words
+
+WORDS: dict[str, tuple[object, str, str, str | None]] = {
+    # the body, the message, the code, the param
+    "OpenAI": (
+        error_body("Too long.", type="t", param="messages", code="too_long"),
+        "Too long.",
+        "too_long",
+        "messages",
+    ),
+    "Azure, with an inner error": (AZURE, "Too long.", "content_filter", "prompt"),
+    "a string": ({"error": "Too long."}, "Too long.", "upstream_rejected", None),
+    "flat": ({"object": "error", "message": "Too long.", "code": 400}, "Too long.", "upstream_rejected", None),
+    "fault_77 keys and addresses": (
+        error_body("Key sk-abcdef123 at http://10.0.0.1/v1\r\nX: y"),
+        "Key [redacted] at [address] X: y",
+        "upstream_rejected",
+        None,
+    ),
+    "a long message": (error_body("é" * 5_000), "é" * 500 + "…", "upstream_rejected", None),
+    "a long code": (error_body("Too long.", code="x " * 33), "Too long.", "upstream_rejected", None),
+    "fields of other types": (error_body("Too long.", code=7, param=["a"]), "Too long.", "upstream_rejected", None),
+}
+
+
+@pytest.mark.parametrize("status", [400, 404, 413, 422])
+@pytest.mark.parametrize("case", WORDS)
+def test_fault_06_the_callers_mistakes_are_told_in_the_upstreams_words(case: str, status: int) -> None:
+    body, message, code, param = WORDS[case]
+    error = told(status, body)
+    assert (error.status, error.message, error.code, error.param) == (status, message, code, param)
+    assert error.type == "invalid_request_error"
+    assert not error.retryable
+
+
+WORDLESS = {
+    "nothing": b"",
+    "a web page": HTML,
+    "prose": b"no such thing",
+    "not JSON": b'{"error":',
+    "cut short": json.dumps(error_body("x" * 100_000)).encode()[:65_536],
+    "a list": b'["no"]',
+    "a number": b"7",
+    "null": b"null",
+    "null as its error": {"error": None},
+    "a list as its error": {"error": ["no"]},
+    "a message that is none": error_body({"a": 1}),
+    "an empty message": error_body(""),
+    "another shape": {"detail": [{"loc": ["body", "messages"], "msg": "field required"}]},
+    "not UTF-8": b'{"error":{"message":"\xff"}}',
+    "a lone surrogate": b'{"error":{"message":"\\ud83d"}}',
+    "nested deeply": b"[" * 100_000,
+}
+
+
+@pytest.mark.parametrize("case", WORDLESS)
+def test_without_words_of_the_upstream_there_are_our_own(case: str) -> None:
+    body = WORDLESS[case]
+    for status in (400, 413, 422):
+        error = told(status, body)
+        assert (error.status, error.message) == (status, UpstreamRejected.message)
+    assert told(429, body).message == UpstreamRateLimited.message
+
+
+@pytest.mark.parametrize("case", WORDLESS)
+def test_a_404_without_an_error_object_is_a_wrong_path(case: str) -> None:
+    """Not a model that is missing: the operator has to look, and the caller gets no 404 for a route that is right."""
+    error = told(404, WORDLESS[case])
+    assert type(error) is UpstreamMisconfigured
+    assert "`base_url`" in error.message
+
+
+# What must not come through
+
+SECRET = error_body("Incorrect key: SECRET", code="SECRET", param="SECRET", type="SECRET")
+
+
+@pytest.mark.parametrize("status", [401, 402, 403, 405, 407, 415])
+@pytest.mark.parametrize("body", [SECRET, b"SECRET", b"<html>SECRET"])
+def test_fault_07_a_refused_key_is_not_the_callers_and_nothing_of_the_body_is_told(status: int, body: object) -> None:
+    error = told(status, body, WWW_Authenticate="SECRET", Retry_After="7")
+    assert error.status == 502
+    assert error.code == "upstream_misconfigured"
+    assert error.headers == {}
+    assert "SECRET" not in json.dumps(error.body())
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 408, 409, 500, 502, 503, 529])
+@pytest.mark.parametrize("body", [SECRET, b"SECRET", b"<html>SECRET"])
+def test_fault_02_of_other_failures_the_status_is_told(status: int, body: object) -> None:
+    error = told(status, body, Location="http://SECRET/")
+    assert str(status) in error.message
+    assert "SECRET" not in json.dumps(error.body())
+
+
+# How long to wait
+
+
+@pytest.mark.parametrize(
+    ("value", "passed"),
+    [
+        ("7", True),
+        ("0.5", True),
+        ("Wed, 21 Oct 2026 07:28:00 GMT", True),
+        ("x" * 64, True),
+        ("x" * 65, False),
+        ("", False),
+        ("é", False),
+        ("7\r\nX: y", False),
+        ("\x1b[2J", False),
+    ],
+)
+def test_fault_09_a_limit_passes_retry_after_on(value: str, passed: bool) -> None:
+    error = told(429, error_body("Slow down."), retry_after=value)
+    assert error.headers == ({"Retry-After": value} if passed else {})
+    assert (error.status, error.message, error.code) == (429, "Slow down.", "upstream_rate_limited")
+    assert error.retryable
+
+
+def test_fault_09_without_retry_after_there_is_none() -> None:
+    assert told(429).headers == {}
+
+
+_errors = st.dictionaries(st.sampled_from(["error", "message", "code"]), st.text() | st.none() | st.lists(st.text()))
+
+
+@given(st.integers(100, 599), st.binary(max_size=50) | _errors.map(lambda value: json.dumps(value).encode()))
+@settings(deadline=None)
+def test_any_response_is_an_error_that_can_be_sent(status: int, body: bytes) -> None:
+    error = error_from_status(status, {}, body)
+    json.dumps(error.failure()).encode()
+    assert 400 <= error.status < 600

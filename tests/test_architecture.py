@@ -1,0 +1,170 @@
+"""The house stands as the head of `gateway/__init__.py` draws it: floors, and one door to each foreign package."""
+
+import ast
+import sys
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from functools import cache
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+import gateway
+
+ROOT = Path(gateway.__file__).parent
+
+FLOORS = [
+    ["gateway", "gateway.entries", "gateway.errors", "gateway.sse", "gateway.sse.*"],
+    [
+        "gateway.auth",
+        "gateway.completion",
+        "gateway.config",
+        "gateway.config.*",
+        "gateway.dialects",
+        "gateway.dialects.*",
+        "gateway.negotiation",
+        "gateway.observe",
+        "gateway.routing",
+        "gateway.streamlog",
+        "gateway.streamlog.base",
+        "gateway.views",
+        "gateway.watchdog",
+    ],
+    ["gateway.downstream", "gateway.streamlog.memory", "gateway.upstream"],
+    ["gateway.admission", "gateway.generation", "gateway.viewers"],
+    ["gateway.app", "gateway.demo", "gateway.demo.*", "gateway.handlers", "gateway.handlers.*", "gateway.serve"],
+    ["gateway.__main__", "gateway.cli"],
+]
+
+# Of the standard library, what brings in a loop, a clock, an environment, chance or a wire.
+NOT_PURE = {
+    "asyncio",
+    "datetime",
+    "os",
+    "random",
+    "secrets",
+    "select",
+    "socket",
+    "ssl",
+    "subprocess",
+    "threading",
+    "time",
+}
+
+DOORS = {  # the one module that imports a package; the house's own, msgspec and `aiohttp.web`, have none
+    "aiohttp": "gateway.upstream",  # its client; see SERVER for the rest of it
+    "aiohttp_sse": "gateway.downstream",
+    "dotenv": "gateway.cli",
+    "uvloop": "gateway.serve",
+}
+SERVER = {"aiohttp.web", "aiohttp.HttpVersion11", "aiohttp.typedefs", "aiohttp.http_writer"}
+
+
+def module_at(path: Path) -> str:
+    name = ".".join(path.relative_to(ROOT.parent).with_suffix("").parts)
+    return name.removesuffix(".__init__")
+
+
+PATHS = {module_at(path): path for path in sorted(ROOT.rglob("*.py"))}
+
+
+def floors_of(module: str) -> list[int]:
+    return [number for number, floor in enumerate(FLOORS) if any(fnmatchcase(module, name) for name in floor)]
+
+
+@cache
+def tree_of(module: str) -> ast.Module:
+    return ast.parse(PATHS[module].read_text(encoding="utf-8"))
+
+
+def imports(module: str) -> set[str]:
+    """The full names that it imports, wherever in it: a module's name where the name is one, else `module.name`."""
+    is_package = PATHS[module].name == "__init__.py"
+    return set(imported_by(tree_of(module), package=module if is_package else module.rpartition(".")[0]))
+
+
+def imported_by(tree: ast.AST, *, package: str) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            parents = package.split(".")[: 1 - node.level or None] if node.level else []
+            base = ".".join([*parents, *([node.module] if node.module else [])])
+            yield from [f"{base}.{alias.name}" for alias in node.names]
+
+
+def own_imports(module: str) -> set[str]:
+    """The modules of ours among them."""
+    names = {name for name in imports(module) if name.partition(".")[0] == "gateway"}
+    return {name if name in PATHS else name.rpartition(".")[0] for name in names}
+
+
+def foreign_imports(module: str) -> set[str]:
+    return {name for name in imports(module) if name.partition(".")[0] not in {"gateway", *sys.stdlib_module_names}}
+
+
+def test_how_imports_are_read() -> None:
+    source = """
+import a.b, c as d
+from e.f import g
+from . import h
+from .i import j
+from ..k import l
+if TYPE_CHECKING:
+    from m import n
+def late():
+    import o
+"""
+    found = set(imported_by(ast.parse(source), package="gateway.x"))
+    assert found == {"a.b", "c", "e.f.g", "gateway.x.h", "gateway.x.i.j", "gateway.k.l", "m.n", "o"}
+
+
+def test_every_module_has_one_floor() -> None:
+    """A new one is given its place in FLOORS, and in the head of `gateway/__init__.py`, by whoever adds it."""
+    assert [module for module in PATHS if len(floors_of(module)) != 1] == []
+
+
+def test_every_place_is_taken() -> None:
+    """No empty seats."""
+    names = [name for floor in FLOORS for name in floor]
+    assert [name for name in names if not any(fnmatchcase(module, name) for module in PATHS)] == []
+
+
+def test_imports_go_only_downwards() -> None:
+    """From the same floor, too."""
+    edges = [(module, name) for module in PATHS for name in own_imports(module)]
+    assert [(module, name) for module, name in edges if floors_of(name) > floors_of(module)] == []
+
+
+def test_imports_go_round_in_no_circle() -> None:
+    order = TopologicalSorter({module: own_imports(module) for module in PATHS})
+    assert len(list(order.static_order())) == len(PATHS)
+
+
+@pytest.mark.parametrize("module", [module for module in PATHS if floors_of(module) == [0]])
+def test_the_core_is_pure(module: str) -> None:
+    """Standard library only; no loop, no clock, no environment."""
+    assert foreign_imports(module) == set()
+    assert {name.partition(".")[0] for name in imports(module)} & NOT_PURE == set()
+
+
+@pytest.mark.parametrize("module", [module for module in PATHS if floors_of(module) == [1]])
+def test_policy_knows_no_foreign_package_but_msgspec(module: str) -> None:
+    assert {name.partition(".")[0] for name in foreign_imports(module)} <= {"msgspec"}
+
+
+def test_every_foreign_package_has_one_door() -> None:
+    """A package that has none is one that nobody has decided on."""
+    used = [(module, name) for module in PATHS for name in foreign_imports(module)]
+    beside = [(module, name) for module, name in used if not is_ours(name)]
+    assert [(module, name) for module, name in beside if DOORS.get(name.partition(".")[0]) != module] == []
+    assert {name.partition(".")[0] for _, name in beside} == set(DOORS)
+
+
+def is_ours(name: str) -> bool:
+    return name.partition(".")[0] == "msgspec" or name in SERVER or name.rpartition(".")[0] in SERVER
+
+
+def test_every_module_says_what_it_is() -> None:
+    assert [module for module in PATHS if not ast.get_docstring(tree_of(module))] == []

@@ -1,0 +1,199 @@
+"""Who may call: the rules as tables of header fields."""
+
+from collections.abc import Callable
+
+import pytest
+from multidict import CIMultiDict
+
+from gateway.auth import check_anonymous, check_page, check_prefetch, own_origin
+from gateway.config import Server
+from gateway.errors import (
+    GatewayError,
+    HostNotServed,
+    OriginNotAllowed,
+    PrefetchNotAllowed,
+    ProxyNotAllowed,
+)
+
+OWN = "http://localhost:8080"
+OTHER = "https://app.example"
+
+
+def refused(check: Callable[[], None]) -> type[GatewayError] | None:
+    try:
+        check()
+    except GatewayError as error:
+        return type(error)
+    return None
+
+
+# Whose page
+
+PAGES = [
+    # the fields, whether they may ask
+    ({}, True),  # no browser
+    ({"Origin": OWN}, True),
+    ({"Origin": OTHER}, True),
+    ({"Origin": "https://evil.example"}, False),
+    ({"Origin": "null"}, False),
+    ({"Origin": ""}, False),
+    ({"Origin": "http://localhost"}, False),
+    ({"Origin": "https://localhost:8080"}, False),
+    ({"Origin": f"{OWN}/"}, False),
+    ({"Origin": f"{OWN}, {OTHER}"}, False),
+    ({"Origin": "http://localhost:80800"}, False),
+    ({"Origin": "https://app.example.evil.example"}, False),
+    ({"Origin": "https://sub.app.example"}, False),
+    ({"Origin": "http://app.example"}, False),
+    ({"Sec-Fetch-Site": "same-origin"}, True),
+    ({"Sec-Fetch-Site": "none"}, True),
+    ({"Sec-Fetch-Site": "same-site"}, False),
+    ({"Sec-Fetch-Site": "cross-site"}, False),
+    ({"Sec-Fetch-Site": ""}, False),
+    ({"Sec-Fetch-Site": "anything"}, False),
+    ({"Origin": OWN, "Sec-Fetch-Site": "same-origin"}, True),
+    ({"Origin": OTHER, "Sec-Fetch-Site": "cross-site"}, True),
+    ({"Origin": "null", "Sec-Fetch-Site": "same-origin"}, False),
+    ({"Origin": "https://evil.example", "Sec-Fetch-Site": "none"}, False),
+    ({"origin": "https://evil.example"}, False),
+    ({"sec-fetch-site": "cross-site"}, False),
+]
+
+
+@pytest.mark.parametrize(("fields", "allowed"), PAGES)
+def test_fault_80_whose_page_may_ask(fields: dict[str, str], allowed: bool) -> None:
+    """The gateway's own, and those of `cors_origins`, to the letter; an `Origin` outranks what else is said."""
+    server = Server(cors_origins=[OTHER])
+    result = refused(lambda: check_page(server, CIMultiDict(fields), own_origin=OWN))
+    assert result is (None if allowed else OriginNotAllowed)
+
+
+def test_fault_79_without_cors_origins_there_is_only_the_own_page() -> None:
+    fields = CIMultiDict({"Origin": OTHER})
+    assert refused(lambda: check_page(Server(), fields, own_origin=OWN)) is OriginNotAllowed
+    assert refused(lambda: check_page(Server(), fields, own_origin=OTHER)) is None
+
+
+@pytest.mark.parametrize(
+    ("public_url", "scheme", "host", "origin"),
+    [
+        (None, "http", "localhost:8080", "http://localhost:8080"),
+        (None, "https", "Chat.Example", "https://chat.example"),
+        (None, "http", "[::1]:8080", "http://[::1]:8080"),
+        ("https://chat.example", "http", "10.0.0.1:8080", "https://chat.example"),
+        ("https://chat.example/", "http", "evil.example", "https://chat.example"),
+        ("https://Chat.example:8443/gateway/", "http", "localhost", "https://chat.example:8443"),
+    ],
+)
+def test_the_own_origin(public_url: str | None, scheme: str, host: str, origin: str) -> None:
+    """Where there is a `public_url`, what the request says of itself counts for nothing."""
+    assert own_origin(Server(public_url=public_url), scheme=scheme, host=host) == origin
+
+
+# Which host, and through what
+
+HOSTS = [
+    ("localhost", True),
+    ("localhost:80", True),
+    ("localhost:8080", True),
+    ("LOCALHOST:80", True),
+    ("127.0.0.1", True),
+    ("127.0.0.1:80", True),
+    ("[::1]", True),
+    ("[::1]:80", True),
+    ("", False),
+    (":80", False),
+    ("::1", False),
+    ("[::1", False),
+    ("[::2]", False),
+    ("127.0.0.2", False),
+    ("127.1", False),
+    ("2130706433", False),
+    ("0.0.0.0", False),
+    ("localhost.", False),
+    ("localhost:", False),
+    ("localhost:80:80", False),
+    ("localhost:80@evil.example", False),
+    ("localhost@evil.example", False),
+    ("localhost.evil.example", False),
+    ("localhost.evil.example:80", False),
+    ("evil.example", False),
+    ("evil.example:80", False),
+    ("evil.example#localhost", False),
+    (" localhost", False),
+    ("localhost, evil.example", False),
+    ("10.0.0.1", False),
+]
+
+
+@pytest.mark.parametrize(("host", "served"), HOSTS)
+def test_without_keys_only_this_machines_names_are_served(host: str, served: bool) -> None:
+    """A page whose name was made to point at 127.0.0.1 still sends its own name."""
+    result = refused(lambda: check_anonymous(Server(), CIMultiDict({"Host": host})))
+    assert result is (None if served else HostNotServed)
+
+
+def test_a_request_without_a_host_is_not_served() -> None:
+    assert refused(lambda: check_anonymous(Server(), CIMultiDict())) is HostNotServed
+
+
+PROXY_FIELDS = [
+    "Forwarded",
+    "Via",
+    "X-Real-IP",
+    "X-Forwarded-For",
+    "X-Forwarded-Host",
+    "X-Forwarded-Proto",
+    "X-Forwarded-Anything",
+    "x-forwarded-for",
+    "X-FORWARDED-FOR",
+    "via",
+]
+
+
+@pytest.mark.parametrize("value", ["127.0.0.1", ""])
+@pytest.mark.parametrize("field", PROXY_FIELDS)
+def test_fault_82_without_keys_nothing_comes_through_a_proxy(field: str, value: str) -> None:
+    """A quick start behind nginx is not an open relay, whatever the field holds."""
+    fields = CIMultiDict({"Host": "localhost", field: value})
+    assert refused(lambda: check_anonymous(Server(), fields)) is ProxyNotAllowed
+
+
+@pytest.mark.parametrize("field", ["Forward", "X-Forwarded", "X-Forwarder", "Viaduct", "X-Request-ID", "Accept"])
+def test_other_fields_are_no_proxys(field: str) -> None:
+    assert refused(lambda: check_anonymous(Server(), CIMultiDict({"Host": "localhost", field: "x"}))) is None
+
+
+@pytest.mark.parametrize(
+    "fields", [{}, {"Host": "evil.example"}, {"Host": "h", "X-Forwarded-For": "1.2.3.4", "Via": "x"}]
+)
+def test_who_says_so_serves_anyone(fields: dict[str, str]) -> None:
+    assert refused(lambda: check_anonymous(Server(allow_anonymous=True), CIMultiDict(fields))) is None
+
+
+# A real request
+
+
+@pytest.mark.parametrize(
+    ("fields", "allowed"),
+    [
+        ({}, True),
+        ({"Sec-Purpose": ""}, True),
+        ({"Sec-Purpose": "prefetch"}, False),
+        ({"Sec-Purpose": "prefetch;prerender"}, False),
+        ({"sec-purpose": "prefetch;anonymous-client-ip"}, False),
+        ({"Purpose": "prefetch"}, False),
+        ({"Purpose": "preview"}, True),
+    ],
+)
+def test_a_prefetch_spends_no_tokens(fields: dict[str, str], allowed: bool) -> None:
+    result = refused(lambda: check_prefetch(CIMultiDict(fields)))
+    assert result is (None if allowed else PrefetchNotAllowed)
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(OriginNotAllowed, 403), (ProxyNotAllowed, 403), (PrefetchNotAllowed, 403), (HostNotServed, 421)],
+)
+def test_refusals_are_statuses(error: type[GatewayError], status: int) -> None:
+    assert error().status == status

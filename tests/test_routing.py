@@ -1,0 +1,82 @@
+"""Which target answers for a model name."""
+
+import pytest
+
+from gateway.config import Config, Model, TargetName, Timeouts, Upstream
+from gateway.errors import InvalidRequest, ModelNotFound
+from gateway.routing import Target, default_model, route
+
+FIRST, SECOND = Upstream("first", "http://first/v1"), Upstream("second", "http://second/v1")
+ANY = Config(upstreams=[FIRST, SECOND])
+NAMED = Config(
+    upstreams=[FIRST, SECOND],
+    models=[Model("small", [TargetName("second", "qwen2.5:3b")]), Model("large", [TargetName("first")])],
+)
+DEFAULTS = Timeouts(5.0, 120.0, 60.0, 600.0)
+
+
+def with_default(config: Config, name: str) -> Config:
+    return Config(upstreams=config.upstreams, models=config.models, default_model=name)
+
+
+@pytest.mark.parametrize(
+    ("config", "name", "target"),
+    [
+        (ANY, "m", Target(FIRST, "m", DEFAULTS)),
+        (ANY, "Org/Model:tag é", Target(FIRST, "Org/Model:tag é", DEFAULTS)),
+        (with_default(ANY, "d"), None, Target(FIRST, "d", DEFAULTS)),
+        (with_default(ANY, "d"), "", Target(FIRST, "d", DEFAULTS)),
+        (with_default(ANY, "d"), "m", Target(FIRST, "m", DEFAULTS)),
+        (NAMED, "small", Target(SECOND, "qwen2.5:3b", DEFAULTS)),
+        (NAMED, "large", Target(FIRST, "large", DEFAULTS)),
+        (NAMED, None, Target(SECOND, "qwen2.5:3b", DEFAULTS)),
+        (with_default(NAMED, "large"), None, Target(SECOND, "qwen2.5:3b", DEFAULTS)),
+    ],
+)
+def test_targets(config: Config, name: str | None, target: Target) -> None:
+    """Without [[models]] any name goes to the first upstream unchanged; with them, the first of them is the default."""
+    assert route(config, name) == target
+
+
+@pytest.mark.parametrize("name", ["qwen2.5:3b", "SMALL", "small ", "m"])
+def test_with_models_only_their_names_exist(name: str) -> None:
+    """What an upstream calls a model is not one of them."""
+    with pytest.raises(ModelNotFound, match=r"Try one of: small, large\.$") as raised:
+        route(NAMED, name)
+    assert (raised.value.status, raised.value.code, raised.value.param) == (404, "model_not_found", "model")
+
+
+def test_the_names_that_are_told_are_so_many() -> None:
+    names = [f"m{n:02}" for n in range(50)]
+    config = Config(upstreams=[FIRST], models=[Model(name, [TargetName("first")]) for name in names])
+    with pytest.raises(ModelNotFound) as raised:
+        route(config, "x")
+    assert "m19." in raised.value.message
+    assert "m20" not in raised.value.message
+
+
+def test_without_a_model_and_a_default_it_says_so() -> None:
+    with pytest.raises(InvalidRequest, match="Name a `model`") as raised:
+        route(ANY, None)
+    assert (raised.value.status, raised.value.code, raised.value.param) == (400, "model_missing", "model")
+
+
+@pytest.mark.parametrize(
+    ("config", "name"),
+    [(ANY, None), (with_default(ANY, "d"), "d"), (NAMED, "small"), (with_default(NAMED, "d"), "small")],
+)
+def test_the_default(config: Config, name: str | None) -> None:
+    assert default_model(config) == name
+
+
+def test_the_narrowest_place_decides_on_each_timeout() -> None:
+    """The model, then its upstream, then [timeouts], then what is there without being said."""
+    upstream = Upstream("up", "http://up", timeouts=Timeouts(first_token=20.0, idle=20.0))
+    config = Config(
+        timeouts=Timeouts(first_token=10.0, idle=10.0, total=10.0),
+        upstreams=[upstream],
+        models=[Model("m", [TargetName("up")], timeouts=Timeouts(idle=30.0))],
+    )
+    assert route(config, "m").timeouts == Timeouts(connect=5.0, first_token=20.0, idle=30.0, total=10.0)
+    without_models = Config(timeouts=config.timeouts, upstreams=[upstream])
+    assert route(without_models, "m").timeouts == Timeouts(connect=5.0, first_token=20.0, idle=20.0, total=10.0)
