@@ -1,15 +1,22 @@
 """What tests of streams stand on: a scripted upstream, and the gateway in front of it, both on real sockets."""
 
 import logging
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
+from hypothesis import settings
 
 from gateway.app import create_app, server_options
 from gateway.config import Config, load
 from tests.scripted_upstream import ScriptedUpstream
+
+# No deadline: machines that run tests are slow at times. `.ci/long` asks for the long profile.
+settings.register_profile("default", deadline=None)
+settings.register_profile("long", deadline=None, max_examples=20_000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 Client = TestClient[web.Request, web.Application]
 MakeGateway = Callable[..., Awaitable[Client]]

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.admission import Asked, admit, read_body, read_query, view_fields
@@ -349,7 +349,6 @@ _values = st.recursive(
 
 
 @given(st.dictionaries(_fields, _values, max_size=6))
-@settings(deadline=None)
 def test_any_object_is_asked_or_refused(fields: dict[str, Any]) -> None:
     try:
         body = sent(json.dumps(fields).encode())

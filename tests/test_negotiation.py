@@ -1,7 +1,7 @@
 """Which representation `Accept` asks for."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.negotiation import Representation, negotiate
@@ -59,6 +59,5 @@ def test_what_is_asked_for(accept: str, representation: Representation) -> None:
 
 
 @given(st.text(st.characters(max_codepoint=255), max_size=60) | st.text("text/plain;q=01., ", max_size=60))
-@settings(deadline=None)
 def test_anything_is_an_answer(accept: str) -> None:
     assert negotiate(accept) in Representation

@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.entries import EndReason
@@ -170,7 +170,6 @@ def test_fault_78_what_moves_a_terminals_cursor_does_not() -> None:
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=40))
-@settings(deadline=None)
 def test_fault_78_any_message_is_one_line_of_json(message: str) -> None:
     assert as_json(log_record("%s", message))["message"] == message
 

@@ -4,7 +4,7 @@ import json
 from itertools import product
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.entries import Entry, Kind
@@ -99,7 +99,6 @@ def stream(view: View, entries: list[Entry]) -> list[bytes]:
 @pytest.mark.parametrize("reasoning", [True, False])
 @pytest.mark.parametrize("format", Format)
 @given(entries=_entries)
-@settings(deadline=None)
 def test_fault_76_whatever_the_text_every_entry_is_one_event(
     format: Format, reasoning: bool, entries: list[Entry]
 ) -> None:
@@ -118,7 +117,6 @@ def test_fault_76_whatever_the_text_every_entry_is_one_event(
 
 @pytest.mark.parametrize("view", _VIEWS)
 @given(entries=_entries)
-@settings(deadline=None)
 def test_frames_are_blocks_of_their_own(view: View, entries: list[Entry]) -> None:
     """Heartbeats between them change nothing, and what is resumed behind any of them is the rest of the events."""
     frames = stream(view, entries)

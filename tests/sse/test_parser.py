@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from types import FrameType
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.sse import Event, EventTooLarge, Parser
@@ -54,7 +54,6 @@ def dispatched(events: Iterable[Event]) -> list[Dispatched]:
 
 
 @given(cut_soups())
-@settings(deadline=None, max_examples=300)
 def test_the_events_are_those_that_a_browser_dispatches(soup: tuple[bytes, list[bytes]]) -> None:
     stream, reads = soup
     parser = Parser(max_bytes=_ROOM)
@@ -62,7 +61,6 @@ def test_the_events_are_those_that_a_browser_dispatches(soup: tuple[bytes, list[
 
 
 @given(cut_soups())
-@settings(deadline=None)
 def test_the_end_adds_what_a_blank_line_would_have_added(soup: tuple[bytes, list[bytes]]) -> None:
     """A browser drops what the end cut off; a server that forgets the last blank line is understood all the same."""
     stream, reads = soup
@@ -71,7 +69,6 @@ def test_the_end_adds_what_a_blank_line_would_have_added(soup: tuple[bytes, list
 
 
 @given(cut_soups(), st.integers(3, 40))  # the length of a byte-order mark is the least limit that means anything
-@settings(deadline=None, max_examples=300)
 def test_any_cut_gives_the_same_outcome_whatever_the_limit(soup: tuple[bytes, list[bytes]], max_bytes: int) -> None:
     """Not only the events: whether a line or an event is too large does not depend on the cuts either."""
     stream, reads = soup

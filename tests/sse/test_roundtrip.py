@@ -1,7 +1,7 @@
 """Events to bytes and back, by our parser and by the standard's rules."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.sse import HEARTBEAT, Event, Parser, encode, encode_data
@@ -19,13 +19,11 @@ def parsed(stream: bytes) -> list[Event]:
 
 
 @given(_events)
-@settings(deadline=None)
 def test_what_is_encoded_is_parsed_again(event: Event) -> None:
     assert parsed(encode(event)) == [Event(with_line_feeds(event.data), event.type, event.id)]
 
 
 @given(st.lists(_events, max_size=5))
-@settings(deadline=None)
 def test_events_in_a_row_stay_apart_and_the_standard_agrees(events: list[Event]) -> None:
     """An event without an id has the last one's: that is the format."""
     expected: list[Dispatched] = []
@@ -64,7 +62,6 @@ def test_fault_76_line_ends_and_nul_in_an_id_or_type_are_refused(field: str, bad
 
 
 @given(_data)
-@settings(deadline=None)
 def test_every_line_of_data_has_a_field_of_its_own(data: bytes) -> None:
     lines = with_line_feeds(data).split(b"\n")
     assert encode_data(data) == b"".join(b"data: " + line + b"\n" for line in lines)

@@ -4,7 +4,7 @@ import re
 import tracemalloc
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from gateway.sse import LineSplitter
 from tests.sse.cases import BOM, SPLITTER_CASES, WAYS, cut_soups
@@ -39,14 +39,12 @@ def test_lines_with_trailing_data(case: str, way: str) -> None:
 
 
 @given(cut_soups())
-@settings(deadline=None)
 def test_any_cut_gives_the_same_lines(soup: tuple[bytes, list[bytes]]) -> None:
     stream, reads = soup
     assert split(reads) == split([stream]) == split(WAYS["byte by byte"](stream))
 
 
 @given(cut_soups())
-@settings(deadline=None)
 def test_the_lines_are_those_of_the_standard(soup: tuple[bytes, list[bytes]]) -> None:
     stream, reads = soup
     lines, _ = split(reads)
