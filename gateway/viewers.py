@@ -16,7 +16,7 @@ from gateway.streamlog.base import StreamLog
 from gateway.views import View
 
 STALL_SECONDS = 60.0  # a connection that took nothing for this long is as good as gone: proxies give up at 60 s too
-_WRITE_FRAMES = 1000  # in one write: one who comes late is not handed megabytes at once
+_WRITE_ENTRIES = 1000  # in one write: one who comes late is not handed megabytes at once
 
 
 class Sink(Protocol):
@@ -40,25 +40,28 @@ class Sink(Protocol):
 
 
 class Frames:
-    """One view's frames of one log. Each entry is encoded at most once; all viewers of the view share the bytes."""
+    """What one view shows of one log, piece by piece.
 
-    __slots__ = ("_frames", "_log", "_view")
+    The last piece is kept: viewers that keep up ask for the same one, and share its bytes. Older ones are encoded again
+    for whoever comes late; keeping every frame would more than double what a stream costs in memory, for the rare case.
+    """
+
+    __slots__ = ("_behind", "_cursor", "_log", "_piece", "_view")
 
     def __init__(self, log: StreamLog, view: View) -> None:
         self._log = log
         self._view = view
-        self._frames: list[bytes] = []
+        self._piece = b""
+        self._cursor = self._behind = 0  # the piece is of the entries after the one, up to the other
 
-    def after(self, cursor: int) -> list[bytes]:
-        """The next frames behind entry `cursor`, a bounded number; empty where the view leaves an entry out."""
-        frames, entries = self._frames, self._log.entries
-        for index in range(len(frames), len(entries)):
-            frames.append(self._view(index + 1, entries[index]))
-        return frames[cursor : cursor + _WRITE_FRAMES]
-
-    def all(self) -> list[bytes]:
-        self.after(0)
-        return self._frames
+    def after(self, cursor: int) -> tuple[bytes, int]:
+        """The frames of the entries behind `cursor`, a bounded number, and the cursor behind them."""
+        entries, view = self._log.entries, self._view
+        behind = min(len(entries), cursor + _WRITE_ENTRIES)
+        if cursor != self._cursor or behind != self._behind:
+            self._piece = b"".join([view(index + 1, entries[index]) for index in range(cursor, behind)])
+            self._cursor, self._behind = cursor, behind
+        return self._piece, behind
 
 
 class Viewer:
@@ -86,12 +89,12 @@ class Viewer:
         self._look()
         try:
             while True:
-                frames = self._frames.after(self._cursor)
-                self._cursor += len(frames)
+                before = self._cursor
+                data, self._cursor = self._frames.after(before)
                 if self._log.ended and self._cursor == len(self._log.entries):
-                    return await self._write(b"".join(frames), self._sink.finish)
-                if frames:
-                    await self._write(b"".join(frames), self._sink.write)
+                    return await self._write(data, self._sink.finish)
+                if self._cursor > before:
+                    await self._write(data, self._sink.write)
                 elif self._silent:
                     await self._write(HEARTBEAT, self._sink.write)
                 else:
@@ -105,12 +108,11 @@ class Viewer:
         """Called within the append. Whoever does not wait is writing, and will see the batch when it looks again."""
         if self._waiting is None or self._waiting.done():
             return
-        frames = self._frames.after(self._cursor)
-        data = b"".join(frames)
+        data, cursor = self._frames.after(self._cursor)
         if self._log.ended or (data and not self._sink.write_now(data)):
             self._wake()
             return
-        self._cursor += len(frames)
+        self._cursor = cursor
         if data:
             self._last_write = self._loop.time()
 

@@ -115,7 +115,7 @@ async def _text(request: web.Request, asked: Asked, generation: Generation) -> w
 async def _whole_text(request: web.Request, generation: Generation) -> web.Response:
     """For a peer that knows no chunks: to it, a body that breaks off would look like one that ends."""
     await _success(generation)
-    parts = Frames(generation.log, text_view).all()
+    parts = [text_view(number, entry) for number, entry in enumerate(generation.log.entries, 1)]
     response = web.Response(body=b"".join(parts), content_type="text/plain", charset="utf-8")
     return await deliver(request, response, within=STALL_SECONDS)
 

@@ -547,8 +547,8 @@ def test_fault_35_what_is_no_character_becomes_a_replacement(written: bytes, rea
 @pytest.mark.parametrize("number", ["9" * 5_000, "-" + "9" * 5_000, "1e999", "-1e999", "NaN", "Infinity", "-Infinity"])
 def test_fault_38_a_number_that_is_none_is_null_and_the_rest_is_kept(number: str) -> None:
     delta = b'{"content":[{"text":"a"}],"tool_calls":[{"n":%b,"m":1}]}'
-    chunk = b'{"created":%b,"choices":[{"delta":' + delta + b'}],"usage":{"n":%b,"m":1}}'
-    entries, decoder = decoded(chunk % ((number.encode(),) * 3))
+    data = b'{"created":%b,"choices":[{"delta":' + delta + b'}],"usage":{"n":%b,"m":1}}'
+    entries, decoder = decoded(data % ((number.encode(),) * 3))
     assert [payload for _, payload in entries] == [b"a", b'{"n":null,"m":1}']
     assert decoder.usage == {"n": None, "m": 1}
 
