@@ -15,7 +15,8 @@ holds them to it. One module imports each adapter package: aiohttp's client, aio
     4  wiring     serve  app -> handlers (HTTP in, HTTP out)      demo (an upstream to try it with)
     3  use case   generation (attempt, policy, record)  viewers  admission
     2  adapters   upstream (the only aiohttp client)  downstream (the only aiohttp-sse)  streamlog.memory
-    1  policy     config  auth  routing  negotiation  views  completion  dialects  streamlog.base  observe  watchdog
+    1  policy     config  auth  routing  negotiation  views  completion  dialects  redaction  streamlog.base  observe
+                  watchdog
     0  core       errors  entries  sse.event  sse.splitter  sse.parser    (stdlib only; no asyncio, clock, environment)
 
 Words: *downstream* is the client side, *upstream* the provider side, a *target* an upstream plus a model name, an

@@ -27,8 +27,8 @@ def create_app(config: Config) -> web.Application:
     app.on_shutdown.append(_end_streams)
     app.add_routes(
         [
-            web.get("/chat", chat.ask, allow_head=False),
-            web.post("/chat", chat.ask),
+            web.get("/chat", chat.ask, allow_head=False, expect_handler=chat.expect),
+            web.post("/chat", chat.ask, expect_handler=chat.expect),
             web.get("/healthz", health.healthz),
             web.get("/readyz", health.readyz),
         ]
@@ -56,6 +56,7 @@ def server_options() -> dict[str, Any]:
     return {
         "handler_cancellation": True,
         "access_log": None,
+        "keepalive_timeout": 75.0,  # above nginx's 60, so that nginx closes first; it bounds a slow header too
         "logger": server_logger,
         "max_line_size": _LONGEST_LINE,
         "max_field_size": _LONGEST_LINE,

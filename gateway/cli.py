@@ -143,8 +143,11 @@ def _check_files(config: Config) -> None:
 
 def _environment() -> Mapping[str, str]:
     """The environment, over what `.env` in this directory says."""
-    file = {name: value for name, value in dotenv_values(".env").items() if value is not None}
-    return {**file, **os.environ}
+    try:
+        file = dotenv_values(".env")
+    except UnicodeDecodeError:
+        raise Stop("The file .env is not UTF-8.") from None
+    return {name: value for name, value in file.items() if value is not None} | os.environ
 
 
 def _with_address(config: Config, options: argparse.Namespace) -> Config:
@@ -167,7 +170,8 @@ def _announce(address: str, config: Config) -> None:
     print(f"  models: {models}", file=sys.stderr)
     if config.server.playground:
         print(f"Playground: {address}/", file=sys.stderr)
-    print(f"Or try: curl -N -H 'Accept: text/event-stream' '{address}/chat?q=Hello'", file=sys.stderr)
+    model = "" if config.models or config.default_model else "&model=..."
+    print(f"Or try: curl -N -H 'Accept: text/event-stream' '{address}/chat?q=Hello{model}'", file=sys.stderr)
 
 
 def _announce_demo(address: str) -> None:

@@ -60,25 +60,31 @@ def _tool_calls(fragments: Sequence[bytes]) -> list[dict[str, Any]]:
         highest = max(highest, last)
         call = calls.setdefault(last, {"id": "", "type": "function", "function": {"name": "", "arguments": ""}})
         function = fragment.function or Function()
-        call["id"] = fragment.id or call["id"]
-        call["type"] = fragment.type or call["type"]
-        call["function"]["name"] = function.name or call["function"]["name"]
-        arguments.setdefault(last, []).append(function.arguments or "")
+        call["id"] = _text(fragment.id) or call["id"]
+        call["type"] = _text(fragment.type) or call["type"]
+        call["function"]["name"] = _text(function.name) or call["function"]["name"]
+        arguments.setdefault(last, []).append(_text(function.arguments))
     for index, parts in arguments.items():
         calls[index]["function"]["arguments"] = "".join(parts)
     return [calls[index] for index in sorted(calls)]
 
 
 class Function(msgspec.Struct):
-    name: str | None = None
-    arguments: str | None = None
+    name: Any = None
+    arguments: Any = None  # a string that holds JSON; some servers send the object itself
 
 
 class Fragment(msgspec.Struct):
     index: int | None = None
-    id: str | None = None
-    type: str | None = None
+    id: Any = None
+    type: Any = None
     function: Function | None = None
+
+
+def _text(value: Any) -> str:
+    if value is None or isinstance(value, str):
+        return value or ""
+    return msgspec.json.encode(value).decode()
 
 
 def _read(payload: bytes) -> Fragment:
@@ -93,5 +99,5 @@ def _place(fragment: Fragment, call: dict[str, Any] | None, last: int, highest: 
     index = fragment.index
     if index is not None and 0 <= index <= _LARGEST_INDEX:
         return index
-    starts_another = call is None or bool(fragment.id and fragment.id != call["id"])
+    starts_another = call is None or bool(fragment.id and _text(fragment.id) != call["id"])
     return highest + 1 if starts_another else last

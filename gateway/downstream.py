@@ -60,12 +60,19 @@ class _BodySink:
             self._request.transport.abort()  # not close(), which would wait until the buffer is taken
 
 
-async def deliver(request: web.Request, response: web.Response, *, within: float) -> web.Response:
-    """Sends a whole response, for which aiohttp would wait as long as the client likes. Raises ClientGone."""
+async def deliver(request: web.Request, whole: web.Response, *, stall_seconds: float) -> web.StreamResponse:
+    """Sends a response piece by piece; aiohttp would wait for its client as long as that likes. Raises ClientGone.
+
+    A client that takes nothing of a piece for `stall_seconds` is cut; one that is merely slow is not.
+    """
+    body = whole.body if isinstance(whole.body, bytes) else b""
+    response = web.StreamResponse(status=whole.status, headers=whole.headers)
+    response.content_length = len(body)
     try:
-        async with asyncio.timeout(within):
-            await response.prepare(request)
-            await response.write_eof()
+        await response.prepare(request)
+        for start in range(0, len(body), _ROOM):
+            async with asyncio.timeout(stall_seconds):
+                await response.write(body[start : start + _ROOM])
     except ConnectionError as error:
         raise ClientGone from error
     except TimeoutError as error:

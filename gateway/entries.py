@@ -6,8 +6,6 @@ Decoders make them, logs keep them, views show them. An entry's number is its pl
 
 from enum import StrEnum
 
-__all__ = ["CONTENT", "EndReason", "Entry", "Kind"]
-
 
 class Kind(StrEnum):
     TEXT = "text"
@@ -20,9 +18,6 @@ class Kind(StrEnum):
 
 # A plain tuple: it costs a fifth of what a named one costs to build, and one is built per event.
 Entry = tuple[Kind, bytes]
-
-CONTENT = frozenset({Kind.TEXT, Kind.REASONING, Kind.REFUSAL, Kind.TOOL})
-"""The kinds that come from the model."""
 
 
 class EndReason(StrEnum):

@@ -5,13 +5,10 @@ tells a person what to do next; it never holds a key, a header, a traceback or a
 The shape on the wire is OpenAI's: https://platform.openai.com/docs/guides/error-codes
 """
 
-import re
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from gateway.entries import EndReason
-
-_MAX_MESSAGE = 500  # characters of an upstream's words that are passed on; its longest useful ones are about 300
 
 
 class ClientGone(Exception):
@@ -19,7 +16,7 @@ class ClientGone(Exception):
 
 
 class GatewayError(Exception):
-    """Base of all. `headers` go with the response when the error is a status."""
+    """Base of all. `headers` go with the response when the error is a status; `note` is for the operator's log only."""
 
     status: int = 500
     code: str = "internal_error"
@@ -36,12 +33,14 @@ class GatewayError(Exception):
         type: str | None = None,
         param: str | None = None,
         headers: Mapping[str, str] | None = None,
+        note: str | None = None,
     ) -> None:
         self.message = message or self.message
         self.code = code or self.code
         self.type = type or self.type
         self.param = param
         self.headers = dict(headers or {})
+        self.note = note
         super().__init__(self.message)
 
     def body(self) -> dict[str, Any]:
@@ -263,38 +262,3 @@ class IdleTimeout(Timeout):
 class TotalTimeout(Timeout):
     code = "total_timeout"
     message = "The answer took longer than the gateway allows. Ask for a shorter one."
-
-
-# An upstream's words are passed on only after this. The patterns know ASCII letters alone (`a`): words run on in
-# scripts without spaces, where a sentence would look like a key, and a key behind a letter would not begin a word.
-
-_SECRETS = re.compile(
-    r"""(?aix)
-      \b (?: bearer | basic ) \s+ [\w.~+/=*-]{6,}         # credentials of an Authorization field
-    | \b (?: sk | pk | rk | gsk | xai | org | proj ) [-_] [\w*.-]{6,}   # provider keys and account ids
-    | \b (?: [\w.-]* api [-_ ]? key [\w-]* (?: \s provided )? | authorization | token ) ["']? \s* [:=] \s*
-      ["']? (?: bearer \s+ | basic \s+ )? \S+             # a field and its value
-    | \b [\w*-]{32,} \b                                    # anything long enough to be a key
-    """
-)
-_ADDRESSES = re.compile(
-    r"""(?aix)
-      \b [a-z][a-z0-9+.-]* :// \S+                         # URLs
-    | (?<![\w.]) \d{1,3} (?: \. \d{1,3} ){3} (?: : \d+ )? (?! \w | \.\d )   # IPv4
-    | \[? (?: [0-9a-f]{1,4} : ){3,7} [0-9a-f:]* \]? (?: : \d+ )?      # IPv6, roughly, and with zeros left out
-    | \[? (?<![\w:]) (?: [0-9a-f]{1,4} (?: : [0-9a-f]{1,4} )* )? :: [0-9a-f]{1,4} \b [0-9a-f:.]* \]? (?: : \d+ )?
-    | \b (?: [a-z0-9-]+ \. )+ (?: internal | local | lan | svc | cluster | corp )\b [\w.:-]*
-    | \b localhost : \d+
-    """
-)
-_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
-
-
-def cleaned(words: str) -> str:
-    """An upstream's message without keys, addresses and control characters, cut to a bounded length."""
-    words = words[: 4 * _MAX_MESSAGE]  # so that no pattern works on megabytes
-    words = _CONTROLS.sub(" ", words)
-    words = _ADDRESSES.sub("[address]", words)
-    words = _SECRETS.sub("[redacted]", words)
-    words = words.encode(errors="replace").decode().strip()
-    return words if len(words) <= _MAX_MESSAGE else words[:_MAX_MESSAGE] + "…"

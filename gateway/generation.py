@@ -11,7 +11,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 
 import msgspec
@@ -26,9 +26,11 @@ from gateway.errors import (
     GatewayError,
     ShuttingDown,
     Timeout,
+    UpstreamError,
     UpstreamIncomplete,
 )
 from gateway.observe import StreamRecord
+from gateway.redaction import without_own
 from gateway.routing import Target
 from gateway.sse import Event, Parser
 from gateway.sse import EventTooLarge as ParserOverflow
@@ -39,7 +41,8 @@ from gateway.watchdog import Watchdog
 logger = logging.getLogger(__name__)
 
 _ID_BYTES = 16  # 128 random bits: an id is not a secret, but it must not be guessable either
-_JSON_BODY = 33_554_432  # of an upstream that answers in one JSON body; a long answer with images inline stays below
+_CLOSE_SECONDS = 5.0  # for closing upstream connections, which takes moments; then the process goes regardless
+_JSON_BODY = 33_554_432  # bytes of an upstream that answers in one JSON body: its answer, its logprobs, its spaces
 
 _encode_json = msgspec.json.Encoder().encode
 
@@ -48,12 +51,22 @@ class Generation:
     """`log` is what viewers follow; `failure` and `outcome()` are there once `log.ended`."""
 
     def __init__(
-        self, stream_id: str, target: Target, body: bytes, *, log: StreamLog, client: UpstreamClient, limits: Stream
+        self,
+        stream_id: str,
+        target: Target,
+        body: bytes,
+        *,
+        model_asked: str | None,
+        log: StreamLog,
+        client: UpstreamClient,
+        limits: Stream,
+        release: Callable[[str], None],
     ) -> None:
         self.id = stream_id
         self.log = log
         self.failure: GatewayError | None = None
-        self.record = StreamRecord(stream=stream_id, upstream=target.upstream.name)
+        self.record = StreamRecord(stream=stream_id, upstream=target.upstream.name, model_asked=model_asked)
+        self._release = release
         self._target = target
         self._body = body
         self._client = client
@@ -64,6 +77,7 @@ class Generation:
         self._loop = asyncio.get_running_loop()
         self._watchdog = Watchdog(self._loop, target.timeouts, self._expire)
         self.task = self._loop.create_task(self.run())
+        self.task.add_done_callback(lambda _: self._release_if_over())
 
     # Who watches, and what ends it from outside
 
@@ -75,6 +89,7 @@ class Generation:
         self._viewers -= 1
         if not self._viewers:
             self.interrupt(EndReason.CLIENT_GONE)
+        self._release_if_over()
 
     def interrupt(self, why: EndReason | GatewayError) -> None:
         """Ends the generation from outside, if it has not ended: with `why` as its reason, or as its failure."""
@@ -85,6 +100,11 @@ class Generation:
         else:
             self._end(why)
         self.task.cancel()
+
+    def _release_if_over(self) -> None:
+        """The log is held as long as anybody reads it, which may be longer than the upstream took."""
+        if self.task.done() and not self._viewers:
+            self._release(self.id)
 
     def _expire(self, timeout: Timeout) -> None:
         """An upstream that said why it finished, and then neither `[DONE]` nor goodbye, has answered all the same."""
@@ -176,6 +196,12 @@ class Generation:
     # The end
 
     def _fail(self, failure: GatewayError) -> None:
+        upstream = self._target.upstream
+        failure.message = without_own(failure.message, upstream)
+        failure.code = without_own(failure.code, upstream)
+        if isinstance(failure, UpstreamError):
+            note = f": {without_own(failure.note, upstream)}" if failure.note else ""
+            logger.warning("stream %s: upstream %s: %s%s", self.id, upstream.name, failure.code, note)
         self.failure = failure
         self._end(failure.end_reason, (Kind.FAILURE, _encode_json(failure.failure())))
 
@@ -224,7 +250,7 @@ class Generations:
         self._store = store
         self._client = client
         self._limits = limits
-        self._running: dict[str, Generation] = {}
+        self._held: dict[str, Generation] = {}
         self.closing = False
 
     def start(self, target: Target, body: bytes, *, model_asked: str | None) -> Generation:
@@ -233,24 +259,30 @@ class Generations:
             raise ShuttingDown(headers={"Retry-After": "5"})
         stream_id = secrets.token_urlsafe(_ID_BYTES)
         log = self._store.create(stream_id)
-        generation = Generation(stream_id, target, body, log=log, client=self._client, limits=self._limits)
-        generation.record.model_asked = model_asked
-        self._running[stream_id] = generation
-        generation.task.add_done_callback(lambda _: self._forget(stream_id))
+        generation = self._held[stream_id] = Generation(
+            stream_id,
+            target,
+            body,
+            model_asked=model_asked,
+            log=log,
+            client=self._client,
+            limits=self._limits,
+            release=self._forget,
+        )
         return generation
 
     def __len__(self) -> int:
-        return len(self._running)
+        return len(self._held)
 
     async def close(self) -> None:
         """Ends what runs, with a failure that says so, and waits until every upstream connection is closed."""
         self.closing = True
-        running = list(self._running.values())
-        for generation in running:
+        held = list(self._held.values())
+        for generation in held:
             generation.interrupt(ShuttingDown())
-        if running:
-            await asyncio.wait([generation.task for generation in running], timeout=5)
+        if held:
+            await asyncio.wait([generation.task for generation in held], timeout=_CLOSE_SECONDS)
 
     def _forget(self, stream_id: str) -> None:
-        self._running.pop(stream_id, None)
+        self._held.pop(stream_id, None)
         self._store.discard(stream_id)

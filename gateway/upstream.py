@@ -14,7 +14,6 @@ Decisions, and what made them necessary:
 
 import asyncio
 import io
-import logging
 import ssl
 from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
@@ -27,7 +26,6 @@ from gateway.config import Upstream
 from gateway.dialects.status import error_from_status
 from gateway.errors import (
     ConnectTimeout,
-    GatewayError,
     UpstreamError,
     UpstreamIncomplete,
     UpstreamMisconfigured,
@@ -35,9 +33,8 @@ from gateway.errors import (
 )
 from gateway.routing import Target
 
-logger = logging.getLogger(__name__)
-
 _ERROR_BODY = 65_536  # bytes read of an error's body: its message is looked for there, nothing else
+_ERROR_BODY_SECONDS = 2.0  # for it to arrive; without it, the status says enough
 _TAIL_SECONDS = 0.1  # how long the end of a finished response may take, so that its connection can be used again
 _LARGE_BODY = 1_048_576  # from here on aiohttp warns about bytes and wants a file
 _ENCODINGS = frozenset({"", "identity", "gzip", "deflate"})
@@ -130,13 +127,11 @@ class UpstreamClient:
         except aiohttp.ConnectionTimeoutError as error:
             raise ConnectTimeout() from error
         except aiohttp.ClientResponseError as error:  # what came is not HTTP, or in an encoding that nobody knows
-            logger.warning("upstream %s answered with something unreadable: %s", target.upstream.name, error.message)
-            raise UpstreamError() from error
+            raise UpstreamError(note="what it answered cannot be read") from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            logger.warning("upstream %s cannot be reached: %s", target.upstream.name, type(error).__name__)
-            raise UpstreamUnreachable() from error
+            raise UpstreamUnreachable(note=_reason(error)) from error
         try:
-            await _check(response, target)
+            await _check(response)
         except BaseException:
             response.close()
             raise
@@ -159,10 +154,15 @@ class UpstreamClient:
         connection = SimpleNamespace(reused=False)
         try:
             return await self._session.post(url, data=_payload(body), trace_request_ctx=connection, **options)
-        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
-            if not connection.reused:
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
+            if not connection.reused or _has_begun(error):
                 raise
         return await self._fresh.post(url, data=_payload(body), trace_request_ctx=connection, **options)
+
+
+def _has_begun(error: aiohttp.ClientError) -> bool:
+    """Had part of a response arrived? Then the error holds it, where else it holds words."""
+    return isinstance(error, aiohttp.ServerDisconnectedError) and not isinstance(error.message, str)
 
 
 def _session(connector: aiohttp.TCPConnector, trace: aiohttp.TraceConfig) -> aiohttp.ClientSession:
@@ -190,36 +190,33 @@ def _payload(body: bytes) -> bytes | io.BytesIO:
     return body if len(body) < _LARGE_BODY else io.BytesIO(body)
 
 
-async def _check(response: aiohttp.ClientResponse, target: Target) -> None:
+def _reason(error: Exception) -> str:
+    """What the system says of it, where it says something: `ClientConnectorError: Connection refused`."""
+    words = getattr(error, "strerror", None)
+    return f"{type(error).__name__}: {words}" if words else type(error).__name__
+
+
+async def _check(response: aiohttp.ClientResponse) -> None:
     """Raises unless the response may be an answer."""
     if response.status != 200:
-        error = error_from_status(response.status, response.headers, await _start_of(response))
-        _warn(target, f"status {response.status}", error)
-        raise error
+        raise error_from_status(response.status, response.headers, await _start_of(response))
     encoding = response.headers.get("Content-Encoding", "").strip().lower()
     if encoding not in _ENCODINGS:
-        raise _misconfigured(target, f"content encoding {encoding!r}", "sent an encoding that nobody asked for")
+        raise UpstreamMisconfigured("The model's server sent an encoding that nobody asked for.", note=repr(encoding))
     if response.content_type in ("text/html", "application/xhtml+xml"):
-        raise _misconfigured(target, "a web page", "answered with a web page instead of a stream")
-
-
-def _misconfigured(target: Target, noted: str, told: str) -> GatewayError:
-    error = UpstreamMisconfigured(f"The model's server {told}. The operator has to look at its `base_url`.")
-    _warn(target, noted, error)
-    return error
-
-
-def _warn(target: Target, what: str, error: GatewayError) -> None:
-    logger.warning("upstream %s answered with %s: %s", target.upstream.name, what, error.code)
+        raise UpstreamMisconfigured(
+            "The model's server answered with a web page. The operator has to look at its `base_url`."
+        )
 
 
 async def _start_of(response: aiohttp.ClientResponse) -> bytes:
     parts: list[bytes] = []
     size = 0
     try:
-        while size < _ERROR_BODY and (part := await response.content.readany()):
-            parts.append(part)
-            size += len(part)
+        async with asyncio.timeout(_ERROR_BODY_SECONDS):
+            while size < _ERROR_BODY and (part := await response.content.readany()):
+                parts.append(part)
+                size += len(part)
     except (aiohttp.ClientError, OSError):
         pass  # its status says enough
     return b"".join(parts)

@@ -8,15 +8,18 @@ through that, and wakes only for what needs waiting: a backlog, a heartbeat, the
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
+from gateway.entries import Entry
 from gateway.sse import HEARTBEAT
 from gateway.streamlog.base import StreamLog
 from gateway.views import View
 
 STALL_SECONDS = 60.0  # a connection that took nothing for this long is as good as gone: proxies give up at 60 s too
-_WRITE_ENTRIES = 1000  # in one write: one who comes late is not handed megabytes at once
+_PIECE = (
+    65_536  # bytes of one write: asyncio's own flow control begins there, and a stall is measured from write to write
+)
 
 
 class Sink(Protocol):
@@ -55,13 +58,24 @@ class Frames:
         self._cursor = self._behind = 0  # the piece is of the entries after the one, up to the other
 
     def after(self, cursor: int) -> tuple[bytes, int]:
-        """The frames of the entries behind `cursor`, a bounded number, and the cursor behind them."""
-        entries, view = self._log.entries, self._view
-        behind = min(len(entries), cursor + _WRITE_ENTRIES)
-        if cursor != self._cursor or behind != self._behind:
-            self._piece = b"".join([view(index + 1, entries[index]) for index in range(cursor, behind)])
-            self._cursor, self._behind = cursor, behind
-        return self._piece, behind
+        """The frames of the entries behind `cursor`, up to a bounded size, and the cursor behind them."""
+        entries = self._log.entries
+        if cursor != self._cursor or self._behind < len(entries):
+            self._cursor = cursor
+            if cursor + 1 == len(entries):  # nearly always: one new entry, needing no loop
+                self._piece, self._behind = self._view(cursor + 1, entries[cursor]), cursor + 1
+            else:
+                self._piece, self._behind = self._encode(cursor, entries)
+        return self._piece, self._behind
+
+    def _encode(self, cursor: int, entries: Sequence[Entry]) -> tuple[bytes, int]:
+        frames, size = [], 0
+        while cursor < len(entries) and size < _PIECE:
+            frame = self._view(cursor + 1, entries[cursor])
+            frames.append(frame)
+            size += len(frame)
+            cursor += 1
+        return b"".join(frames), cursor
 
 
 class Viewer:
@@ -115,6 +129,8 @@ class Viewer:
         self._cursor = cursor
         if data:
             self._last_write = self._loop.time()
+        if cursor < len(self._log.entries):
+            self._wake()  # the batch is more than one piece
 
     async def _write(self, data: bytes, write: Callable[[bytes], Awaitable[None]]) -> None:
         if not data:
@@ -145,7 +161,7 @@ class Viewer:
             self._silent = self._heartbeat is not None
             self._wake()
             due = now + patience
-        self._timer = self._loop.call_at(due, self._look)
+        self._timer = self._loop.call_at(min(due, now + STALL_SECONDS), self._look)
 
 
 async def ended(log: StreamLog) -> None:

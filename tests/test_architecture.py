@@ -25,6 +25,7 @@ FLOORS = [
         "gateway.dialects.*",
         "gateway.negotiation",
         "gateway.observe",
+        "gateway.redaction",
         "gateway.routing",
         "gateway.streamlog",
         "gateway.streamlog.base",

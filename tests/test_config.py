@@ -388,6 +388,6 @@ def test_the_example_holds_the_defaults() -> None:
 
 @pytest.mark.parametrize("kind", [Config, Server, Stream, Store, Timeouts, Upstream, Model, TargetName, Assistant])
 def test_every_option_stands_in_the_example(kind: type[msgspec.Struct]) -> None:
-    options = [field.encode_name for field in msgspec.structs.fields(kind) if field.encode_name != "-"]
+    options = [field.encode_name for field in msgspec.structs.fields(kind) if field.name != "default_model"]
     for option in options:
         assert re.search(rf"(?m)^(# |\[+)?{option}( =|\]|\.)|[{{ ]{option} = ", EXAMPLE), option

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from gateway import errors
 from gateway.entries import EndReason
-from gateway.errors import GatewayError, UpstreamError, UpstreamRejected, cleaned
+from gateway.errors import GatewayError, UpstreamError, UpstreamRejected
+from gateway.redaction import cleaned
 
 
 def classes(base: type[GatewayError] = GatewayError) -> Iterator[type[GatewayError]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from gateway.serve import free_port
+from tests.bench.processes import free_port
 from tests.clients import EVENTS, Answer
 from tests.conftest import MakeGateway
 from tests.scripted_upstream import DONE, Pause, Reset, ScriptedUpstream, Stall, delta, finish, stream

@@ -61,7 +61,7 @@ STATUSES: dict[str, tuple[int, object, dict[str, str], tuple[int, str, bool, str
     "404 for a model": (404, error("no model x", "model_not_found"), {}, (404, "model_not_found", False, "no model x")),
     "404 for the path": (404, "<html>nginx", {}, (502, "upstream_misconfigured", False, "base_url")),
     "fault_07 401": (401, SECRETIVE, {}, (502, "upstream_misconfigured", False, "credentials")),
-    "fault_07 403": (403, SECRETIVE, {}, (502, "upstream_misconfigured", False, "credentials")),
+    "fault_07 403": (403, SECRETIVE, {}, (502, "upstream_misconfigured", False, "account")),
     "fault_08 408": (408, "", {}, (502, "upstream_error", True, "408")),
     "fault_08 409": (409, "", {}, (502, "upstream_error", True, "409")),
     "fault_08 500": (500, error("at 10.0.0.3"), {}, (502, "upstream_error", True, "500")),

@@ -92,7 +92,7 @@ def _upstreams_from(environ: Mapping[str, str]) -> list[dict[str, Any]]:
 def _build_sections(table: dict[str, Any], faults: list[str]) -> dict[str, Any]:
     """The tables of the file that are in order. One that is not is left out, and hides no fault of the others."""
     sections: dict[str, Any] = {}
-    fields = {f.encode_name: f for f in msgspec.structs.fields(Config)}
+    fields = {f.name: f for f in msgspec.structs.fields(Config) if f.name != "default_model"}
     faults += [f"{key}: unknown key" for key in table if key not in fields]
     for name, f in fields.items():
         if name in table:

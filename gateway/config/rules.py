@@ -9,6 +9,8 @@ import msgspec
 
 from gateway.config.schema import Config, Secret
 
+_FRAMING = frozenset({"connection", "content-length", "host", "transfer-encoding"})
+
 
 def value_faults(config: Config) -> Iterator[str]:
     """What is wrong with single values, whatever stands elsewhere."""
@@ -30,6 +32,8 @@ def _url_faults(config: Config) -> Iterator[str]:
         for name, value in upstream.headers.items():
             if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
                 yield f"upstreams[{index}].headers.{name}: not a field name (RFC 9110, section 5.1)"
+            if name.lower() in _FRAMING:
+                yield f"upstreams[{index}].headers.{name}: is set by the connection itself"
             if not _is_field_value(value):
                 yield f"upstreams[{index}].headers.{name}: must be printable ASCII"
         if upstream.api_key is not None and not _is_field_value(upstream.api_key):

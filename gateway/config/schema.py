@@ -6,7 +6,7 @@ Every field stands in `config.example.toml` too, with its default and what it is
 from typing import Annotated, Any
 
 import msgspec
-from msgspec import Meta, Struct, field
+from msgspec import Meta, Struct
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Seconds = Annotated[float, Meta(gt=0, le=86400)]
@@ -107,7 +107,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     upstreams: list[Upstream] = []
     models: list[Model] = []
     assistants: dict[str, Assistant] = {}
-    default_model: str | None = field(default=None, name="-")  # OPENAI_MODEL; no key of the file has this name
+    default_model: str | None = None  # OPENAI_MODEL, and not of the file
 
 
 def _values(timeouts: Timeouts) -> tuple[float | None, ...]:

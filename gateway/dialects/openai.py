@@ -13,12 +13,14 @@ from typing import Any
 import msgspec
 
 from gateway.entries import Entry, Kind
-from gateway.errors import UpstreamEmpty, UpstreamError, UpstreamIncomplete, UpstreamRateLimited, cleaned
+from gateway.errors import UpstreamEmpty, UpstreamError, UpstreamIncomplete, UpstreamRateLimited
+from gateway.redaction import cleaned
 from gateway.sse import Event
 
 DATA_FIELDS = frozenset({b"error"})  # old llama.cpp: `error: {...}` as a field of its own
 
 _MAX_DIGITS = 4300  # of an integer: Python's own guard against quadratic time
+_MAX_USAGE = 16_384  # bytes: the longest known are under 1 KiB, and it goes into every end and log line
 _MAX_CODE = 64  # characters of an upstream's error code; longer ones are prose, not codes
 
 
@@ -148,7 +150,7 @@ class Decoder:
 
     def _take_usage(self, raw: msgspec.Raw) -> None:
         usage = bytes(raw)
-        if usage.startswith(b"{"):  # not null, and not something else that calls itself usage
+        if usage.startswith(b"{") and len(usage) <= _MAX_USAGE:  # not null, nor something else that calls itself usage
             self._usage = usage
 
     # What the structs refused

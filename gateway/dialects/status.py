@@ -15,10 +15,15 @@ from gateway.errors import (
     UpstreamMisconfigured,
     UpstreamRateLimited,
     UpstreamRejected,
-    cleaned,
 )
+from gateway.redaction import cleaned
 
 _CALLERS_FAULT = frozenset({400, 404, 413, 422})
+_REFUSALS = {
+    401: "The model's server refused the gateway's credentials. The operator has to look at the key.",
+    402: "The gateway's account with the model's server is out of credit. The operator has to look at it.",
+    403: "The model's server refused to serve the gateway. The operator has to look at the account.",
+}
 _OPERATORS_FAULT = frozenset({401, 402, 403, 405, 407, 415})
 _LONGEST_RETRY_AFTER = 64  # characters; an HTTP date has 29
 
@@ -33,10 +38,10 @@ def error_from_status(status: int, headers: Mapping[str, str], body: bytes) -> G
             return UpstreamMisconfigured("The model's server does not know the path. Does its `base_url` end in /v1?")
         return UpstreamRejected(words, status=status, code=_code(body), param=_field(body, "param"))
     if status in _OPERATORS_FAULT:
-        return UpstreamMisconfigured("The model's server refused the gateway's credentials. The operator must look.")
+        return UpstreamMisconfigured(_REFUSALS.get(status), note=_words(body))
     if 200 <= status < 400:
         return UpstreamMisconfigured(f"The model's server answered with status {status} instead of a stream.")
-    return UpstreamError(f"The model's server failed with status {status}. Ask again in a moment.")
+    return UpstreamError(f"The model's server failed with status {status}. Ask again in a moment.", note=_words(body))
 
 
 def _error_object(body: bytes) -> dict[str, Any]:
@@ -44,6 +49,8 @@ def _error_object(body: bytes) -> dict[str, Any]:
         value = msgspec.json.decode(body)
     except (ValueError, RecursionError):
         return {}
+    if isinstance(value, list) and len(value) == 1:  # Google wraps it so
+        (value,) = value
     error = value.get("error", value) if isinstance(value, dict) else {}
     return error if isinstance(error, dict) else {"message": error}
 

@@ -13,12 +13,14 @@ from aiohttp import HttpVersion11, web
 from gateway.admission import Asked, admit, read_body, read_query, view_fields
 from gateway.completion import completion
 from gateway.downstream import EventStreamSink, TextSink, deliver
+from gateway.entries import EndReason
 from gateway.errors import (
     BodyTimeout,
     BodyTooLarge,
     InvalidRequest,
     MediaTypeNotSupported,
     QueryTooLong,
+    ShuttingDown,
     StreamNotFound,
 )
 from gateway.generation import Generation
@@ -43,7 +45,7 @@ async def ask(request: web.Request) -> web.StreamResponse:
     request[STREAM_RECORD] = generation.record
     generation.attach()
     try:
-        return await _ANSWERS[negotiate(request.headers.get("Accept", ""))](request, asked, generation)
+        return await _ANSWERS[negotiate(", ".join(request.headers.getall("Accept", [])))](request, asked, generation)
     finally:
         generation.detach()
 
@@ -79,11 +81,19 @@ async def _body(request: web.Request) -> bytes:
         raise MediaTypeNotSupported()
     if (request.content_length or 0) > request.client_max_size:
         raise BodyTooLarge(f"The body is over {request.client_max_size} bytes.")
+    if request.headers.get("Expect", "").lower() == "100-continue" and request.transport is not None:
+        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     try:
         async with asyncio.timeout(_BODY_SECONDS):
             return await request.read()
     except TimeoutError:
         raise BodyTimeout() from None
+    except web.RequestPayloadError:
+        raise InvalidRequest("The body is not what its `Content-Encoding` says.", code="invalid_body") from None
+
+
+async def expect(request: web.Request) -> None:
+    """`Expect` is answered when the body is wanted, and not before its sender was let in (RFC 9110, section 10.1.1)."""
 
 
 # Answering it
@@ -103,33 +113,33 @@ async def _text(request: web.Request, asked: Asked, generation: Generation) -> w
         return await _whole_text(request, generation)
     sink = TextSink(request)
     await Viewer(generation.log, Frames(generation.log, text_view), sink, heartbeat=None).run()
-    if generation.failure is None:
+    if generation.record.end is EndReason.COMPLETE:
         await sink.open()  # where there was no text at all
     elif sink.opened:
         sink.break_off()
     else:
-        raise generation.failure
+        raise generation.failure or ShuttingDown()
     return sink.response
 
 
-async def _whole_text(request: web.Request, generation: Generation) -> web.Response:
+async def _whole_text(request: web.Request, generation: Generation) -> web.StreamResponse:
     """For a peer that knows no chunks: to it, a body that breaks off would look like one that ends."""
     await _success(generation)
     parts = [text_view(number, entry) for number, entry in enumerate(generation.log.entries, 1)]
     response = web.Response(body=b"".join(parts), content_type="text/plain", charset="utf-8")
-    return await deliver(request, response, within=STALL_SECONDS)
+    return await deliver(request, response, stall_seconds=STALL_SECONDS)
 
 
-async def _json(request: web.Request, asked: Asked, generation: Generation) -> web.Response:
+async def _json(request: web.Request, asked: Asked, generation: Generation) -> web.StreamResponse:
     await _success(generation)
     response = json_response(completion(generation.log.entries, generation.outcome(), reasoning=asked.reasoning))
-    return await deliver(request, response, within=STALL_SECONDS)
+    return await deliver(request, response, stall_seconds=STALL_SECONDS)
 
 
 async def _success(generation: Generation) -> None:
     await ended(generation.log)
-    if generation.failure is not None:
-        raise generation.failure
+    if generation.record.end is not EndReason.COMPLETE:
+        raise generation.failure or ShuttingDown()
 
 
 _Answer = Callable[[web.Request, Asked, Generation], Awaitable[web.StreamResponse]]

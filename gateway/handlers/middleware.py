@@ -103,7 +103,7 @@ _PREFLIGHT = {
 async def add_common_headers(request: web.Request, response: web.StreamResponse) -> None:
     """On every response, streamed or not."""
     headers = response.headers
-    headers["X-Request-ID"] = request.get(REQUEST_ID, "")
+    headers["X-Request-ID"] = request.get(REQUEST_ID) or secrets.token_hex(16)
     headers["Cache-Control"] = "no-store"
     headers["X-Content-Type-Options"] = "nosniff"  # text/plain from a model must not be taken for a page
     headers["Server"] = "gateway"

@@ -5,8 +5,6 @@ WHATWG HTML, section 9.2 "Server-sent events": https://html.spec.whatwg.org/mult
 
 from dataclasses import dataclass
 
-__all__ = ["HEARTBEAT", "Event", "encode", "encode_data"]
-
 HEARTBEAT = b":\n\n"
 """A comment line in a block of its own: no client dispatches it, every proxy sees traffic."""
 

@@ -5,12 +5,14 @@ from collections.abc import Callable, Sequence
 from gateway.entries import Entry, Kind
 from gateway.errors import Busy
 
+_ENTRY = 100  # bytes that an entry takes beside its payload: a tuple, a bytes object, a place in a list
+
 
 class MemoryStore:
-    """See StreamStore. `max_bytes` bounds the payloads of all streams together, `max_streams` their number."""
+    """See StreamStore. `max_bytes` bounds the entries of all streams together, `max_streams` their number."""
 
     def __init__(self, *, max_streams: int, max_bytes: int) -> None:
-        self.size = 0  # bytes of all payloads held
+        self.size = 0  # bytes that all entries take
         self._logs: dict[str, MemoryLog] = {}
         self._max_streams = max_streams
         self._max_bytes = max_bytes
@@ -25,7 +27,7 @@ class MemoryStore:
     def discard(self, stream_id: str) -> None:
         log = self._logs.pop(stream_id, None)
         if log is not None:
-            self.size -= log.size
+            self.size -= log.size + _ENTRY * len(log.entries)
 
     def __len__(self) -> int:
         return len(self._logs)
@@ -51,7 +53,7 @@ class MemoryLog:
         for _, payload in batch:
             grown += len(payload)
         self.size += grown
-        self._store.size += grown
+        self._store.size += grown + _ENTRY * len(batch)
         self.ended = bool(batch) and batch[-1][0] is Kind.END
         for wake in self._followers:
             wake()

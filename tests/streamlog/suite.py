@@ -176,13 +176,13 @@ def there_is_room_for_so_many_streams(make: MakeStore) -> None:
 @always
 def there_is_room_for_so_many_bytes(make: MakeStore) -> None:
     """Of all streams together. One that runs is never cut for it: only a new one is refused."""
-    store = make(max_streams=10, max_bytes=10)
+    store = make(max_streams=10, max_bytes=10_000)
     log = store.create("a")
-    log.append([(Kind.TEXT, b"x" * 9)])
-    store.create("b").append([A])
+    log.append([(Kind.TEXT, b"x" * 9_000)])
+    store.create("b").append([(Kind.TEXT, b"x" * 1_000)])
     with pytest.raises(Busy):
         store.create("c")
-    log.append([(Kind.TEXT, b"x" * 100), END])
+    log.append([(Kind.TEXT, b"x" * 10_000), END])
     store.discard("b")
     with pytest.raises(Busy):
         store.create("c")
@@ -192,15 +192,18 @@ def there_is_room_for_so_many_bytes(make: MakeStore) -> None:
 
 @always
 def discarding_what_is_not_there_is_nothing(make: MakeStore) -> None:
-    store = make(max_streams=2, max_bytes=10)
+    """Nor does it make room: neither for a stream nor for bytes."""
+    store = make(max_streams=2, max_bytes=10_000)
     store.discard("never")
-    store.create("a").append([(Kind.TEXT, b"x" * 8)])
+    store.create("a").append([(Kind.TEXT, b"x" * 8_000)])
     store.discard("a")
     store.discard("a")
-    store.create("b").append([(Kind.TEXT, b"x" * 8)])
-    store.create("c")
+    store.create("b").append([(Kind.TEXT, b"x" * 8_000)])
+    store.create("c").append([(Kind.TEXT, b"x" * 8_000)])
+    store.discard("c")
+    store.create("d").append([(Kind.TEXT, b"x" * 8_000)])
     with pytest.raises(Busy):
-        store.create("d")
+        store.create("e")
 
 
 @always

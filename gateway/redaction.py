@@ -1,0 +1,63 @@
+"""What must not leave with an upstream's words: keys and addresses.
+
+Two nets. Patterns catch what looks like a key or an address, whoever it belongs to. And what the gateway itself sent to
+the upstream, its key, its header values and its host, is known to the letter, and taken out whatever it looks like.
+
+The patterns have bounded runs: an upstream echoes what callers send it, so a message is a stranger's text.
+"""
+
+import re
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+from gateway.config import Upstream
+
+_MAX_MESSAGE = 500  # characters of an upstream's words that are passed on; its longest useful ones are about 300
+_SHORTEST_SECRET = 4  # characters; taking out shorter ones would garble words and tell nothing that a guess would not
+
+# An upstream's words are passed on only after this. The patterns know ASCII letters alone (`a`): words run on in
+# scripts without spaces, where a sentence would look like a key, and a key behind a letter would not begin a word.
+
+_SECRETS = re.compile(
+    r"""(?aix)
+      \b (?: bearer | basic ) \s+ [\w.~+/=*-]{6,}         # credentials of an Authorization field
+    | \b (?: sk | pk | rk | gsk | xai | org | proj ) [-_] [\w*.-]{6,}   # provider keys and account ids
+    | \b (?: [\w.-]{0,40} api [-_ ]? key [\w-]* (?: \s provided )? | authorization | token ) ["']? \s* [:=] \s*
+      ["']? (?: bearer \s+ | basic \s+ )? \S+             # a field and its value
+    | \b [\w*-]{32,} \b                                    # anything long enough to be a key
+    """
+)
+_ADDRESSES = re.compile(
+    r"""(?aix)
+      \b [a-z][a-z0-9+.-]{0,20} :// \S+                         # URLs
+    | (?<![\w.]) \d{1,3} (?: \. \d{1,3} ){3} (?: : \d+ )? (?! \w | \.\d )   # IPv4
+    | \[? (?: [0-9a-f]{1,4} : ){3,7} [0-9a-f:]* \]? (?: : \d+ )?      # IPv6, roughly, and with zeros left out
+    | \[? (?<![\w:]) (?: [0-9a-f]{1,4} (?: : [0-9a-f]{1,4} )* )? :: [0-9a-f]{1,4} \b [0-9a-f:.]* \]? (?: : \d+ )?
+    | (?<![a-z0-9.-]) (?: [a-z0-9-]++ \. )+ (?: internal | local | lan | svc | cluster | corp )\b [\w.:-]*
+    | (?<![\w.-]) [a-z] [a-z0-9-]{0,62}+ (?: \. [a-z0-9-]{1,63}+ ){0,8} : \d{4,5} \b    # host:port, not a time of day
+    """
+)
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+
+
+def cleaned(words: str) -> str:
+    """An upstream's message without keys, addresses and control characters, cut to a bounded length."""
+    words = words[: 4 * _MAX_MESSAGE]  # so that no pattern works on megabytes
+    words = _CONTROLS.sub(" ", words)
+    words = _ADDRESSES.sub("[address]", words)
+    words = _SECRETS.sub("[redacted]", words)
+    words = words.encode(errors="replace").decode().strip()
+    return words if len(words) <= _MAX_MESSAGE else words[:_MAX_MESSAGE] + "…"
+
+
+def without_own(words: str, upstream: Upstream) -> str:
+    """The same without what the gateway itself sent to this upstream."""
+    for secret in _own(upstream):
+        words = words.replace(secret, "[redacted]")
+    return words
+
+
+def _own(upstream: Upstream) -> Sequence[str]:
+    values = [secret.reveal() for secret in (upstream.api_key, *upstream.headers.values()) if secret is not None]
+    host = urlsplit(upstream.base_url).hostname or ""
+    return [value for value in (*values, host) if len(value) >= _SHORTEST_SECRET]
