@@ -5,11 +5,12 @@ wrong.
 """
 
 import argparse
+import errno
 import logging
 import os
 import ssl
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -47,7 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(stop, file=sys.stderr)
         return 2
     except OSError as error:
-        print(f"gateway: {error}", file=sys.stderr)
+        taken = error.errno == errno.EADDRINUSE
+        advice = " Choose another with --port, or 0 for any that is free." if taken else ""
+        print(f"gateway: {error.strerror or error}.{advice}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:  # where signals cannot be handled in the loop
         return 0
@@ -166,6 +169,8 @@ def _announce(address: str, config: Config) -> None:
     print(f"gateway {__version__} serves {address}", file=sys.stderr)
     for upstream in config.upstreams:
         print(f"  from {upstream.name} at {upstream.base_url}", file=sys.stderr)
+    if config.server.allow_anonymous:
+        print("  to anyone who reaches this address (server.allow_anonymous)", file=sys.stderr)
     models = ", ".join(model.name for model in config.models) or config.default_model or "any that a request names"
     print(f"  models: {models}", file=sys.stderr)
     if config.server.playground:
@@ -184,22 +189,17 @@ def _log_to_stderr() -> None:
     logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 
-def _port(text: str) -> int:
-    number = int(text)
-    if not 0 <= number <= 65535:
-        raise argparse.ArgumentTypeError("a port is a number from 0 to 65535")
+def _number(least: int, most: int) -> Callable[[str], int]:
+    """A type for argparse, whose own messages name Python functions."""
+
+    def number(text: str) -> int:
+        if not (text.isascii() and text.isdigit() and least <= int(text) <= most):
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least} to {most}")
+        return int(text)
+
     return number
 
 
-def _count(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return number
-
-
-def _milliseconds(text: str) -> float:
-    number = float(text)
-    if not 0 <= number <= 60_000:
-        raise argparse.ArgumentTypeError("must be from 0 to 60000")
-    return number
+_port = _number(0, 65_535)
+_count = _number(1, 1_000_000)
+_milliseconds = _number(0, 60_000)

@@ -71,7 +71,10 @@ class Forbidden(InvalidRequest):
 
 class OriginNotAllowed(Forbidden):
     code = "origin_not_allowed"
-    message = "Pages of this origin may not use the gateway. Its operator can add the origin to `server.cors_origins`."
+    message = (
+        "Pages of this origin may not use the gateway. Its operator can set `server.public_url`, if this is its own, "
+        "or add it to `server.cors_origins`."
+    )
 
 
 class ProxyNotAllowed(Forbidden):

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AsyncExitStack
 
 import msgspec
@@ -30,7 +30,7 @@ from gateway.errors import (
     UpstreamIncomplete,
 )
 from gateway.observe import StreamRecord
-from gateway.redaction import without_own
+from gateway.redaction import told
 from gateway.routing import Target
 from gateway.sse import Event, Parser
 from gateway.sse import EventTooLarge as ParserOverflow
@@ -197,10 +197,11 @@ class Generation:
 
     def _fail(self, failure: GatewayError) -> None:
         upstream = self._target.upstream
-        failure.message = without_own(failure.message, upstream)
-        failure.code = without_own(failure.code, upstream)
+        failure.message = told(failure.message, upstream)
+        failure.code = told(failure.code, upstream)
+        failure.param = failure.param and told(failure.param, upstream)
         if isinstance(failure, UpstreamError):
-            note = f": {without_own(failure.note, upstream)}" if failure.note else ""
+            note = f": {told(failure.note, upstream)}" if failure.note else ""
             logger.warning("stream %s: upstream %s: %s%s", self.id, upstream.name, failure.code, note)
         self.failure = failure
         self._end(failure.end_reason, (Kind.FAILURE, _encode_json(failure.failure())))
@@ -244,7 +245,7 @@ class Generation:
 
 
 class Generations:
-    """The registry: starts generations, keeps them while they run or are watched, ends them all at shutdown."""
+    """The registry: starts generations, holds them while they run or are watched, ends them all at shutdown."""
 
     def __init__(self, *, store: StreamStore, client: UpstreamClient, limits: Stream) -> None:
         self._store = store
@@ -273,6 +274,9 @@ class Generations:
 
     def __len__(self) -> int:
         return len(self._held)
+
+    def __iter__(self) -> Iterator[Generation]:
+        return iter(self._held.values())
 
     async def close(self) -> None:
         """Ends what runs, with a failure that says so, and waits until every upstream connection is closed."""

@@ -41,20 +41,22 @@ _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 
 def cleaned(words: str) -> str:
-    """An upstream's message without keys, addresses and control characters, cut to a bounded length."""
-    words = words[: 4 * _MAX_MESSAGE]  # so that no pattern works on megabytes
+    """An upstream's words without what looks like a key or an address, and without control characters."""
+    words = words[: 4 * _MAX_MESSAGE]  # so that no pattern works on megabytes; `told` cuts the rest
     words = _CONTROLS.sub(" ", words)
     words = _ADDRESSES.sub("[address]", words)
     words = _SECRETS.sub("[redacted]", words)
-    words = words.encode(errors="replace").decode().strip()
-    return words if len(words) <= _MAX_MESSAGE else words[:_MAX_MESSAGE] + "…"
+    return words.encode(errors="replace").decode().strip()
 
 
-def without_own(words: str, upstream: Upstream) -> str:
-    """The same without what the gateway itself sent to this upstream."""
-    for secret in _own(upstream):
+def told(words: str, upstream: Upstream) -> str:
+    """Cleaned words as they are told: without what the gateway itself sent to this upstream, and then cut.
+
+    In this order, since a cut through the middle of a key would leave its beginning.
+    """
+    for secret in sorted(_own(upstream), key=len, reverse=True):
         words = words.replace(secret, "[redacted]")
-    return words
+    return words if len(words) <= _MAX_MESSAGE else words[:_MAX_MESSAGE] + "…"
 
 
 def _own(upstream: Upstream) -> Sequence[str]:

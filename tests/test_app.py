@@ -133,6 +133,36 @@ async def test_post_takes_json_only(gateway: MakeGateway, upstream: ScriptedUpst
         assert await error_of(response) == (415, "media_type_not_supported")
 
 
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+async def test_a_body_that_is_not_what_its_encoding_says_is_400(
+    gateway: MakeGateway, upstream: ScriptedUpstream, encoding: str
+) -> None:
+    client = await gateway()
+    async with client.post("/chat", data=b"nothing", headers={**JSON, "Content-Encoding": encoding}) as response:
+        assert await error_of(response) == (400, "invalid_body")
+
+
+async def test_expect_is_answered_only_to_those_who_may_ask(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
+    upstream.script(OK)
+    client = await gateway()
+    head = b"POST /chat HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nExpect: 100-continue\r\n"
+    body = b'{"question": "x"}'
+    length = b"Content-Length: %d\r\nConnection: close\r\n" % len(body)
+    refused = await exchange(
+        client, head + length + b"Origin: https://evil.example\r\n\r\n", until=b"origin_not_allowed"
+    )
+    assert refused.startswith(b"HTTP/1.1 403 ")
+    raw = await exchange(client, head + length + b"\r\n" + body)
+    assert raw.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 ")
+
+
+async def test_accept_may_come_in_several_lines(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
+    upstream.script(OK)
+    client = await gateway()
+    head = b"GET /chat?q=x HTTP/1.1\r\nHost: localhost\r\nAccept: text/html\r\nAccept: text/event-stream\r\n"
+    assert b"event: end" in await exchange(client, head + b"Connection: close\r\n\r\n")
+
+
 METHODS = {"HEAD": "/chat?q=x", "PUT": "/chat", "DELETE": "/chat", "PATCH": "/chat", "OPTIONS": "/chat"}
 
 
@@ -296,7 +326,7 @@ async def test_an_event_stream_is_not_buffered_by_proxies(gateway: MakeGateway, 
         assert response.headers["Cache-Control"] == "no-store"
 
 
-async def test_one_access_line_per_request_without_prompt_or_query(
+async def test_fault_81_one_access_line_per_request_without_prompt_or_query(
     gateway: MakeGateway, upstream: ScriptedUpstream, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)

@@ -106,6 +106,42 @@ async def test_a_reader_that_takes_nothing_is_cut_without_an_end(
     writer.close()
 
 
+async def test_fault_69_a_log_that_a_slow_client_still_reads_takes_room(
+    gateway: MakeGateway, upstream: ScriptedUpstream
+) -> None:
+    """The upstream has long finished; what it said is held until it has been read."""
+    upstream.script(stream(*[delta("x" * 100_000)] * 60, finish(), DONE))
+    client = await gateway("[store]\nmax_streams = 1")
+    writer = await send(
+        client, f"GET /chat?q=x HTTP/1.1\r\nHost: localhost\r\n{fields(EVENTS)}\r\n", receive_buffer=4096
+    )
+    await upstream.until(requests=1)
+    await until(lambda: all(g.log.ended for g in client.app[SERVICES].generations), within=5)
+    async with client.get("/chat?q=x") as response:
+        assert response.status == 503
+    leave(writer, "rst")
+    await nothing_left(client)
+
+
+async def test_a_slow_reader_that_goes_on_taking_is_not_cut(
+    gateway: MakeGateway, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither as events nor as JSON: what counts is that it takes something, not how long the whole takes."""
+    monkeypatch.setattr("gateway.viewers.STALL_SECONDS", 0.5)
+    monkeypatch.setattr("gateway.handlers.chat.STALL_SECONDS", 0.5)
+    upstream.script(stream(*[delta("x" * 50_000)] * 140, finish(), DONE))
+    client = await gateway()
+    for headers in (EVENTS, {}):
+        async with client.get("/chat?q=x", headers=headers, read_bufsize=1024) as response:
+            started = asyncio.get_running_loop().time()
+            taken = 0
+            while part := await response.content.read(131_072):
+                taken += len(part)
+                await asyncio.sleep(0.01)
+            assert taken > 7_000_000
+            assert asyncio.get_running_loop().time() - started > 0.5
+
+
 async def test_a_reader_that_takes_no_json_is_cut(
     gateway: MakeGateway, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -121,6 +121,11 @@ TOOL_CALLS = {
         [fragment(-1, "c", "f", "1"), fragment(10**9, "d", "g", "2"), fragment(10**30, None, None, "3")],
         [call("c", "f", "1"), call("d", "g", "23")],
     ),
+    "arguments as an object": (
+        [{"index": 0, "id": "c", "function": {"name": "f", "arguments": {"a": [1, None]}}}],
+        [call("c", "f", '{"a":[1,null]}')],
+    ),
+    "a number as the id": ([{"id": 7, "type": None}, {"id": 7}, {"id": 8}], [call("7", "", ""), call("8", "", "")]),
     "another type": ([{"index": 0, "id": "c", "type": "custom"}], [{**call("c", "", ""), "type": "custom"}]),
 }
 

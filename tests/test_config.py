@@ -209,6 +209,11 @@ RULES = {
     "a proxy of another kind": (UPSTREAM + 'proxy = "socks5://h"', "upstreams[0].proxy:"),
     "a field name that is none": (UPSTREAM + 'headers = {"a b" = "x"}', "upstreams[0].headers.a b: not a field name"),
     "an empty field name": (UPSTREAM + 'headers = {"" = "x"}', "upstreams[0].headers.: not a field name"),
+    "fault_84 a field of the connection": (
+        UPSTREAM + 'headers = {Transfer-Encoding = "chunked"}',
+        "upstreams[0].headers.Transfer-Encoding: is set by the connection",
+    ),
+    "fault_84 the host": (UPSTREAM + 'headers = {host = "x"}', "upstreams[0].headers.host: is set by the connection"),
     "fault_75 a line end in a field": (UPSTREAM + 'headers = {a = "x\\r\\nb: c"}', "upstreams[0].headers.a: must be"),
     "fault_75 a line end in a key": (UPSTREAM + 'api_key = "k\\n"', "upstreams[0].api_key: must be printable ASCII"),
     "a key that is not ASCII": (UPSTREAM + 'api_key = "é"', "upstreams[0].api_key: must be printable ASCII"),

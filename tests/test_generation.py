@@ -352,6 +352,38 @@ async def test_fault_37_an_event_that_is_not_json_is_skipped_and_counted(
     assert b"SECRET" not in answer.raw
 
 
+@pytest.mark.parametrize("end", [b"zz\r\n", b"5\r\nhel"], ids=["fault_49 a malformed chunk", "a stalled body"])
+async def test_an_error_whose_body_breaks_keeps_its_status(
+    gateway: MakeGateway, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch, end: bytes
+) -> None:
+    monkeypatch.setattr("gateway.upstream._ERROR_BODY_SECONDS", 0.2)
+    broken = head(429, "application/json", Transfer_Encoding="chunked", Retry_After="7")
+    upstream.script([Send(broken), Pause(0.05), Send(end), Stall()])
+    client = await gateway()
+    async with client.get("/chat?q=x") as response:
+        assert await error_of(response) == (429, "upstream_rate_limited")
+        assert response.headers["Retry-After"] == "7"
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        answer(400, {"error": {"message": "key-of-the-upstream at 127.0.0.1 and vllm-backend:8000"}}),
+        stream(delta("a"), event({"error": {"message": "key-of-the-upstream", "code": "key-of-the-upstream"}})),
+        answer(400, {"error": {"message": "no " * 163 + "key-of-the-upstream", "param": "key-of-the-upstream"}}),
+    ],
+    ids=["a status", "in the stream", "where the words are cut"],
+)
+async def test_fault_77_what_the_gateway_itself_sent_never_comes_back(
+    gateway: MakeGateway, upstream: ScriptedUpstream, caplog: pytest.LogCaptureFixture, script: Sequence[Step]
+) -> None:
+    upstream.script(script)
+    told = (await ask(await gateway())).raw.decode() + caplog.text
+    assert "failure" in told
+    for secret in ("key-of-the", "127.0.0.1", "vllm-backend"):
+        assert secret not in told
+
+
 async def test_fault_28_an_event_up_to_the_limit_and_one_over_it(
     gateway: MakeGateway, upstream: ScriptedUpstream
 ) -> None:
@@ -408,6 +440,17 @@ async def test_fault_50_a_stale_connection_is_replaced_once(gateway: MakeGateway
     assert (await ask(client)).text == "b"
     assert upstream.connections == 2
     assert len(upstream.requests) == 3
+
+
+async def test_fault_50_a_response_that_had_begun_is_not_asked_for_again(
+    gateway: MakeGateway, upstream: ScriptedUpstream
+) -> None:
+    """The upstream has worked on it, and charged: half a head says so."""
+    upstream.script(stream(delta("a"), finish(), DONE), [Send(b"HTTP/1.1 200 OK\r\nContent-Ty"), Close()])
+    client = await gateway()
+    assert (await ask(client)).text == "a"
+    assert (await ask(client)).failure["error"]["code"] == "upstream_unreachable"
+    assert len(upstream.requests) == 2
 
 
 async def test_a_new_connection_that_breaks_is_not_asked_again(

@@ -94,8 +94,8 @@ async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 
 _PREFLIGHT = {
-    "Access-Control-Allow-Methods": "GET, POST, DELETE",
-    "Access-Control-Allow-Headers": "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, X-Request-ID",
+    "Access-Control-Allow-Methods": "GET, POST",
+    "Access-Control-Allow-Headers": "Content-Type, Last-Event-ID, X-Request-ID",
     "Access-Control-Max-Age": _PREFLIGHT_SECONDS,
 }
 
@@ -112,4 +112,4 @@ async def add_common_headers(request: web.Request, response: web.StreamResponse)
         headers["Vary"] = "Origin"
         if origin in request.app[SERVICES].config.server.cors_origins:
             headers["Access-Control-Allow-Origin"] = origin
-            headers["Access-Control-Expose-Headers"] = "X-Request-ID, Location, Retry-After"
+            headers["Access-Control-Expose-Headers"] = "X-Request-ID, Retry-After"

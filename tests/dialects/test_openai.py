@@ -340,6 +340,7 @@ USAGES: dict[str, tuple[list[dict[str, object]], object]] = {
         ],
         DETAILED,
     ),
+    "a page of it is none": ([chunk(usage=COUNTED), chunk(usage={"a": "x" * 16_384})], COUNTED),
     "beside parts": ([chunk(choice(content=[]), usage=COUNTED)], COUNTED),
     "in the choice, beside parts": ([chunk({**choice(content=[]), "usage": COUNTED})], COUNTED),
     "in x_groq, beside parts": ([chunk(choice(content=[]), x_groq={"usage": COUNTED})], COUNTED),

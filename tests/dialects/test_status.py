@@ -84,7 +84,7 @@ WORDS: dict[str, tuple[object, str, str, str | None]] = {
         "upstream_rejected",
         None,
     ),
-    "a long message": (error_body("é" * 5_000), "é" * 500 + "…", "upstream_rejected", None),
+    "a long message": (error_body("é" * 5_000), "é" * 2_000, "upstream_rejected", None),
     "a long code": (error_body("Too long.", code="x " * 33), "Too long.", "upstream_rejected", None),
     "fields of other types": (error_body("Too long.", code=7, param=["a"]), "Too long.", "upstream_rejected", None),
 }
