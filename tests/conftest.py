@@ -15,7 +15,7 @@ from tests.scripted_upstream import ScriptedUpstream
 
 # No deadline: machines that run tests are slow at times. `.ci/long` asks for the long profile.
 settings.register_profile("default", deadline=None)
-settings.register_profile("long", deadline=None, max_examples=20_000)
+settings.register_profile("long", deadline=None, max_examples=5_000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 Client = TestClient[web.Request, web.Application]

@@ -12,6 +12,7 @@ const HINTS = {
   fetch: '',
   EventSource: 'EventSource asks by GET, so each question stands alone.',
 }
+const BUSY = 'Esc or Stop first, then Enter sends.'
 const CONNECTION = {
   connecting: 'Connecting',
   waiting: 'Connected',
@@ -29,7 +30,7 @@ let running = null // the turn that is being answered, and what stops it: {turn,
 
 // Asking
 
-/** Asks `turn` (again), with all turns before it as its history where the way of asking can carry one. */
+/** Asks `turn` (again), with the answered turns before it as its history where the way of asking can carry one. */
 async function ask(turn, way = chosenWay()) {
   if (running) return
   const abort = new AbortController()
@@ -53,12 +54,12 @@ function fields(turn, way) {
 }
 
 function messages(turn) {
-  const earlier = turns.slice(0, turns.indexOf(turn)).filter(({ text, refusal }) => text || refusal)
-  const said = earlier.flatMap(({ question, text, refusal }) => [
+  const earlier = turns.slice(0, turns.indexOf(turn)).filter(({ said }) => said) // without an answer, no question
+  const exchanges = earlier.flatMap(({ question, said }) => [
     { role: 'user', content: question },
-    { role: 'assistant', content: text || refusal },
+    { role: 'assistant', content: said },
   ])
-  return [...said, { role: 'user', content: turn.question }]
+  return [...exchanges, { role: 'user', content: turn.question }]
 }
 
 function askNew(text) {
@@ -98,7 +99,8 @@ function chosenWay() {
 }
 
 function showHint() {
-  at('hint').textContent = [explanation(chosenModel()), HINTS[chosenWay()]].filter(Boolean).join(' ')
+  const usual = [explanation(chosenModel()), HINTS[chosenWay()]].filter(Boolean).join(' ')
+  at('hint').textContent = running && (question.value.trim() || !usual) ? BUSY : usual
 }
 
 async function loadOffer() {
@@ -161,6 +163,7 @@ function showState(turn) {
   at('state').textContent = busy ? CONNECTION[turn.state] : 'Ready'
   at('state').dataset.state = busy ? turn.state : 'idle'
   swap(busy ? at('send') : at('stop'), busy ? at('stop') : at('send'))
+  showHint()
   announce(turn)
 }
 
@@ -217,11 +220,11 @@ form.addEventListener('submit', (event) => {
   askNew(question.value)
   question.value = ''
   resize()
+  showHint()
   if (typing) keepFocus()
 })
 
-form.addEventListener('change', showHint)
-at('model-name').addEventListener('input', showHint)
+form.addEventListener('input', showHint)
 at('anew').addEventListener('click', startAnew)
 at('stop').addEventListener('click', (event) => {
   if (event.detail < 2) running?.stop() // the second half of a double click on Send is no wish to stop

@@ -63,7 +63,7 @@ export class Turn {
   }
 
   stop() {
-    this.settle('stopped', 'Stopped')
+    if (!this.end) this.settle('stopped', 'Stopped')
   }
 
   lose(error) {
@@ -76,6 +76,11 @@ export class Turn {
 
   get running() {
     return this.state in STATES
+  }
+
+  /** What later questions tell the model that it said: a whole answer, or nothing. A tool call lacks its result. */
+  get said() {
+    return this.end?.reason === 'complete' && !this.failure && !this.calls.length ? this.text || this.refusal : ''
   }
 
   enter(state) {
@@ -131,7 +136,9 @@ export class Turn {
   }
 
   measure() {
-    const parts = [...(this.running ? waiting(this.measures) : []), ...summary(this.measures, this.end)]
+    const before = this.running ? waiting(this.measures) : []
+    const after = this.running || this.said ? [] : ['not part of the conversation']
+    const parts = [...before, ...summary(this.measures, this.end), ...after]
     const state = element('span', { class: 'dot' }, this.label)
     this.part('.measures summary').replaceChildren(state, ...parts.map((part) => element('span', {}, part)))
     const thoughts = this.part('.reasoning summary')

@@ -153,6 +153,18 @@ async def test_a_phone_has_room_for_it(open_page: Open, gateway: str):
     await expect(page.page.locator("#hint")).to_have_text(re.compile("GET"))
 
 
+async def test_a_small_phone_has_room_while_an_answer_comes(open_page: Open, gateway: str):
+    page = await open_page(gateway, viewport={"width": 320, "height": 568}, is_mobile=True, has_touch=True)
+    await page.ask("Hello", model="demo-clock")
+    await expect(page.turns.last.locator(".prose")).to_contain_text("1: This")
+    widest = "document.querySelector('#state').textContent = 'Reconnecting'"
+    await page.page.evaluate(widest)
+    assert await page.page.evaluate("document.documentElement.scrollWidth") == 320
+    await expect(page.button("New conversation")).to_be_in_viewport(ratio=1)
+    await page.page.keyboard.press("Escape")
+    await page.over(page.turns.last)
+
+
 async def test_nothing_moves_for_those_who_asked_for_that(page: Playground):
     await page.ask("Hello", model="demo-clock")
     await expect(page.turns.last.locator(".prose")).to_contain_text("1: This")

@@ -2,14 +2,16 @@
 
 import asyncio
 import itertools
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from gateway.config import Assistant, Server
 from gateway.demo.answers import THOUGHTS
+from gateway.demo.models import SECOND
 
-from .conftest import Demo, Open, Serve
+from .conftest import INTERVAL, Demo, Open, Serve
 from .playground import WAYS, Playground, expect
 
 if TYPE_CHECKING:
@@ -153,7 +155,7 @@ async def test_tools_and_refusals_are_told_apart_from_answers(page: Playground):
 
 
 async def test_turns_are_kept_and_sent_along(page: Playground):
-    await page.answer("Hello", model="demo-cut")  # cut, but said: it is part of the conversation
+    await page.answer("Hello", model="demo")
     await page.answer("Nothing will come", model="demo-429")
     await page.answer("What is a stream?", model="demo", way="EventSource")
     await expect(page.page.locator("#hint")).to_contain_text("each question stands alone")
@@ -169,6 +171,72 @@ async def test_turns_are_kept_and_sent_along(page: Playground):
     await expect(page.question).to_be_focused()
     await page.answer("Hello")
     assert page.asked[-1]["messages"] == [{"role": "user", "content": "Hello"}]
+
+
+APART = "not part of the conversation"
+
+
+async def test_only_whole_answers_are_sent_along(page: Playground):
+    refused = await page.answer("one", model="demo-refusal")
+    for model in ("demo-cut", "demo-error", "demo-tools"):
+        turn = await page.answer(model, model=model)
+        await expect(turn.locator(".measures summary")).to_contain_text(APART)
+    turn = await page.ask("two", model="demo-clock")
+    await expect(turn.locator(".prose")).to_contain_text("1: This")
+    await expect(turn.locator(".measures summary")).not_to_contain_text(APART)  # not yet known
+    await page.page.keyboard.press("Escape")
+    await page.over(turn)
+    await expect(turn.locator(".measures summary")).to_contain_text(APART)
+    whole = await page.answer("three", model="demo")
+    assert [message["content"] for message in page.asked[-1]["messages"][::2]] == ["one", "three"]
+    for turn in (refused, whole):
+        await expect(turn.locator(".measures summary")).not_to_contain_text(APART)
+
+
+SILENT = b'event: start\ndata: {}\n\nevent: end\ndata: {"reason":"complete","finish_reason":"stop","attempts":1}\n\n'
+
+
+async def test_a_question_without_an_answer_does_not_drop_out_unsaid(page: Playground):
+    await page.page.route("**/chat*", lambda route: route.fulfill(content_type="text/event-stream", body=SILENT))
+    turn = await page.answer("Hello")
+    await expect(turn.locator(".measures summary")).to_contain_text(APART)
+    await page.answer("Are you there?")
+    assert page.asked[-1]["messages"] == [{"role": "user", "content": "Are you there?"}]
+
+
+async def test_the_hint_says_what_enter_does(page: Playground):
+    hint, keys = page.page.locator("#hint"), page.page.locator("#keys")
+    await expect(keys).to_contain_text("Enter sends")
+    await page.choose(model="demo-clock")
+    await expect(hint).to_contain_text("a line a second")
+    await page.ask("Hello")
+    await expect(page.page.locator("#state")).to_have_text("Streaming")
+    await expect(hint).to_contain_text("a line a second")
+    await page.question.fill("More")  # that cannot be sent yet
+    await page.question.press("Enter")
+    await expect(hint).to_have_text("Esc or Stop first, then Enter sends.")
+    await page.choose(model="demo")
+    await page.question.fill("")
+    await expect(hint).to_have_text("Esc or Stop first, then Enter sends.")
+    await expect(keys).to_be_hidden()
+    await page.question.fill("More")
+    await page.question.press("Escape")
+    await expect(keys).to_be_visible()
+    await page.question.press("Enter")
+    await page.over(page.turns.last)
+    await expect(page.turns).to_have_count(2)
+
+
+async def test_the_slow_one_is_slow_as_it_says(page: Playground):
+    await expect(page.button("demo-slow")).to_have_text("demo-slowIs silent for eight seconds. Then it answers slowly.")
+    turn = await page.ask("Hello", model="demo-slow")
+    await expect(turn.locator(".prose")).not_to_be_empty()
+    waited = await turn.locator(".measures summary").inner_text()
+    first_token = re.search(r"first token (\d\.\d+) s", waited)
+    assert first_token
+    assert float(first_token[1]) >= 8 * SECOND.tokens * INTERVAL * 0.9
+    await page.page.keyboard.press("Escape")
+    await page.over(turn)
 
 
 async def test_an_example_is_asked_with_its_model(page: Playground):
