@@ -55,6 +55,7 @@ class Tally:
         self.body_bytes = 0
         self.answers = 0  # whole ones
         self.latencies = array("q")  # in ns, one for each event
+        self.gaps = array("q")  # in ns, one between any two reads of a stream that brought events
         self.firsts = array("q")  # in ns, one for each answer: from the request to its first event
         self._unfinished = connections
         self._outcome: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -91,7 +92,18 @@ async def open_connection(target: Target, tally: Tally, questions: Iterator[Ques
 class Asker(asyncio.Protocol):
     """One connection that asks its questions one after the other."""
 
-    __slots__ = ("_answer", "_asked_at", "_kept", "_question", "_questions", "_seen", "_stamps", "_tally", "_transport")
+    __slots__ = (
+        "_answer",
+        "_asked_at",
+        "_kept",
+        "_question",
+        "_questions",
+        "_read_at",
+        "_seen",
+        "_stamps",
+        "_tally",
+        "_transport",
+    )
 
     def __init__(self, tally: Tally, questions: Iterator[Question]) -> None:
         self._tally = tally
@@ -110,7 +122,7 @@ class Asker(asyncio.Protocol):
         self._answer, self._stamps = Answer(), Stamps()
         self._seen = 0
         self._kept = b""  # what precedes the first event, or follows the last: an error, or the end
-        self._asked_at = time.monotonic_ns()
+        self._asked_at = self._read_at = time.monotonic_ns()
         self._transport.write(self._question.request)
 
     def data_received(self, data: bytes) -> None:
@@ -130,6 +142,10 @@ class Asker(asyncio.Protocol):
         stamps = self._stamps.feed(body)
         if stamps and not self._seen:
             tally.firsts.append(now - self._asked_at)
+        elif stamps:
+            tally.gaps.append(now - self._read_at)
+        if stamps:
+            self._read_at = now
         for stamp in stamps:
             tally.latencies.append(now - int(stamp, 16))
         self._seen += len(stamps)

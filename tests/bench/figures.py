@@ -38,6 +38,7 @@ class StreamFigures(msgspec.Struct, frozen=True):
     cpu_ns: int | None  # the contender's; None where it has no process of ours to look at
     first_ms: tuple[float, float]  # request to first event: p50, p99
     latency_ms: tuple[float, float]  # upstream's write to client's read: p50, p99
+    gap_ms: tuple[float, float]  # between two reads of one stream that brought events: p50, p99
     idle_kib: int | None
     open_kib: int | None
     held_events: float  # that a stream had carried when `open_kib` was read
@@ -126,6 +127,7 @@ TIMES: dict[str, Callable[[StreamFigures], float]] = {
     "first_ms_p99": lambda figures: figures.first_ms[1],
     "latency_ms_p50": lambda figures: figures.latency_ms[0],
     "latency_ms_p99": lambda figures: figures.latency_ms[1],
+    "gap_ms_p99": lambda figures: figures.gap_ms[1],
 }
 
 METRICS: dict[str, Metric] = {

@@ -96,10 +96,10 @@ async def _stream_pass(job: Job) -> StreamFigures:
     await tally.pause(window_begin - _now())
     await _all_begun(tally, load, latest=window_begin + load.seconds / 2)
 
-    tally.latencies = array("q")
+    tally.latencies, tally.gaps = array("q"), array("q")
     begin = meter.read()
     await tally.pause(window_end - _now())
-    end, latencies = meter.read(), sorted(tally.latencies)
+    end, latencies, gaps = meter.read(), sorted(tally.latencies), sorted(tally.gaps)
 
     open_kib, held_bytes = meter.pss_kib(), tally.body_bytes
     await tally.all_finished(timeout=MARGIN + _LATE)
@@ -111,6 +111,7 @@ async def _stream_pass(job: Job) -> StreamFigures:
         cpu_ns=window.cpu_ns if job.target.pids else None,
         first_ms=_milliseconds(sorted(tally.firsts)),
         latency_ms=_milliseconds(latencies),
+        gap_ms=_milliseconds(gaps),
         idle_kib=idle_kib,
         open_kib=open_kib,
         held_events=end.events / load.streams,

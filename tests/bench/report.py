@@ -56,6 +56,7 @@ _TITLES = {
     "first_ms_p99": "First event, ms, p99",
     "latency_ms_p50": "Event on its way, ms, p50",
     "latency_ms_p99": "Event on its way, ms, p99",
+    "gap_ms_p99": "Gap between events, ms, p99",
     "kib_per_stream": "KiB per open stream",
     "short_per_second": "Short streams per second",
     "short_cpu_us": "CPU per short stream, µs",

@@ -134,6 +134,7 @@ def one_pass(contender: str = "gateway", number: int = 1, *, cpu_us: float | Non
         cpu_ns=None if cpu_us is None else int(cpu_us * 200_000),
         first_ms=(1, 2),
         latency_ms=(0.5, 4),
+        gap_ms=(20, 25),
         idle_kib=1000,
         open_kib=1200,
         held_events=30,
@@ -167,12 +168,14 @@ def test_ratios_are_taken_within_a_round():
 
 
 def test_times_are_added_over_going_direct():
-    passes = [one_pass("direct", cpu_us=None), one_pass("gateway", first_ms=(1.25, 7), latency_ms=(0.75, 3))]
+    changed = one_pass("gateway", first_ms=(1.25, 7), latency_ms=(0.75, 3), gap_ms=(20, 27))
+    passes = [one_pass("direct", cpu_us=None), changed]
     summary = figures.summarize(passes)[LOAD]
     assert summary["direct"]["first_ms_p50"].median == 1
     assert summary["gateway"]["added_first_ms_p50"].median == 0.25
     assert summary["gateway"]["added_first_ms_p99"].median == 5
     assert summary["gateway"]["added_latency_ms_p99"].median == -1
+    assert summary["gateway"]["added_gap_ms_p99"].median == 2
 
 
 def test_what_is_not_known_is_left_out():
