@@ -116,7 +116,7 @@ CONNECT_ERRORS: dict[str, tuple[Exception, tuple[int, str]]] = {
     "fault_52 TLS": (aiohttp.ClientConnectorSSLError(KEY, ssl.SSLError("wrong version")), UNREACHABLE),
     "disconnected": (aiohttp.ServerDisconnectedError(), UNREACHABLE),
     "reset": (aiohttp.ClientOSError(104, "reset"), UNREACHABLE),
-    "not HTTP": (aiohttp.ClientResponseError(None, (), status=400), (502, "upstream_error")),  # type: ignore[arg-type]
+    "not HTTP": (aiohttp.ClientResponseError(cast(Any, None), (), status=400), (502, "upstream_error")),
     "a bad URL": (aiohttp.InvalidURL("http://upstream.internal"), UNREACHABLE),
 }  # fmt: skip
 
