@@ -11,12 +11,13 @@ One stream, from top to bottom:
 The floors. A module imports from its own floor and from those below it, never upwards; `tests/test_architecture.py`
 holds them to it. One module imports each adapter package: aiohttp's client, aiohttp-sse, dotenv, uvloop.
 
-    5  edge       cli  __main__
+    5  edge       cli  usage  __main__
     4  wiring     serve  app -> handlers (HTTP in, HTTP out)      demo (an upstream to try it with)
-    3  use case   generation (attempt, policy, record)  viewers  admission
-    2  adapters   upstream (the only aiohttp client)  downstream (the only aiohttp-sse)  streamlog.memory
-    1  policy     config  auth  routing  negotiation  views  completion  dialects  redaction  streamlog.base  observe
-                  watchdog
+    3  use case   admission  generations (what runs)  generation (attempt, policy, record)  viewers
+    2  adapters   upstream (the only aiohttp client)  downstream (the only aiohttp-sse)  limiter (the only limits)
+                  streamlog.memory (kept)  streamlog.window (passed on)
+    1  policy     config  auth  origins  addresses  fields  routing  limits  negotiation  views  completion  dialects
+                  tokens  redaction  streamlog.base  observe  account  watchdog
     0  core       errors  entries  sse.event  sse.splitter  sse.parser    (stdlib only; no asyncio, clock, environment)
 
 Words: *downstream* is the client side, *upstream* the provider side, a *target* an upstream plus a model name, an

@@ -1,98 +1,138 @@
-"""From what was asked to what is sent: which model, with which prompts and parameters, or which clear error.
+"""From what was asked to an order: who asks, which model, with which prompts and parameters, or which clear error.
 
-A request's fields are kept as raw JSON and put together again for the upstream, so that any OpenAI parameter passes,
-integers of any size survive, and of duplicate names the last one wins, as JSON readers do.
+The native surface knows assistants, and puts a request together; the OpenAI surface passes one on. What both may do is
+decided here, once: whom a caller may ask, and how much.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import msgspec
 
-from gateway.config import Assistant, Config
-from gateway.errors import InvalidRequest, NotFound
-from gateway.routing import Target, default_model, route
+from gateway.auth import Caller
+from gateway.config import Assistant, Config, Timeouts
+from gateway.errors import InvalidRequest, NotFound, Unauthorized
+from gateway.fields import Fields, flag_in, name_in, value_in
+from gateway.limits import Allowance, allowance
+from gateway.routing import Target, default_model, route, unknown_model
 from gateway.views import Format
 
-_LONGEST_NAME = 200  # characters of a model or an assistant; the longest names in use are about 100
 _OWN_FIELDS = frozenset(
     {"question", "messages", "model", "assistant", "format", "reasoning", "n", "stream", "stream_options"}
 )
+_PUBLIC_FIELDS = frozenset({"question", "messages", "assistant", "format", "reasoning", "stream"})
 
 _encode_json = msgspec.json.Encoder().encode
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """An admitted request: where it goes, what is posted there, and how its answer is to be shown."""
+class Order:
+    """An admitted request: where it goes, what is posted there, and on whose account."""
 
     target: Target
     body: bytes
-    model: str | None
+    model: str | None  # as the caller named it, or the default
+    allowance: Allowance
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """An order of the native surface, and how its answer is to be shown."""
+
+    order: Order
     format: Format
     reasoning: bool
 
 
-def read_query(fields: Mapping[str, str]) -> dict[str, msgspec.Raw]:
-    """The query of a GET as the body of a POST would say the same."""
-    if "q" not in fields:
-        raise InvalidRequest("There is no question: add ?q=...", code="question_missing", param="q")
-    return view_fields(fields) | {"question": msgspec.Raw(_encode_json(fields["q"]))}
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """An order of the OpenAI surface. `hide_usage`: the gateway asks the upstream for usage, and the client did not."""
+
+    order: Order
+    stream: bool
+    hide_usage: bool
 
 
-def view_fields(fields: Mapping[str, str]) -> dict[str, msgspec.Raw]:
-    """What may be said in the query of any request: whom to ask, and how to show the answer."""
-    names = ("model", "assistant", "format", "reasoning")
-    return {name: msgspec.Raw(_encode_json(fields[name])) for name in names if name in fields}
-
-
-def read_body(body: bytes) -> dict[str, msgspec.Raw]:
-    """The fields of a JSON object. Raises InvalidRequest for anything else."""
-    try:
-        body.decode()
-        return msgspec.json.decode(body, type=dict[str, msgspec.Raw])
-    except UnicodeDecodeError as error:
-        raise InvalidRequest(f"The body is not UTF-8 (byte {error.start}).", code="invalid_json") from None
-    except msgspec.ValidationError:
-        raise InvalidRequest("The body must be a JSON object.", code="invalid_json") from None
-    except msgspec.DecodeError as error:
-        raise InvalidRequest(f"The body is not valid JSON: {error}.", code="invalid_json") from None
-    except RecursionError:
-        raise InvalidRequest("The body is nested too deeply.", code="invalid_json") from None
-
-
-def admit(config: Config, fields: Mapping[str, msgspec.Raw]) -> Asked:
-    """Raises InvalidRequest, NotFound or ModelNotFound."""
-    assistant = _assistant(config, _name(fields, "assistant"))
-    asked = _name(fields, "model")
-    target = route(config, asked or assistant.model)
-    if _value(fields, "n", int | None) not in (None, 1):
+def admit(config: Config, caller: Caller, fields: Fields) -> Asked:
+    """Raises Unauthorized, InvalidRequest, NotFound or ModelNotFound."""
+    name = name_in(fields, "assistant") or "default"
+    assistant = config.assistants.get(name, Assistant())
+    is_public = caller.key is None and assistant.public and "model" not in fields
+    if not is_public:
+        _check_key(config, caller)
+    if name not in config.assistants and "assistant" in fields and name_in(fields, "assistant"):
+        raise NotFound(f"There is no assistant named {name}.", code="assistant_not_found", param="assistant")
+    if is_public:
+        _check_public(fields)
+    model, target = _routed(config, caller, name_in(fields, "model") or assistant.model)
+    if value_in(fields, "n", int | None) not in (None, 1):
         raise InvalidRequest("`n` must be 1 here: a stream carries one answer.", param="n")
+    bound = assistant.max_tokens if is_public else None
+    body = _body(target, assistant, fields, turns=_turns(fields) if is_public else _messages(fields), max_tokens=bound)
     return Asked(
-        target=target,
-        body=_body(target, assistant, fields),
-        model=asked or assistant.model or default_model(config),
-        format=_value(fields, "format", Format | None) or Format.TEXT,
-        reasoning=_flag(fields, "reasoning"),
+        order=Order(target, body, model, allowance(caller, name, assistant if is_public else Assistant())),
+        format=value_in(fields, "format", Format | None) or Format.TEXT,
+        reasoning=flag_in(fields, "reasoning"),
     )
 
 
-def _assistant(config: Config, name: str | None) -> Assistant:
-    if name is None:
-        return config.assistants.get("default", Assistant())
-    if name not in config.assistants:
-        raise NotFound(f"There is no assistant named {name}.", code="assistant_not_found", param="assistant")
-    return config.assistants[name]
+def admit_completion(config: Config, caller: Caller, fields: Fields) -> Completion:
+    """The fields go on as they are but for two: the model is the target's, and usage is asked for in a stream.
+
+    Raises Unauthorized, InvalidRequest or ModelNotFound.
+    """
+    _check_key(config, caller)
+    default = config.assistants.get("default", Assistant()).model
+    model, target = _routed(config, caller, name_in(fields, "model") or default)
+    stream = bool(value_in(fields, "stream", bool | None))
+    body: dict[str, Any] = {**fields, "model": target.model}
+    hide_usage = False
+    if not stream:
+        target = replace(target, timeouts=_only_total(target.timeouts))
+    elif target.upstream.stream_usage:
+        body["stream_options"], hide_usage = _with_usage(fields)
+    order = Order(target, _encode_json(body), model, allowance(caller, None, Assistant()))
+    return Completion(order, stream, hide_usage)
 
 
-def _body(target: Target, assistant: Assistant, fields: Mapping[str, msgspec.Raw]) -> bytes:
-    """What is posted upstream. A request's parameters override an assistant's, key by key."""
+# Whom a caller may ask
+
+
+def _check_key(config: Config, caller: Caller) -> None:
+    """Whoever has no key asks public assistants only, unless there are no keys at all, or anyone may ask."""
+    if caller.key is None and config.keys and not config.server.allow_anonymous:
+        raise Unauthorized()
+
+
+def _routed(config: Config, caller: Caller, asked: str | None) -> tuple[str | None, Target]:
+    model = asked or default_model(config)
+    allowed = caller.key.models if caller.key is not None else []
+    if allowed and model is not None and model not in allowed:
+        raise unknown_model(allowed)
+    return model, route(config, model)
+
+
+def _check_public(fields: Fields) -> None:
+    """Through a public assistant, an anonymous caller says what it wants to know, and the assistant says the rest."""
+    for name in fields:
+        if name not in _PUBLIC_FIELDS:
+            words = f"`{name[:64]}` may not be sent to this assistant: it has a model and parameters of its own."
+            raise InvalidRequest(words, param=name[:64])
+
+
+# What is posted
+
+
+def _body(target: Target, assistant: Assistant, fields: Fields, *, turns: list[Any], max_tokens: int | None) -> bytes:
+    """A request's parameters override an assistant's, key by key."""
     body: dict[str, Any] = dict(assistant.parameters)
     body |= {name: value for name, value in fields.items() if name not in _OWN_FIELDS}
+    if max_tokens is not None:
+        name = "max_completion_tokens" if "max_completion_tokens" in body else "max_tokens"
+        body[name] = min(max_tokens, assistant.parameters.get(name, max_tokens))
     system = [{"role": "system", "content": prompt} for prompt in assistant.system]
     body["model"] = target.model
-    body["messages"] = [*system, *_messages(fields)]
+    body["messages"] = [*system, *turns]
     body["stream"] = True
     if target.upstream.stream_usage:
         body["stream_options"] = {"include_usage": True}
@@ -103,12 +143,12 @@ class _Message(msgspec.Struct):
     role: str
 
 
-def _messages(fields: Mapping[str, msgspec.Raw]) -> list[Any]:
+def _messages(fields: Fields) -> list[Any]:
     if "question" in fields and "messages" in fields:
         raise InvalidRequest("Send either `question` or `messages`, not both.", param="messages")
     if "messages" not in fields:
         return [{"role": "user", "content": _question(fields)}]
-    messages: list[Any] | None = _value(fields, "messages", list[msgspec.Raw] | None)
+    messages: list[Any] | None = value_in(fields, "messages", list[msgspec.Raw] | None)
     if not messages:
         raise InvalidRequest("`messages` is empty.", code="question_missing", param="messages")
     for index, message in enumerate(messages):
@@ -119,35 +159,42 @@ def _messages(fields: Mapping[str, msgspec.Raw]) -> list[Any]:
     return messages
 
 
-def _question(fields: Mapping[str, msgspec.Raw]) -> str:
-    question: str | None = _value(fields, "question", str | None)
+def _question(fields: Fields) -> str:
+    question: str | None = value_in(fields, "question", str | None)
     if question is None or not question.strip():
         raise InvalidRequest("There is no question.", code="question_missing", param="question")
     return question
 
 
-def _name(fields: Mapping[str, msgspec.Raw], param: str) -> str | None:
-    name = _value(fields, param, str | None)
-    if name is not None and not (name.isprintable() and len(name) <= _LONGEST_NAME):
-        raise InvalidRequest(f"`{param}` must be at most {_LONGEST_NAME} printable characters.", param=param)
-    return name or None
+class _Turn(msgspec.Struct, forbid_unknown_fields=True):
+    """A turn of a conversation in plain text: all that strangers may put into one."""
+
+    role: Literal["user", "assistant"]
+    content: str
 
 
-def _flag(fields: Mapping[str, msgspec.Raw], param: str) -> bool:
-    """A yes or no: as JSON true, false, 1, 0, or as a query has them."""
-    value = _value(fields, param, bool | int | str | None)
-    if value in (None, False, 0, "", "0", "false"):
-        return False
-    if value in (True, 1, "1", "true"):
-        return True
-    raise InvalidRequest(f"`{param}` must be 1 or 0.", param=param)
+def _turns(fields: Fields) -> list[Any]:
+    turns = []
+    for index, message in enumerate(_messages(fields)):
+        try:
+            turns.append(message if isinstance(message, dict) else msgspec.json.decode(message, type=_Turn))
+        except msgspec.DecodeError:
+            words = "Only turns of `user` and `assistant` with a text as their `content` may be sent to this assistant."
+            raise InvalidRequest(words, param=f"messages[{index}]") from None
+    return turns
 
 
-def _value(fields: Mapping[str, msgspec.Raw], param: str, kind: Any) -> Any:
-    if param not in fields:
-        return None
+def _with_usage(fields: Fields) -> tuple[Any, bool]:
+    """`stream_options` that ask for usage, and whether that was not the client's wish. What is no object stays so."""
+    raw = fields.get("stream_options", msgspec.Raw(b"null"))
     try:
-        return msgspec.json.decode(fields[param], type=kind)
-    except (ValueError, RecursionError) as error:
-        reason = str(error).partition(" - at ")[0].replace("`", "")
-        raise InvalidRequest(f"`{param}` has the wrong form: {reason}.", param=param) from None
+        options = msgspec.json.decode(raw, type=dict[str, msgspec.Raw] | None) or {}
+    except (ValueError, RecursionError):
+        return raw, False
+    asked = options.get("include_usage") == msgspec.Raw(b"true")
+    return options | {"include_usage": True}, not asked
+
+
+def _only_total(timeouts: Timeouts) -> Timeouts:
+    """For an answer that says nothing until it is whole: no silence is too long but the whole."""
+    return Timeouts(timeouts.connect, timeouts.total, timeouts.total, timeouts.total)

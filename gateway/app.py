@@ -6,11 +6,14 @@ from typing import Any
 
 from aiohttp import web
 
+from gateway.auth import KeyRing
 from gateway.config import Config
-from gateway.generation import Generations
-from gateway.handlers import chat, health, playground
+from gateway.generations import Generations
+from gateway.handlers import chat, completions, health, models, playground
 from gateway.handlers.middleware import add_common_headers, guarded, observed
+from gateway.handlers.reading import expect
 from gateway.handlers.services import SERVICES, Services
+from gateway.limiter import MemoryLimiter
 from gateway.observe import OneLine
 from gateway.streamlog.memory import MemoryStore
 from gateway.upstream import UpstreamClient
@@ -21,14 +24,17 @@ _LONGEST_LINE = 65_536
 
 
 def create_app(config: Config) -> web.Application:
-    app = web.Application(client_max_size=config.server.max_body_bytes, middlewares=[observed, guarded])
+    app = web.Application(middlewares=[observed, guarded])
     app.on_response_prepare.append(add_common_headers)
     app.cleanup_ctx.append(lambda app: _services(app, config))
     app.on_shutdown.append(_end_streams)
     app.add_routes(
         [
-            web.get("/chat", chat.ask, allow_head=False, expect_handler=chat.expect),
-            web.post("/chat", chat.ask, expect_handler=chat.expect),
+            web.get("/chat", chat.ask, allow_head=False, expect_handler=expect),
+            web.post("/chat", chat.ask, expect_handler=expect),
+            web.post("/v1/chat/completions", completions.create, expect_handler=expect),
+            web.get("/v1/models", models.list_all, allow_head=False),
+            web.get("/v1/models/{id:.+}", models.retrieve, allow_head=False),
             web.get("/healthz", health.healthz),
             web.get("/readyz", health.readyz),
         ]
@@ -67,8 +73,8 @@ def server_options() -> dict[str, Any]:
 async def _services(app: web.Application, config: Config) -> AsyncIterator[None]:
     client = UpstreamClient(config.upstreams)
     store = MemoryStore(max_streams=config.store.max_streams, max_bytes=config.store.max_bytes)
-    generations = Generations(store=store, client=client, limits=config.stream)
-    app[SERVICES] = Services(config, generations)
+    generations = Generations(store=store, client=client, limiter=MemoryLimiter(), config=config)
+    app[SERVICES] = Services(config, KeyRing(config.keys), client, generations)
     yield
     await client.close()
 

@@ -1,65 +1,61 @@
-"""Who may call. Pure rules over header fields, table-tested; the handlers' middleware applies them.
+"""Who asks: the API key that a request brings, or nobody in particular. Pure: header field and date in, caller out.
 
-Two dangers make them. Any web page that a person visits can make that person's browser send requests to a gateway on
-the same machine or network, and spend its tokens. And a gateway without keys that is put behind a proxy serves the
-world.
+Keys are known by their SHA-256, at rest and in memory. They are long and random, so a plain hash is enough: there is
+nothing to guess, and no slow hash to be made to work by a flood of wrong keys. A key is found by its digest, whose bits
+a caller cannot choose, and the digests are then compared in constant time.
 """
 
-from collections.abc import Mapping
-from urllib.parse import urlsplit
+import hmac
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from hashlib import sha256
 
-from gateway.config import Server
-from gateway.errors import HostNotServed, OriginNotAllowed, PrefetchNotAllowed, ProxyNotAllowed
+from gateway.config import Key, digest
+from gateway.errors import Unauthorized
 
-_LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
-_PROXY_FIELDS = ("Forwarded", "Via", "X-Real-IP")
-_OWN_PAGES = frozenset({"same-origin", "none"})  # Fetch Metadata: sent by the gateway's own page, or by the person
-
-
-def check_page(server: Server, headers: Mapping[str, str], *, own_origin: str) -> None:
-    """May the page that sends this ask, read or stop? Raises OriginNotAllowed.
-
-    A request without `Origin` and without `Sec-Fetch-Site` comes from no browser. (A browser sends the latter to https
-    and to localhost, and the former with everything but plain GETs of its own origin and top-level navigation.)
-    """
-    origin = headers.get("Origin")
-    if origin is None:
-        allowed = headers.get("Sec-Fetch-Site", "none") in _OWN_PAGES
-    else:
-        allowed = origin == own_origin or origin in server.cors_origins
-    if not allowed:
-        raise OriginNotAllowed()
+_LONGEST_KEY = 512  # characters; ours have 46
 
 
-def check_anonymous(server: Server, headers: Mapping[str, str]) -> None:
-    """A gateway without keys serves its own machine. Raises HostNotServed or ProxyNotAllowed.
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """`key` is None for an anonymous one. `address` is the client's, as far as the proxies on the way are trusted."""
 
-    The `Host` rule is what stops DNS rebinding: a page whose name was made to point at 127.0.0.1 still sends its name.
-    """
-    if server.allow_anonymous:
-        return
-    if _without_port(headers.get("Host", "")) not in _LOCAL_HOSTS:
-        raise HostNotServed()
-    if any(name in headers for name in _PROXY_FIELDS) or any(
-        name.lower().startswith("x-forwarded-") for name in headers
-    ):
-        raise ProxyNotAllowed()
+    address: str
+    key: Key | None = None
+
+    @property
+    def name(self) -> str | None:
+        return None if self.key is None else self.key.name
 
 
-def check_prefetch(headers: Mapping[str, str]) -> None:
-    """A browser that guesses what a person will open next must not spend tokens. Raises PrefetchNotAllowed."""
-    if "prefetch" in headers.get("Sec-Purpose", "") or headers.get("Purpose") == "prefetch":
-        raise PrefetchNotAllowed()
+class KeyRing:
+    def __init__(self, keys: Sequence[Key]) -> None:
+        self._keys = {digest(key): (digest(key), key) for key in keys}
 
+    def __bool__(self) -> bool:
+        return bool(self._keys)
 
-def own_origin(server: Server, *, scheme: str, host: str) -> str:
-    """The origin of the gateway's own pages: that of `public_url`, else what this request was sent to."""
-    if server.public_url is None:
-        return f"{scheme}://{host}".lower()
-    parts = urlsplit(server.public_url)
-    return f"{parts.scheme}://{parts.netloc}".lower()
+    def identify(self, address: str, authorization: str | None, today: date) -> Caller:
+        """Who asks, by the `Authorization` field; `today` is in UTC.
 
+        A gateway without keys does not look at the field, since SDKs always send one. Raises Unauthorized for a field
+        that holds no valid key; without the field the caller is anonymous, and admission decides what that may do.
+        """
+        if not self._keys or authorization is None:
+            return Caller(address)
+        scheme, _, secret = authorization.partition(" ")
+        if scheme.lower() != "bearer":
+            raise Unauthorized()
+        return Caller(address, self._find(secret.strip(), today))
 
-def _without_port(host: str) -> str:
-    name, colon, port = host.lower().rpartition(":")
-    return name if colon and port.isdigit() else host.lower()
+    def _find(self, secret: str, today: date) -> Key:
+        if len(secret) > _LONGEST_KEY:
+            raise Unauthorized()
+        offered = sha256(secret.encode(errors="surrogateescape")).hexdigest()
+        known, key = self._keys.get(offered, ("", None))
+        if key is None or not hmac.compare_digest(known, offered):
+            raise Unauthorized()
+        if key.expires is not None and today > key.expires:
+            raise Unauthorized()
+        return key

@@ -6,22 +6,27 @@ wrong.
 
 import argparse
 import errno
+import json
 import logging
 import os
+import secrets
 import ssl
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
 
 import msgspec
 from dotenv import dotenv_values
 
 from gateway import __version__
+from gateway.account import GROUPS
 from gateway.config import Config, Faults, Model, TargetName, Upstream, checked, described, load
 from gateway.demo import create_demo
 from gateway.demo.models import MODELS
 from gateway.observe import JsonFormatter, TerminalFormatter
 from gateway.serve import listening, run, serve, serve_app
+from gateway.usage import Unreadable, print_usage
 
 _NOTHING_CONFIGURED = """\
 Nothing is configured yet. There are three ways to go on:
@@ -44,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Faults as faults:
         print("The configuration has faults:", *faults.faults, sep="\n  ", file=sys.stderr)
         return 2
-    except Stop as stop:
+    except (Stop, Unreadable) as stop:
         print(stop, file=sys.stderr)
         return 2
     except OSError as error:
@@ -78,6 +83,18 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--tokens", type=_count, help="length of every answer (default: that of its text)")
     command.add_argument("--interval-ms", type=_milliseconds, help="pause between tokens (default: a realistic pace)")
     command.set_defaults(command=_demo_upstream)
+
+    command = commands.add_parser("key", help="make an API key, and the lines that let it in")
+    command.add_argument("name", metavar="NAME", type=_name, help="what the log is to call its requests")
+    command.set_defaults(command=_key)
+
+    command = commands.add_parser("usage", help="sum access logs by day, key and model")
+    command.add_argument("logs", nargs="+", metavar="LOGFILE", help="lines of JSON, also as .gz; - is standard input")
+    command.add_argument(
+        "--by", type=_groups, default=list(GROUPS), metavar="GROUPS", help=f"some of {','.join(GROUPS)} (default: all)"
+    )
+    command.add_argument("--csv", action="store_true", help="as CSV, with whole names and plain numbers")
+    command.set_defaults(command=lambda options: print_usage(options.logs, options.by, csv=options.csv))
     return parser
 
 
@@ -115,6 +132,15 @@ def _demo_upstream(options: argparse.Namespace) -> None:
     interval = None if options.interval_ms is None else options.interval_ms / 1000
     app = create_demo(tokens=options.tokens, interval=interval)
     run(serve_app(app, "127.0.0.1", options.port, _announce_demo))
+
+
+def _key(options: argparse.Namespace) -> None:
+    key = "gw-" + secrets.token_urlsafe(32)
+    name = json.dumps(options.name, ensure_ascii=False)  # a TOML string, too: control characters are not taken
+    print(f"The key of {options.name}, which is kept nowhere and shown only now:", file=sys.stderr)
+    print(f"\n  {key}\n")
+    print("What lets it in, to be added to the configuration file:", file=sys.stderr)
+    print(f'\n[[keys]]\nname = {name}\nhash = "sha256:{sha256(key.encode()).hexdigest()}"')
 
 
 # What they work with
@@ -169,6 +195,8 @@ def _announce(address: str, config: Config) -> None:
     print(f"gateway {__version__} serves {address}", file=sys.stderr)
     for upstream in config.upstreams:
         print(f"  from {upstream.name} at {upstream.base_url}", file=sys.stderr)
+    if config.keys:
+        print(f"  to callers with one of {len(config.keys)} keys", file=sys.stderr)
     if config.server.allow_anonymous:
         print("  to anyone who reaches this address (server.allow_anonymous)", file=sys.stderr)
     models = ", ".join(model.name for model in config.models) or config.default_model or "any that a request names"
@@ -176,7 +204,8 @@ def _announce(address: str, config: Config) -> None:
     if config.server.playground:
         print(f"Playground: {address}/", file=sys.stderr)
     model = "" if config.models or config.default_model else "&model=..."
-    print(f"Or try: curl -N -H 'Accept: text/event-stream' '{address}/chat?q=Hello{model}'", file=sys.stderr)
+    key = " -H 'Authorization: Bearer ...'" if config.keys and not config.server.allow_anonymous else ""
+    print(f"Or try: curl -N{key} -H 'Accept: text/event-stream' '{address}/chat?q=Hello{model}'", file=sys.stderr)
 
 
 def _announce_demo(address: str) -> None:
@@ -187,6 +216,21 @@ def _log_to_stderr() -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(TerminalFormatter() if sys.stderr.isatty() else JsonFormatter())
     logging.basicConfig(level=logging.INFO, handlers=[handler])
+
+
+def _name(text: str) -> str:
+    """A type for argparse: what the schema calls a Name, and fit to be printed."""
+    if not (0 < len(text) <= 200 and text.isprintable()):
+        raise argparse.ArgumentTypeError("expected 1 to 200 printable characters")
+    return text
+
+
+def _groups(text: str) -> list[str]:
+    """A type for argparse."""
+    names = text.split(",")
+    if len(set(names)) < len(names) or not set(names) <= GROUPS.keys():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of {', '.join(GROUPS)}, each at most once")
+    return names
 
 
 def _number(least: int, most: int) -> Callable[[str], int]:

@@ -7,6 +7,7 @@ holding whole events.
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Self
 
 from aiohttp import HttpVersion11, web
@@ -52,8 +53,18 @@ class _BodySink:
             return False
         if transport.get_write_buffer_size() > _ROOM:
             return False
+        self._writer.output_size += len(data)
         transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._writer.chunked else data)
         return True
+
+    @property
+    def opened(self) -> bool:
+        return self._writer is not None
+
+    def break_off(self) -> None:
+        """Sends what was written and closes, without the chunk that would end the body cleanly."""
+        if self._request.transport is not None:
+            self._request.transport.close()
 
     def abort(self) -> None:
         if self._request.transport is not None:
@@ -82,11 +93,23 @@ async def deliver(request: web.Request, whole: web.Response, *, stall_seconds: f
     return response
 
 
-class EventStreamSink(_BodySink):
-    """A `text/event-stream` response, opened at once, before the upstream has answered."""
+def bytes_sent(response: web.StreamResponse | None) -> int:
+    """Of a response, as far as it came."""
+    if response is None:
+        return 0
+    writer = response._payload_writer  # gone when the body has ended; its count is the response's then
+    return writer.output_size if isinstance(writer, StreamWriter) else response.body_length
 
-    def __init__(self, request: web.Request) -> None:
+
+class EventStreamSink(_BodySink):
+    """A `text/event-stream` response, open from the moment that it is entered.
+
+    Where `is_whole` is given and says no at the end, the body is broken off after its last bytes.
+    """
+
+    def __init__(self, request: web.Request, *, is_whole: Callable[[], bool] | None = None) -> None:
         super().__init__(request)
+        self._is_whole = is_whole
         self.response: EventSourceResponse = EventSourceResponse(allow_all_methods=True, ping_interval=_NEVER)
         if request.version < HttpVersion11:
             self.response.force_close()  # without chunks, the end of the connection is the end of the body
@@ -97,6 +120,10 @@ class EventStreamSink(_BodySink):
 
     async def finish(self, data: bytes) -> None:
         """The last events and the end of the body leave together."""
+        if self._is_whole is not None and not self._is_whole():
+            await self.write(data)
+            self.break_off()
+            return
         try:
             await self.response.write_eof(data)
         except ConnectionError as error:
@@ -114,12 +141,3 @@ class TextSink(_BodySink):
         self.response = web.StreamResponse(headers={"X-Accel-Buffering": "no"})
         self.response.content_type = "text/plain"
         self.response.charset = "utf-8"
-
-    @property
-    def opened(self) -> bool:
-        return self._writer is not None
-
-    def break_off(self) -> None:
-        """Sends what was written and closes, without the chunk that would end the body cleanly."""
-        if self._request.transport is not None:
-            self._request.transport.close()

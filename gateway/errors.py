@@ -63,6 +63,17 @@ class InvalidRequest(GatewayError):
     message = "The request cannot be read."
 
 
+class Unauthorized(InvalidRequest):
+    """The same words for a key that is missing, wrong or expired: which of them it is, is nobody's to try out."""
+
+    status = 401
+    code = "invalid_api_key"
+    message = "Send an API key that is valid here, as `Authorization: Bearer ...`."
+
+    def __init__(self) -> None:
+        super().__init__(headers={"WWW-Authenticate": "Bearer"})
+
+
 class Forbidden(InvalidRequest):
     status = 403
     code = "forbidden"
@@ -93,7 +104,7 @@ class PrefetchNotAllowed(Forbidden):
 class NotFound(InvalidRequest):
     status = 404
     code = "not_found"
-    message = "There is nothing at this address. /chat asks, and / is a page to ask from."
+    message = "There is nothing at this address. /chat and /v1/chat/completions ask, and / is a page to ask from."
 
 
 class ModelNotFound(NotFound):
@@ -143,6 +154,21 @@ class HostNotServed(InvalidRequest):
         "The gateway has no keys and so answers only to localhost, 127.0.0.1 and [::1]. "
         "Its operator can set `server.allow_anonymous = true` to serve anyone."
     )
+
+
+class RateLimited(InvalidRequest):
+    """More than the caller's limits allow. `headers` say which, and when to come back."""
+
+    status = 429
+    code = "rate_limit_exceeded"
+    type = "rate_limit_error"
+    retryable = True
+    message = "This is more than your limit allows. Wait as long as `retry-after` says."
+
+
+class TooManyStreams(RateLimited):
+    code = "too_many_streams"
+    message = "You have as many streams open as your limit allows. End one, or wait until one has ended."
 
 
 # What the gateway cannot do just now.

@@ -1,4 +1,4 @@
-"""One answer being produced: the task that owns the upstream attempt, and the registry that owns the task.
+"""One answer being produced: the task that owns the upstream attempt.
 
 A generation outlives or dies with its viewers by policy, never by accident: the request handler only attaches a
 viewer. Whatever ends it (the upstream, a timeout, a stop, the last viewer leaving, a shutdown), it ends with exactly
@@ -9,13 +9,15 @@ The end is told before the upstream connection is put away, so that no client wa
 
 import asyncio
 import logging
-import secrets
+import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
+from typing import Generic, TypeVar
 
 import msgspec
 
+from gateway.admission import Order
 from gateway.completion import Outcome
 from gateway.config import Stream
 from gateway.dialects import openai
@@ -29,55 +31,71 @@ from gateway.errors import (
     UpstreamError,
     UpstreamIncomplete,
 )
+from gateway.limits import Charge
 from gateway.observe import StreamRecord
 from gateway.redaction import told
-from gateway.routing import Target
 from gateway.sse import Event, Parser
 from gateway.sse import EventTooLarge as ParserOverflow
-from gateway.streamlog.base import StreamLog, StreamStore
+from gateway.streamlog.base import Recording
+from gateway.streamlog.window import Window
+from gateway.tokens import Tokens, cost, estimated, measured
 from gateway.upstream import UpstreamClient, UpstreamResponse
 from gateway.watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
 
-_ID_BYTES = 16  # 128 random bits: an id is not a secret, but it must not be guessable either
-_CLOSE_SECONDS = 5.0  # for closing upstream connections, which takes moments; then the process goes regardless
 _JSON_BODY = 33_554_432  # bytes of an upstream that answers in one JSON body: its answer, its logprobs, its spaces
 
 _encode_json = msgspec.json.Encoder().encode
 
+R = TypeVar("R", bound=Recording)
 
-class Generation:
+
+class Generation(Generic[R]):
     """`log` is what viewers follow; `failure` and `outcome()` are there once `log.ended`."""
 
     def __init__(
         self,
         stream_id: str,
-        target: Target,
-        body: bytes,
+        order: Order,
         *,
-        model_asked: str | None,
-        log: StreamLog,
+        log: R,
+        decoder: openai.Decoder,
+        charge: Charge,
         client: UpstreamClient,
         limits: Stream,
         release: Callable[[str], None],
     ) -> None:
         self.id = stream_id
         self.log = log
+        self.charge = charge
         self.failure: GatewayError | None = None
-        self.record = StreamRecord(stream=stream_id, upstream=target.upstream.name, model_asked=model_asked)
+        self.record = StreamRecord(stream=stream_id, target=order.target.name, model_asked=order.model)
         self._release = release
-        self._target = target
-        self._body = body
+        self._order = order
+        self._target = order.target
         self._client = client
         self._limits = limits
-        self._decoder = openai.Decoder()
+        self._decoder = decoder
         self._created = int(time.time())
         self._viewers = 0
+        self._running = False
+        self._accepted = False  # has the upstream begun to answer?
+        self._max_bytes = math.inf if isinstance(log, Window) else limits.max_bytes  # a window is bounded in itself
+        self._tokens = Tokens()
         self._loop = asyncio.get_running_loop()
-        self._watchdog = Watchdog(self._loop, target.timeouts, self._expire)
+        self._watchdog = Watchdog(self._loop, order.target.timeouts, self._expire)
         self.task = self._loop.create_task(self.run())
-        self.task.add_done_callback(lambda _: self._release_if_over())
+        self.task.add_done_callback(lambda _: self._leave())
+
+    @property
+    def begun(self) -> bool:
+        """Has any content come?"""
+        return self._watchdog.first_token is not None
+
+    @property
+    def is_whole(self) -> bool:
+        return self.record.end is EndReason.COMPLETE
 
     # Who watches, and what ends it from outside
 
@@ -99,7 +117,13 @@ class Generation:
             self._fail(why)
         else:
             self._end(why)
-        self.task.cancel()
+        if self._running:  # else it will see, when its turn comes, that there is nothing left to do
+            self.task.cancel()
+
+    def _leave(self) -> None:
+        """The task is done: on whichever way, the caller's place is free again."""
+        self.charge.release()
+        self._release_if_over()
 
     def _release_if_over(self) -> None:
         """The log is held as long as anybody reads it, which may be longer than the upstream took."""
@@ -122,6 +146,14 @@ class Generation:
     # The main path
 
     async def run(self) -> None:
+        self._running = True
+        try:
+            if not self.log.ended:
+                await self._generate()
+        finally:
+            await self.charge.settle(self._tokens.all)
+
+    async def _generate(self) -> None:
         async with AsyncExitStack() as upstream:
             try:
                 await self._attempt(upstream)
@@ -137,9 +169,11 @@ class Generation:
     async def _attempt(self, upstream: AsyncExitStack) -> None:
         """One request to the target, from the post to the last entry but the end."""
         self.record.attempts += 1
-        response = await self._client.open(self._target, self._body)
+        accept = "application/json" if self._decoder.whole else "text/event-stream"
+        response = await self._client.open(self._target, self._order.body, accept=accept)
+        self._accepted = True
         upstream.push_async_callback(self._put_away, response)
-        if response.is_json:
+        if response.is_json or self._decoder.whole:
             await self._relay_completion(response)
         else:
             await self._relay_events(response)
@@ -152,12 +186,20 @@ class Generation:
                 self._take(parser.feed(chunk))
                 if self._decoder.done:
                     return
+                if self.log.full:
+                    await self._wait_for_room()
         except UpstreamIncomplete:
             if not self._decoder.complete:
                 raise
         except ParserOverflow as error:
             raise EventTooLarge() from error
         self._take(parser.close())
+
+    async def _wait_for_room(self) -> None:
+        self._watchdog.paused = True
+        await self.log.room()
+        self._watchdog.last_read = self._loop.time()
+        self._watchdog.paused = False
 
     def _take(self, events: Iterable[Event]) -> None:
         """What one read brought becomes one batch; what came before an error in it is kept."""
@@ -187,10 +229,10 @@ class Generation:
         watchdog.last_read = self._loop.time()
         if not entries:
             return
-        if watchdog.first_token is None:
+        if watchdog.first_token is None and self._decoder.begun:
             watchdog.begin()
         self.log.append(entries)
-        if self.log.size > self._limits.max_bytes:
+        if self.log.size > self._max_bytes:
             raise AnswerTooLarge()
 
     # The end
@@ -214,7 +256,7 @@ class Generation:
             "reason": reason,
             "finish_reason": record.finish_reason,
             "model": record.model,
-            "usage": record.usage,
+            "usage": self._decoder.usage,
             "stream": self.id,
             "attempts": record.attempts,
         }
@@ -229,64 +271,38 @@ class Generation:
         record.model = decoder.model
         record.finish_reason = decoder.finish_reason
         record.done_missing = reason is EndReason.COMPLETE and not decoder.done
-        record.usage = decoder.usage
         record.skipped = decoder.skipped
         record.finish_missing = reason is EndReason.COMPLETE and decoder.finish_reason is None
-        record.entries = len(self.log.entries)
+        record.entries = self.log.last
         record.bytes = self.log.size
         if watchdog.first_token is not None:
             record.first_token = round(watchdog.first_token - watchdog.started, 4)
+        self._account(self._count(reason))
+
+    def _count(self, reason: EndReason) -> Tokens:
+        """What the answer took: as the upstream says, or as much of it as there was."""
+        usage = self._decoder.usage
+        told = measured(usage) if usage is not None else Tokens()
+        refused = isinstance(self.failure, UpstreamError) and not isinstance(self.failure, Timeout) and not self.begun
+        if (told.all and reason is EndReason.COMPLETE) or not self._accepted or refused:
+            return told
+        guess = estimated(self._order.body, self._decoder.said)
+        if not told.all:
+            return guess
+        return msgspec.structs.replace(
+            told, output=max(told.output, guess.output), estimated=guess.output > told.output
+        )  # a count that came before the end, as Gemini sends it with every chunk
+
+    def _account(self, tokens: Tokens) -> None:
+        record, prices = self.record, self._target.prices
+        self._tokens = tokens
+        record.input_tokens, record.cached_tokens = tokens.input, tokens.cached
+        record.output_tokens, record.reasoning_tokens = tokens.output, tokens.reasoning
+        record.tokens_estimated = tokens.estimated
+        record.cost = None if prices is None else round(cost(tokens, prices), 10)
 
     async def _put_away(self, response: UpstreamResponse) -> None:
         if self.record.end is EndReason.COMPLETE:
             await response.finish()
         else:
             response.abort()
-
-
-class Generations:
-    """The registry: starts generations, holds them while they run or are watched, ends them all at shutdown."""
-
-    def __init__(self, *, store: StreamStore, client: UpstreamClient, limits: Stream) -> None:
-        self._store = store
-        self._client = client
-        self._limits = limits
-        self._held: dict[str, Generation] = {}
-        self.closing = False
-
-    def start(self, target: Target, body: bytes, *, model_asked: str | None) -> Generation:
-        """Raises Busy when there is no room, ShuttingDown when it is too late."""
-        if self.closing:
-            raise ShuttingDown(headers={"Retry-After": "5"})
-        stream_id = secrets.token_urlsafe(_ID_BYTES)
-        log = self._store.create(stream_id)
-        generation = self._held[stream_id] = Generation(
-            stream_id,
-            target,
-            body,
-            model_asked=model_asked,
-            log=log,
-            client=self._client,
-            limits=self._limits,
-            release=self._forget,
-        )
-        return generation
-
-    def __len__(self) -> int:
-        return len(self._held)
-
-    def __iter__(self) -> Iterator[Generation]:
-        return iter(self._held.values())
-
-    async def close(self) -> None:
-        """Ends what runs, with a failure that says so, and waits until every upstream connection is closed."""
-        self.closing = True
-        held = list(self._held.values())
-        for generation in held:
-            generation.interrupt(ShuttingDown())
-        if held:
-            await asyncio.wait([generation.task for generation in held], timeout=_CLOSE_SECONDS)
-
-    def _forget(self, stream_id: str) -> None:
-        self._held.pop(stream_id, None)
-        self._store.discard(stream_id)

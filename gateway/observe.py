@@ -19,18 +19,23 @@ _encode_json = msgspec.json.Encoder().encode
 
 
 class StreamRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """One stream. Times are seconds, `bytes` those of all payloads."""
+    """One stream. Times are seconds, `bytes` those of all payloads. The names of tokens are OpenTelemetry's."""
 
     stream: str
     model_asked: str | None = None
     model: str | None = None  # as the upstream reported it
-    upstream: str | None = None
+    target: str | None = None  # upstream/model, as they are configured
     end: EndReason | None = None
     error: str | None = None  # the code of the failure
     finish_reason: str | None = None
     done_missing: bool = False  # complete by its finish reason, but `[DONE]` never came
     finish_missing: bool = False  # complete by its `[DONE]`, but no finish reason came
-    usage: dict[str, Any] | None = None
+    input_tokens: int = 0
+    cached_tokens: int = 0  # of those
+    output_tokens: int = 0
+    reasoning_tokens: int = 0  # of those
+    tokens_estimated: bool = False  # the upstream did not say
+    cost: float | None = None  # where prices are configured
     attempts: int = 0
     skipped: int = 0  # events that were not JSON
     entries: int = 0
@@ -43,10 +48,12 @@ class AccessRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     request_id: str
     client: str | None
+    key: str | None = None  # the name of the key that asked
     method: str
     path: str
     status: int
     seconds: float
+    bytes: int = 0  # that were sent, header fields and framing included
     stream: StreamRecord | None = None
 
 

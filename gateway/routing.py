@@ -1,18 +1,26 @@
 """Which target answers for a model name. Pure functions of the configuration."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-from gateway.config import DEFAULT_TIMEOUTS, Config, Timeouts, Upstream
+from gateway.config import DEFAULT_TIMEOUTS, Config, Prices, Timeouts, Upstream
 from gateway.errors import InvalidRequest, ModelNotFound
+
+_MOST_NAMES = 20  # of the models that an error offers
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """An upstream, what it calls the model, and how long it may take."""
+    """An upstream, what it calls the model, how long it may take, and what its tokens cost."""
 
     upstream: Upstream
     model: str
     timeouts: Timeouts
+    prices: Prices | None = None
+
+    @property
+    def name(self) -> str:
+        return f"{self.upstream.name}/{self.model}"
 
 
 def route(config: Config, name: str | None) -> Target:
@@ -34,9 +42,14 @@ def route(config: Config, name: str | None) -> Target:
     for model in config.models:
         if model.name == name:
             target = model.targets[0]
-            return _target(config, upstreams[target.upstream], target.model or name, model.timeouts)
-    known = ", ".join(model.name for model in config.models[:20])
-    raise ModelNotFound(f"There is no such model here. Try one of: {known}.", param="model")
+            routed = _target(config, upstreams[target.upstream], target.model or name, model.timeouts)
+            return replace(routed, prices=model.prices)
+    raise unknown_model([model.name for model in config.models])
+
+
+def unknown_model(known: Sequence[str]) -> ModelNotFound:
+    some = ", ".join(known[:_MOST_NAMES])
+    return ModelNotFound(f"There is no such model here. Try one of: {some}." if some else None, param="model")
 
 
 def default_model(config: Config) -> str | None:

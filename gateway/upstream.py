@@ -15,11 +15,13 @@ Decisions, and what made them necessary:
 import asyncio
 import io
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
+import msgspec
 
 from gateway import __version__
 from gateway.config import Upstream
@@ -35,6 +37,8 @@ from gateway.routing import Target
 
 _ERROR_BODY = 65_536  # bytes read of an error's body: its message is looked for there, nothing else
 _ERROR_BODY_SECONDS = 2.0  # for it to arrive; without it, the status says enough
+_MODELS_BODY = 4_194_304  # bytes of a list of models: OpenRouter's, the longest, has about one million
+_MODELS_SECONDS = 10.0  # for it to come
 _TAIL_SECONDS = 0.1  # how long the end of a finished response may take, so that its connection can be used again
 _LARGE_BODY = 1_048_576  # from here on aiohttp warns about bytes and wants a file
 _ENCODINGS = frozenset({"", "identity", "gzip", "deflate"})
@@ -117,19 +121,13 @@ class UpstreamClient:
         self._fresh = _session(aiohttp.TCPConnector(limit=0, force_close=True), trace)  # pools nothing
         self._headers = {u.name: _headers(u) for u in upstreams}
 
-    async def open(self, target: Target, body: bytes) -> UpstreamResponse:
+    async def open(self, target: Target, body: bytes, *, accept: str = "text/event-stream") -> UpstreamResponse:
         """Posts `body` to the target's chat completions and returns its response with status 200.
 
         Raises an UpstreamError that says what went wrong, or what the upstream answered instead.
         """
-        try:
-            response = await self._post(target, body)
-        except aiohttp.ConnectionTimeoutError as error:
-            raise ConnectTimeout() from error
-        except aiohttp.ClientResponseError as error:  # what came is not HTTP, or in an encoding that nobody knows
-            raise UpstreamError(note="what it answered cannot be read") from error
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise UpstreamUnreachable(note=_reason(error)) from error
+        with _translated():
+            response = await self._post(target, body, accept)
         try:
             await _check(response)
         except BaseException:
@@ -137,20 +135,27 @@ class UpstreamClient:
             raise
         return UpstreamResponse(response)
 
+    async def models(self, upstream: Upstream) -> list[dict[str, Any]]:
+        """The objects of the upstream's own list of models. Raises an UpstreamError."""
+        options = self._options(upstream, aiohttp.ClientTimeout(total=_MODELS_SECONDS), "application/json")
+        with _translated():
+            async with self._session.get(_url(upstream, "/models"), **options) as response:
+                body = await _start_of(response, most=_MODELS_BODY, seconds=_MODELS_SECONDS)
+                if response.status != 200:
+                    raise error_from_status(response.status, response.headers, body)
+        try:
+            return msgspec.json.decode(body, type=_ModelList).data
+        except (ValueError, RecursionError) as error:
+            raise UpstreamError("The model's server did not say which models it has.") from error
+
     async def close(self) -> None:
         await self._session.close()
         await self._fresh.close()
 
-    async def _post(self, target: Target, body: bytes) -> aiohttp.ClientResponse:
-        upstream = target.upstream
-        options: dict[str, Any] = {
-            "headers": self._headers[upstream.name],
-            "timeout": aiohttp.ClientTimeout(total=None, connect=target.timeouts.connect),
-            "ssl": self._ssl[upstream.name],
-            "proxy": upstream.proxy,
-            "allow_redirects": False,
-        }
-        url = upstream.base_url.rstrip("/") + "/chat/completions"
+    async def _post(self, target: Target, body: bytes, accept: str) -> aiohttp.ClientResponse:
+        timeout = aiohttp.ClientTimeout(total=None, connect=target.timeouts.connect)
+        options = self._options(target.upstream, timeout, accept)
+        url = _url(target.upstream, "/chat/completions")
         connection = SimpleNamespace(reused=False)
         try:
             return await self._session.post(url, data=_payload(body), trace_request_ctx=connection, **options)
@@ -158,6 +163,36 @@ class UpstreamClient:
             if not connection.reused or _has_begun(error):
                 raise
         return await self._fresh.post(url, data=_payload(body), trace_request_ctx=connection, **options)
+
+    def _options(self, upstream: Upstream, timeout: aiohttp.ClientTimeout, accept: str) -> dict[str, Any]:
+        return {
+            "headers": {"Accept": accept, **self._headers[upstream.name]},
+            "timeout": timeout,
+            "ssl": self._ssl[upstream.name],
+            "proxy": upstream.proxy,
+            "allow_redirects": False,
+        }
+
+
+class _ModelList(msgspec.Struct):
+    data: list[dict[str, Any]]
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Foreign errors of a request that got no response, as ours."""
+    try:
+        yield
+    except aiohttp.ConnectionTimeoutError as error:
+        raise ConnectTimeout() from error
+    except aiohttp.ClientResponseError as error:  # what came is not HTTP, or in an encoding that nobody knows
+        raise UpstreamError(note="what it answered cannot be read") from error
+    except (aiohttp.ClientError, OSError, ValueError) as error:
+        raise UpstreamUnreachable(note=_reason(error)) from error
+
+
+def _url(upstream: Upstream, path: str) -> str:
+    return upstream.base_url.rstrip("/") + path
 
 
 def _has_begun(error: aiohttp.ClientError) -> bool:
@@ -176,7 +211,6 @@ async def _note_reuse(session: aiohttp.ClientSession, context: SimpleNamespace, 
 
 def _headers(upstream: Upstream) -> Mapping[str, str]:
     headers = {
-        "Accept": "text/event-stream",
         "Accept-Encoding": "identity",
         "Content-Type": "application/json",
         "User-Agent": f"gateway/{__version__}",
@@ -209,12 +243,14 @@ async def _check(response: aiohttp.ClientResponse) -> None:
         )
 
 
-async def _start_of(response: aiohttp.ClientResponse) -> bytes:
+async def _start_of(
+    response: aiohttp.ClientResponse, *, most: int = _ERROR_BODY, seconds: float = _ERROR_BODY_SECONDS
+) -> bytes:
     parts: list[bytes] = []
     size = 0
     try:
-        async with asyncio.timeout(_ERROR_BODY_SECONDS):
-            while size < _ERROR_BODY and (part := await response.content.readany()):
+        async with asyncio.timeout(seconds):
+            while size < most and (part := await response.content.readany()):
                 parts.append(part)
                 size += len(part)
     except (aiohttp.ClientError, OSError):

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from gateway.entries import Entry
 from gateway.sse import HEARTBEAT
-from gateway.streamlog.base import StreamLog
+from gateway.streamlog.base import Recording, StreamLog
 from gateway.views import View
 
 STALL_SECONDS = 60.0  # a connection that took nothing for this long is as good as gone: proxies give up at 60 s too
@@ -42,8 +42,28 @@ class Sink(Protocol):
         ...
 
 
+class Source(Protocol):
+    """What a viewer follows: frames, by the numbers of their entries."""
+
+    @property
+    def last(self) -> int:
+        """The number of the last entry."""
+        ...
+
+    @property
+    def ended(self) -> bool: ...
+
+    def after(self, cursor: int) -> tuple[bytes, int]:
+        """The frames of the entries behind `cursor`, up to a bounded size, and the cursor behind them."""
+        ...
+
+    def follow(self, wake: Callable[[], None]) -> Callable[[], None]:
+        """Calls `wake` after every batch until the function that it returns is called."""
+        ...
+
+
 class Frames:
-    """What one view shows of one log, piece by piece.
+    """A Source: what one view shows of one log, piece by piece.
 
     The last piece is kept: viewers that keep up ask for the same one, and share its bytes. Older ones are encoded again
     for whoever comes late; keeping every frame would more than double what a stream costs in memory, for the rare case.
@@ -57,8 +77,18 @@ class Frames:
         self._piece = b""
         self._cursor = self._behind = 0  # the piece is of the entries after the one, up to the other
 
+    @property
+    def last(self) -> int:
+        return self._log.last
+
+    @property
+    def ended(self) -> bool:
+        return self._log.ended
+
+    def follow(self, wake: Callable[[], None]) -> Callable[[], None]:
+        return self._log.follow(wake)
+
     def after(self, cursor: int) -> tuple[bytes, int]:
-        """The frames of the entries behind `cursor`, up to a bounded size, and the cursor behind them."""
         entries = self._log.entries
         if cursor != self._cursor or self._behind < len(entries):
             self._cursor = cursor
@@ -79,14 +109,13 @@ class Frames:
 
 
 class Viewer:
-    """Follows a log from `cursor` to its end.
+    """Follows a source from `cursor` to its end.
 
     `heartbeat` is how many seconds of silence a comment line fills; None for a view that has no room for comments.
     """
 
-    def __init__(self, log: StreamLog, frames: Frames, sink: Sink, *, cursor: int = 0, heartbeat: float | None) -> None:
-        self._log = log
-        self._frames = frames
+    def __init__(self, source: Source, sink: Sink, *, cursor: int = 0, heartbeat: float | None) -> None:
+        self._source = source
         self._sink = sink
         self._cursor = cursor
         self._heartbeat = heartbeat
@@ -99,13 +128,13 @@ class Viewer:
 
     async def run(self) -> None:
         """Writes everything up to the end entry. Raises ClientGone."""
-        unfollow = self._log.follow(self._on_batch)
+        unfollow = self._source.follow(self._on_batch)
         self._look()
         try:
             while True:
                 before = self._cursor
-                data, self._cursor = self._frames.after(before)
-                if self._log.ended and self._cursor == len(self._log.entries):
+                data, self._cursor = self._source.after(before)
+                if self._source.ended and self._cursor == self._source.last:
                     return await self._write(data, self._sink.finish)
                 if self._cursor > before:
                     await self._write(data, self._sink.write)
@@ -122,14 +151,14 @@ class Viewer:
         """Called within the append. Whoever does not wait is writing, and will see the batch when it looks again."""
         if self._waiting is None or self._waiting.done():
             return
-        data, cursor = self._frames.after(self._cursor)
-        if self._log.ended or (data and not self._sink.write_now(data)):
+        data, cursor = self._source.after(self._cursor)
+        if self._source.ended or (data and not self._sink.write_now(data)):
             self._wake()
             return
         self._cursor = cursor
         if data:
             self._last_write = self._loop.time()
-        if cursor < len(self._log.entries):
+        if cursor < self._source.last:
             self._wake()  # the batch is more than one piece
 
     async def _write(self, data: bytes, write: Callable[[bytes], Awaitable[None]]) -> None:
@@ -164,17 +193,21 @@ class Viewer:
         self._timer = self._loop.call_at(min(due, now + STALL_SECONDS), self._look)
 
 
-async def ended(log: StreamLog) -> None:
-    """Returns when the log's end entry is in."""
+async def until(recording: Recording, condition: Callable[[], bool], *, within: float | None = None) -> bool:
+    """Waits until `condition` holds, which is looked at with every batch; False after `within` seconds without it."""
     future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def look() -> None:
-        if log.ended and not future.done():
+        if condition() and not future.done():
             future.set_result(None)
 
-    unfollow = log.follow(look)
+    unfollow = recording.follow(look)
     try:
         look()
-        await future
+        async with asyncio.timeout(within):
+            await future
+    except TimeoutError:
+        return False
     finally:
         unfollow()
+    return True

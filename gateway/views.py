@@ -10,7 +10,7 @@ from enum import StrEnum
 
 import msgspec
 
-from gateway.entries import Entry, Kind
+from gateway.entries import EndReason, Entry, Kind
 from gateway.sse import Event, encode, encode_data
 
 View = Callable[[int, Entry], bytes]
@@ -57,6 +57,25 @@ def text_view(number: int, entry: Entry) -> bytes:
     """The bare answer. A refusal is part of it: without it, a refused question would look like an empty answer."""
     kind, payload = entry
     return payload if kind is Kind.TEXT or kind is Kind.REFUSAL else b""
+
+
+def chunk_view(number: int, entry: Entry) -> bytes:
+    """The chunks of a stream that is only passed on, as OpenAI's own servers frame them.
+
+    Bare `data` lines: SDKs stumble over an `id`, an `event` or a `retry`. `[DONE]` is said only where it is true.
+    """
+    kind, payload = entry
+    if kind is Kind.CHUNK:
+        return encode_data(payload) + b"\n"
+    if kind is Kind.FAILURE:
+        return encode_data(_encode_json({"error": msgspec.json.decode(payload)["error"]})) + b"\n"
+    return b"data: [DONE]\n\n" if msgspec.json.decode(payload)["reason"] == EndReason.COMPLETE else b""
+
+
+def body_view(number: int, entry: Entry) -> bytes:
+    """A whole answer that is only passed on."""
+    kind, payload = entry
+    return payload if kind is Kind.CHUNK else b""
 
 
 _EVENT_TYPES = {

@@ -16,9 +16,10 @@ class Watchdog:
     """Calls `expire` once, with the timeout that was passed. Times are the loop's, in seconds.
 
     `last_read` is written by its owner after each read; `begin` is called once, when the first content has come.
+    While `paused` it is us who do not read, so an upstream's silence is not its own.
     """
 
-    __slots__ = ("_expire", "_handle", "_limits", "_loop", "first_token", "last_read", "started")
+    __slots__ = ("_expire", "_handle", "_limits", "_loop", "first_token", "last_read", "paused", "started")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, limits: Timeouts, expire: Callable[[Timeout], None]) -> None:
         self._loop = loop
@@ -27,6 +28,7 @@ class Watchdog:
         self._handle: asyncio.TimerHandle | None = None
         self.started = self.last_read = loop.time()
         self.first_token: float | None = None
+        self.paused = False
         self._sleep()
 
     def begin(self) -> None:
@@ -51,7 +53,8 @@ class Watchdog:
         self._handle = self._loop.call_at(self._next()[0], self._look)
 
     def _next(self) -> tuple[float, type[Timeout]]:
-        return deadline(self._limits, self.started, self.first_token, self.last_read)
+        last_read = self._loop.time() if self.paused else self.last_read
+        return deadline(self._limits, self.started, self.first_token, last_read)
 
 
 def deadline(

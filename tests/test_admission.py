@@ -7,9 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.admission import Asked, admit, read_body, read_query, view_fields
+from gateway.admission import Asked, admit
+from gateway.auth import Caller
 from gateway.config import Assistant, Config, Model, TargetName, Upstream
 from gateway.errors import GatewayError, InvalidRequest, ModelNotFound, NotFound
+from gateway.fields import body_fields, query_fields, view_fields
 from gateway.views import Format
 
 UP = Upstream("up", "http://up/v1")
@@ -24,16 +26,17 @@ CONFIG = Config(
         ),
     },
 )
+SOMEONE = Caller("127.0.0.1")
 HI = {"role": "user", "content": "hi"}
 MESSAGES = b'{"messages":[{"role":"user","content":"hi"}]'  # left open
 
 
 def asked(body: object, config: Config = CONFIG) -> Asked:
-    return admit(config, read_body(body if isinstance(body, bytes) else json.dumps(body).encode()))
+    return admit(config, SOMEONE, body_fields(body if isinstance(body, bytes) else json.dumps(body).encode()))
 
 
 def sent(body: object, config: Config = CONFIG) -> dict[str, Any]:
-    value: dict[str, Any] = json.loads(asked(body, config).body)
+    value: dict[str, Any] = json.loads(asked(body, config).order.body)
     return value
 
 
@@ -65,7 +68,7 @@ def test_any_parameter_passes_to_the_digit() -> None:
     body = asked(
         MESSAGES + b',"seed":123456789012345678901234567890,"temperature":0.10,"stop":"a","stop":["b"],"x":{"y": 1 },'
         b'"user":null,"format":"json","reasoning":true,"n":1,"stream":false,"stream_options":{"x":1},"assistant":"plain"}'
-    ).body
+    ).order.body
     assert b'"seed":123456789012345678901234567890' in body
     assert b'"temperature":0.10' in body
     assert json.loads(body) == {
@@ -141,7 +144,11 @@ WITH_MODELS = Config(
 def test_whom_it_is_sent_to(config: Config, fields: dict[str, object], told: str, target: str) -> None:
     """A model that is named, else the assistant's, else the default; `default` is the assistant of who names none."""
     result = asked({"question": "hi", **fields}, config)
-    assert (result.model, result.target.model, json.loads(result.body)["model"]) == (told, target, target)
+    assert (result.order.model, result.order.target.model, json.loads(result.order.body)["model"]) == (
+        told,
+        target,
+        target,
+    )
 
 
 def test_the_default_assistant_speaks_first_whatever_the_model() -> None:
@@ -173,15 +180,17 @@ def test_how_it_is_shown(fields: dict[str, object], format: Format, reasoning: b
 
 @pytest.mark.parametrize("question", ["why?", " é\n", "1", "null", '"', "\0", "a&b=c"])
 def test_a_query_asks_as_a_body_does(question: str) -> None:
-    result = admit(CONFIG, read_query({"q": question, "model": "x", "format": "json", "reasoning": "1", "other": "x"}))
-    assert json.loads(result.body)["messages"] == [{"role": "user", "content": question}]
-    assert (result.model, result.format, result.reasoning) == ("x", Format.JSON, True)
-    assert b"other" not in result.body
+    result = admit(
+        CONFIG, SOMEONE, query_fields({"q": question, "model": "x", "format": "json", "reasoning": "1", "other": "x"})
+    )
+    assert json.loads(result.order.body)["messages"] == [{"role": "user", "content": question}]
+    assert (result.order.model, result.format, result.reasoning) == ("x", Format.JSON, True)
+    assert b"other" not in result.order.body
 
 
 def test_a_query_without_a_question() -> None:
     with pytest.raises(InvalidRequest, match=r"add \?q=") as raised:
-        read_query({"question": "why?"})
+        query_fields({"question": "why?"})
     assert (raised.value.code, raised.value.param) == ("question_missing", "q")
 
 
@@ -190,9 +199,9 @@ def test_a_query_of_a_post_says_whom_to_ask_and_how_to_show_it() -> None:
     query = view_fields(
         {"model": "x", "assistant": "maths", "format": "json", "reasoning": "1", "temperature": "2", "q": "b"}
     )
-    result = admit(CONFIG, query | read_body(b'{"question":"a","model":"y"}'))
-    body = json.loads(result.body)
-    assert (result.model, result.format, result.reasoning) == ("y", Format.JSON, True)
+    result = admit(CONFIG, SOMEONE, query | body_fields(b'{"question":"a","model":"y"}'))
+    body = json.loads(result.order.body)
+    assert (result.order.model, result.format, result.reasoning) == ("y", Format.JSON, True)
     assert body["messages"][-1] == {"role": "user", "content": "a"}
     assert body["temperature"] == 0.3
 
@@ -225,14 +234,14 @@ BODIES = {
 @pytest.mark.parametrize("case", BODIES)
 def test_a_body_that_is_no_json_object(case: str) -> None:
     with pytest.raises(InvalidRequest) as raised:
-        read_body(BODIES[case])
+        body_fields(BODIES[case])
     assert (raised.value.status, raised.value.code) == (400, "invalid_json")
     assert len(raised.value.message) < 200
 
 
 def test_bytes_that_are_not_utf8_are_told_by_their_place() -> None:
     with pytest.raises(InvalidRequest, match=r"not UTF-8 \(byte 13\)"):
-        read_body(b'{"question":"\xff"}')
+        body_fields(b'{"question":"\xff"}')
 
 
 Refusal = tuple[dict[str, object], type[GatewayError], str, str | None]

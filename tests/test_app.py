@@ -118,7 +118,7 @@ async def test_a_chunked_body_of_2_mb_is_413(gateway: MakeGateway, upstream: Scr
 async def test_fault_86_a_slow_body_is_408(
     gateway: MakeGateway, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.handlers.chat._BODY_SECONDS", 0.2)
+    monkeypatch.setattr("gateway.handlers.reading._BODY_SECONDS", 0.2)
     client = await gateway()
     head = b"POST /chat HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 20\r\n\r\n{"
     assert (await exchange(client, head, until=b'"body_timeout"')).startswith(b"HTTP/1.1 408 ")

@@ -17,25 +17,38 @@ ROOT = Path(gateway.__file__).parent
 FLOORS = [
     ["gateway", "gateway.entries", "gateway.errors", "gateway.sse", "gateway.sse.*"],
     [
+        "gateway.account",
+        "gateway.addresses",
         "gateway.auth",
         "gateway.completion",
         "gateway.config",
         "gateway.config.*",
         "gateway.dialects",
         "gateway.dialects.*",
+        "gateway.fields",
+        "gateway.limits",
         "gateway.negotiation",
         "gateway.observe",
+        "gateway.origins",
         "gateway.redaction",
         "gateway.routing",
         "gateway.streamlog",
         "gateway.streamlog.base",
+        "gateway.streamlog.followers",
+        "gateway.tokens",
         "gateway.views",
         "gateway.watchdog",
     ],
-    ["gateway.downstream", "gateway.streamlog.memory", "gateway.upstream"],
-    ["gateway.admission", "gateway.generation", "gateway.viewers"],
+    [
+        "gateway.downstream",
+        "gateway.limiter",
+        "gateway.streamlog.memory",
+        "gateway.streamlog.window",
+        "gateway.upstream",
+    ],
+    ["gateway.admission", "gateway.generation", "gateway.generations", "gateway.viewers"],
     ["gateway.app", "gateway.demo", "gateway.demo.*", "gateway.handlers", "gateway.handlers.*", "gateway.serve"],
-    ["gateway.__main__", "gateway.cli"],
+    ["gateway.__main__", "gateway.cli", "gateway.usage"],
 ]
 
 # Of the standard library, what brings in a loop, a clock, an environment, chance or a wire.
@@ -57,6 +70,7 @@ DOORS = {  # the one module that imports a package; the house's own, msgspec and
     "aiohttp": "gateway.upstream",  # its client; see SERVER for the rest of it
     "aiohttp_sse": "gateway.downstream",
     "dotenv": "gateway.cli",
+    "limits": "gateway.limiter",
     "uvloop": "gateway.serve",
 }
 SERVER = {"aiohttp.web", "aiohttp.HttpVersion11", "aiohttp.typedefs", "aiohttp.http_writer"}

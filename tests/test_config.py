@@ -14,7 +14,9 @@ from gateway.config import (
     Assistant,
     Config,
     Faults,
+    Key,
     Model,
+    Prices,
     Secret,
     Server,
     Store,
@@ -48,7 +50,7 @@ def test_nothing_at_all_is_a_configuration() -> None:
 def test_the_defaults() -> None:
     """Promised in the documents: to change one is to change what users have."""
     config = load("", {})
-    assert astuple(config.server) == ("127.0.0.1", 8080, None, 1_048_576, [], False, True)
+    assert astuple(config.server) == ("127.0.0.1", 8080, None, 1_048_576, [], ["127.0.0.1", "::1"], False, True)
     assert astuple(config.stream) == (15.0, 2000, 8_388_608, 1_048_576)
     assert astuple(config.store) == (268_435_456, 20_000)
     assert astuple(DEFAULT_TIMEOUTS) == (5.0, 120.0, 60.0, 600.0)
@@ -376,7 +378,7 @@ EXAMPLE = (Path(__file__).parent.parent / "config.example.toml").read_text(encod
 
 def test_the_example_loads() -> None:
     names = re.findall(r"\$\{([A-Z_]+)\}", EXAMPLE)
-    config = load(EXAMPLE, dict.fromkeys(names, "x"))
+    config = load(EXAMPLE, dict.fromkeys(names, "x" * 16))
     assert config.upstreams
     assert config.models
     assert config.assistants
@@ -391,7 +393,9 @@ def test_the_example_holds_the_defaults() -> None:
     assert table["timeouts"] == msgspec.to_builtins(DEFAULT_TIMEOUTS)
 
 
-@pytest.mark.parametrize("kind", [Config, Server, Stream, Store, Timeouts, Upstream, Model, TargetName, Assistant])
+@pytest.mark.parametrize(
+    "kind", [Config, Server, Stream, Store, Timeouts, Upstream, Model, Prices, TargetName, Assistant, Key]
+)
 def test_every_option_stands_in_the_example(kind: type[msgspec.Struct]) -> None:
     options = [field.encode_name for field in msgspec.structs.fields(kind) if field.name != "default_model"]
     for option in options:

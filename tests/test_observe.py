@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from gateway.entries import EndReason
 from gateway.observe import AccessRecord, JsonFormatter, OneLine, StreamRecord, TerminalFormatter, log_access
 
-STREAM = StreamRecord(stream="s", model_asked="m", upstream="up", attempts=1)
+STREAM = StreamRecord(stream="s", model_asked="m", target="up/x", attempts=1)
 
 
 def access(stream: StreamRecord | None = None, **changes: Any) -> AccessRecord:
@@ -62,7 +62,7 @@ def test_a_request_as_json() -> None:
         "path": "/chat",
         "status": 200,
         "seconds": 0.5,
-        "stream": {"stream": "s", "model_asked": "m", "upstream": "up", "attempts": 1},
+        "stream": {"stream": "s", "model_asked": "m", "target": "up/x", "attempts": 1},
     }
 
 
@@ -73,7 +73,7 @@ def test_a_stream_as_json() -> None:
         end=EndReason.INCOMPLETE,
         error="upstream_incomplete",
         done_missing=True,
-        usage={"total_tokens": 10**30},
+        input_tokens=10,
         skipped=2,
         first_token=0.25,
     )
@@ -83,7 +83,7 @@ def test_a_stream_as_json() -> None:
         "end": "incomplete",
         "error": "upstream_incomplete",
         "done_missing": True,
-        "usage": {"total_tokens": 10**30},
+        "input_tokens": 10,
         "skipped": 2,
         "first_token": 0.25,
     }
@@ -187,23 +187,30 @@ def test_fault_77_a_record_has_no_place_for_prompts_answers_queries_and_secrets(
     assert set(AccessRecord.__struct_fields__) == {
         "request_id",
         "client",
+        "key",  # its name
         "method",
         "path",
         "status",
         "seconds",
+        "bytes",
         "stream",
     }
     assert set(StreamRecord.__struct_fields__) == {
         "stream",
         "model_asked",
         "model",
-        "upstream",
+        "target",
         "end",
         "error",
         "finish_reason",
         "done_missing",
         "finish_missing",
-        "usage",
+        "input_tokens",
+        "cached_tokens",
+        "output_tokens",
+        "reasoning_tokens",
+        "tokens_estimated",
+        "cost",
         "attempts",
         "skipped",
         "entries",

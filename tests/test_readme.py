@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from gateway.config import Config, load
-from gateway.config.schema import Assistant, Model, TargetName, Timeouts, Upstream
+from gateway.config.schema import Assistant, Key, Model, Prices, TargetName, Timeouts, Upstream
 from tests.clients import ask
 from tests.conftest import MakeGateway
 from tests.scripted_upstream import DONE, ScriptedUpstream, delta, finish, stream
@@ -20,7 +20,7 @@ from tests.scripted_upstream import DONE, ScriptedUpstream, delta, finish, strea
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 EXAMPLE = (ROOT / "config.example.toml").read_text()
-ENVIRON = {"MOONSHOT_API_KEY": "a", "OPENAI_API_KEY": "b"}
+ENVIRON = {"MOONSHOT_API_KEY": "a", "OPENAI_API_KEY": "b", "TEAM_B_KEY": "a-key-of-sixteen-characters"}
 
 
 def blocks(language: str) -> list[str]:
@@ -71,7 +71,7 @@ def test_toml_loads(toml: str) -> None:
 
 def test_the_example_holds_every_option_with_its_default() -> None:
     """Commented out or not: what is shown for the tables that are there by default is the default."""
-    for kind in (Upstream, Model, TargetName, Assistant, Timeouts):
+    for kind in (Upstream, Model, TargetName, Assistant, Timeouts, Key, Prices):
         for field in msgspec.structs.fields(kind):
             assert re.search(rf"\b{field.encode_name} = ", EXAMPLE), field.encode_name
     tables = re.split(r"^\[", EXAMPLE, flags=re.MULTILINE)

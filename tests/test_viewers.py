@@ -45,7 +45,7 @@ def texts(*payloads: bytes) -> list[Entry]:
 
 async def test_one_that_keeps_up_is_written_to_within_the_append() -> None:
     log, connection = MemoryStore(max_streams=1, max_bytes=1 << 30).create("s"), Connection()
-    viewing = asyncio.create_task(Viewer(log, Frames(log, text_view), connection, heartbeat=None).run())
+    viewing = asyncio.create_task(Viewer(Frames(log, text_view), connection, heartbeat=None).run())
     await asyncio.sleep(0)
     log.append(texts(b"a", b"b"))
     assert connection.writes == [b"ab"]
@@ -56,7 +56,7 @@ async def test_one_that_keeps_up_is_written_to_within_the_append() -> None:
 
 async def test_a_read_of_thousands_of_entries_is_written_without_waiting_for_the_next() -> None:
     log, connection = MemoryStore(max_streams=1, max_bytes=1 << 30).create("s"), Connection()
-    viewing = asyncio.create_task(Viewer(log, Frames(log, text_view), connection, heartbeat=None).run())
+    viewing = asyncio.create_task(Viewer(Frames(log, text_view), connection, heartbeat=None).run())
     await asyncio.sleep(0)
     log.append(texts(*[b"x" * 100] * 3000))
     for _ in range(20):
@@ -71,7 +71,7 @@ async def test_one_that_is_full_lags_and_catches_up_in_order() -> None:
     log, connection = MemoryStore(max_streams=1, max_bytes=1 << 30).create("s"), Connection()
     connection.full = True
     connection.room.clear()
-    viewing = asyncio.create_task(Viewer(log, Frames(log, text_view), connection, heartbeat=None).run())
+    viewing = asyncio.create_task(Viewer(Frames(log, text_view), connection, heartbeat=None).run())
     await asyncio.sleep(0)
     for payload in (b"a", b"b", b"c"):
         log.append(texts(payload))
@@ -87,7 +87,7 @@ async def test_viewers_that_keep_up_share_the_bytes() -> None:
     log = MemoryStore(max_streams=1, max_bytes=1 << 30).create("s")
     frames = Frames(log, text_view)
     connections = [Connection() for _ in range(3)]
-    viewing = [asyncio.create_task(Viewer(log, frames, one, heartbeat=None).run()) for one in connections]
+    viewing = [asyncio.create_task(Viewer(frames, one, heartbeat=None).run()) for one in connections]
     await asyncio.sleep(0)
     log.append(texts(b"a", b"b"))
     (first, second, third) = (one.writes[0] for one in connections)
@@ -99,5 +99,5 @@ async def test_viewers_that_keep_up_share_the_bytes() -> None:
 async def test_one_that_starts_late_is_shown_everything() -> None:
     log, connection = MemoryStore(max_streams=1, max_bytes=1 << 30).create("s"), Connection()
     log.append([*texts(b"a", b"b"), END])
-    await Viewer(log, Frames(log, text_view), connection, cursor=1, heartbeat=None).run()
+    await Viewer(Frames(log, text_view), connection, cursor=1, heartbeat=None).run()
     assert connection.writes == [b"b"]

@@ -2,12 +2,14 @@
 
 from gateway.config.describe import described
 from gateway.config.load import Faults, checked, load
-from gateway.config.rules import is_loopback
+from gateway.config.rules import digest, is_loopback
 from gateway.config.schema import (
     DEFAULT_TIMEOUTS,
     Assistant,
     Config,
+    Key,
     Model,
+    Prices,
     Secret,
     Server,
     Store,
@@ -22,7 +24,9 @@ __all__ = [
     "Assistant",
     "Config",
     "Faults",
+    "Key",
     "Model",
+    "Prices",
     "Secret",
     "Server",
     "Store",
@@ -32,6 +36,7 @@ __all__ = [
     "Upstream",
     "checked",
     "described",
+    "digest",
     "is_loopback",
     "load",
 ]

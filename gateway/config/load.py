@@ -19,7 +19,7 @@ from msgspec import Struct
 from gateway.config.rules import name_faults, value_faults
 from gateway.config.schema import Config, Secret
 
-_NAMED = {"upstreams", "models", "assistants"}  # the tables that speak of each other by name
+_NAMED = {"upstreams", "models", "assistants", "keys"}  # the tables that speak of each other by name
 
 
 class Faults(ValueError):

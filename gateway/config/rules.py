@@ -2,25 +2,31 @@
 
 import re
 from collections.abc import Iterator
-from ipaddress import ip_address
+from hashlib import sha256
+from ipaddress import ip_address, ip_network
 from urllib.parse import urlsplit
 
 import msgspec
 
-from gateway.config.schema import Config, Secret
+from gateway.config.schema import Config, Key, Secret
 
+_SHORTEST_KEY = 16  # characters: 64 bits even where they are hexadecimal, which nobody tries out over a network
 _FRAMING = frozenset({"connection", "content-length", "host", "transfer-encoding"})
 
 
 def value_faults(config: Config) -> Iterator[str]:
     """What is wrong with single values, whatever stands elsewhere."""
     yield from _url_faults(config)
+    yield from _key_faults(config)
     server = config.server
-    if not server.allow_anonymous and not is_loopback(server.host):
+    if not config.keys and not server.allow_anonymous and not is_loopback(server.host):
         yield (
-            f"server.host: {server.host} can be reached from other machines, and there are no keys to ask for; "
+            f"server.host: {server.host} can be reached from other machines, and there are no [[keys]] to ask for; "
             "use 127.0.0.1, or say server.allow_anonymous = true to serve anyone"
         )
+    for index, proxy in enumerate(server.trusted_proxies):
+        if not _is_network(proxy):
+            yield f"server.trusted_proxies[{index}]: expected an address, or a network such as 10.0.0.0/8"
 
 
 def _url_faults(config: Config) -> Iterator[str]:
@@ -45,6 +51,16 @@ def _url_faults(config: Config) -> Iterator[str]:
         yield "server.public_url: expected http(s)://host[:port]"
 
 
+def _key_faults(config: Config) -> Iterator[str]:
+    for index, key in enumerate(config.keys):
+        if (key.hash is None) == (key.key is None):
+            yield f"keys[{index}]: expected one of hash and key; `gateway key {key.name}` makes one"
+        if key.hash is not None and not re.fullmatch(r"sha256:[0-9a-f]{64}", key.hash):
+            yield f"keys[{index}].hash: expected sha256: and 64 hexadecimal digits, in lower case"
+        if key.key is not None and not _is_api_key(key.key):
+            yield f"keys[{index}].key: expected at least {_SHORTEST_KEY} printable ASCII characters without spaces"
+
+
 def name_faults(config: Config) -> Iterator[str]:
     """Names that are taken, or that nothing has. To be asked of a configuration whose tables are all in order."""
     upstreams = [upstream.name for upstream in config.upstreams]
@@ -57,6 +73,7 @@ def name_faults(config: Config) -> Iterator[str]:
         for place, target in enumerate(model.targets):
             if target.upstream not in upstreams:
                 yield f"models[{index}].targets[{place}].upstream: there is no upstream named {target.upstream}"
+    yield from _key_name_faults(config)
     for name, assistant in config.assistants.items():
         if models and assistant.model is not None and assistant.model not in models:
             yield f"assistants.{name}.model: there is no model named {assistant.model}"
@@ -64,6 +81,27 @@ def name_faults(config: Config) -> Iterator[str]:
             msgspec.json.encode(assistant.parameters)
         except (TypeError, ValueError, RecursionError) as error:
             yield f"assistants.{name}.parameters: cannot be sent as JSON: {error}"
+
+
+def _key_name_faults(config: Config) -> Iterator[str]:
+    names = [key.name for key in config.keys]
+    digests = [digest(key) for key in config.keys]
+    models = [model.name for model in config.models]
+    for index, key in enumerate(config.keys):
+        if key.name in names[:index]:
+            yield f"keys[{index}].name: {key.name} is taken"
+        if digests[index] in digests[:index]:
+            yield f"keys[{index}]: is the same key as that of {names[digests.index(digests[index])]}"
+        for place, model in enumerate(key.models):
+            if models and model not in models:
+                yield f"keys[{index}].models[{place}]: there is no model named {model}"
+
+
+def digest(key: Key) -> str:
+    """The SHA-256 of an API key, in hexadecimal, however it is configured."""
+    if key.key is not None:
+        return sha256(key.key.reveal().encode()).hexdigest()
+    return (key.hash or "").removeprefix("sha256:")
 
 
 def is_loopback(host: str) -> bool:
@@ -97,6 +135,18 @@ def _is_http_url(text: str, *, with_user: bool = False) -> bool:
     if "@" in parts.netloc and not with_user:
         return False  # it would be printed, and be one credential too many beside `api_key`
     return parts.scheme in ("http", "https") and bool(parts.hostname) and not parts.query and not parts.fragment
+
+
+def _is_api_key(secret: Secret) -> bool:
+    return _is_field_value(secret) and " " not in secret.reveal() and len(secret.reveal()) >= _SHORTEST_KEY
+
+
+def _is_network(text: str) -> bool:
+    try:
+        ip_network(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_field_value(secret: Secret) -> bool:

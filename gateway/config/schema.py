@@ -3,6 +3,7 @@
 Every field stands in `config.example.toml` too, with its default and what it is for.
 """
 
+from datetime import date
 from typing import Annotated, Any
 
 import msgspec
@@ -12,6 +13,7 @@ Port = Annotated[int, Meta(ge=0, le=65535)]
 Seconds = Annotated[float, Meta(gt=0, le=86400)]
 Count = Annotated[int, Meta(ge=1)]
 Bytes = Annotated[int, Meta(ge=1024)]
+Price = Annotated[float, Meta(ge=0)]
 Name = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f]{1,200}\Z")]
 
 
@@ -36,6 +38,7 @@ class Server(Struct, frozen=True, forbid_unknown_fields=True):
     public_url: str | None = None
     max_body_bytes: Bytes = 1_048_576
     cors_origins: list[str] = []
+    trusted_proxies: list[str] = msgspec.field(default_factory=lambda: ["127.0.0.1", "::1"])
     allow_anonymous: bool = False
     playground: bool = True
 
@@ -87,16 +90,42 @@ class TargetName(Struct, frozen=True, forbid_unknown_fields=True):
     model: Name | None = None
 
 
+class Prices(Struct, frozen=True, forbid_unknown_fields=True):
+    """For a million tokens, in whatever currency. `cached` is for input that the upstream had in its cache."""
+
+    input: Price
+    output: Price
+    cached: Price | None = None  # None: as dear as other input
+
+
 class Model(Struct, frozen=True, forbid_unknown_fields=True):
     name: Name
     targets: list[TargetName]
     timeouts: Timeouts = Timeouts()
+    prices: Prices | None = None
 
 
 class Assistant(Struct, frozen=True, forbid_unknown_fields=True):
     model: Name | None = None
     system: list[str] = []
     parameters: dict[str, Any] = {}
+    public: bool = False  # may callers without a key ask it? The three below hold for those, by client address
+    requests_per_minute: Count = 10
+    max_streams: Count = 2
+    max_tokens: Count | None = None  # of one answer
+
+
+class Key(Struct, frozen=True, forbid_unknown_fields=True):
+    """An API key, as itself or as its SHA-256. An empty `models` allows all; a limit that is None does not exist."""
+
+    name: Name
+    hash: str | None = None
+    key: Secret | None = None
+    models: list[str] = []
+    requests_per_minute: Count | None = None
+    tokens_per_minute: Count | None = None
+    max_streams: Count | None = None
+    expires: date | None = None  # the last day on which it works, in UTC
 
 
 class Config(Struct, frozen=True, forbid_unknown_fields=True):
@@ -107,6 +136,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     upstreams: list[Upstream] = []
     models: list[Model] = []
     assistants: dict[str, Assistant] = {}
+    keys: list[Key] = []
     default_model: str | None = None  # OPENAI_MODEL, and not of the file
 
 

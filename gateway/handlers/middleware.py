@@ -13,10 +13,12 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from gateway import errors
-from gateway.auth import check_anonymous, check_page, check_prefetch, own_origin
+from gateway.addresses import client_address
+from gateway.downstream import bytes_sent
 from gateway.handlers.responses import error_response
-from gateway.handlers.services import REQUEST_ID, SERVICES, STREAM_RECORD
+from gateway.handlers.services import CALLER, CLIENT, LIMITS, REQUEST_ID, RESPONSE, SERVICES, STREAM_RECORD
 from gateway.observe import AccessRecord, log_access
+from gateway.origins import check_anonymous, check_page, check_prefetch, own_origin
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +33,8 @@ _PREFLIGHT_SECONDS = "600"  # Chromium's own upper limit is 7200; ten minutes ke
 async def observed(request: web.Request, handler: Handler) -> web.StreamResponse:
     offered = request.headers.get("X-Request-ID", "")
     request[REQUEST_ID] = offered if _REQUEST_ID.fullmatch(offered) else secrets.token_hex(16)
+    proxies = request.app[SERVICES].config.server.trusted_proxies
+    request[CLIENT] = client_address(request.remote, ",".join(request.headers.getall("X-Forwarded-For", [])), proxies)
     loop = asyncio.get_running_loop()
     started, status = loop.time(), _CLIENT_GONE
     try:
@@ -40,14 +44,17 @@ async def observed(request: web.Request, handler: Handler) -> web.StreamResponse
     except errors.ClientGone:
         return web.Response(status=_CLIENT_GONE)  # nobody reads it
     finally:
+        caller = request.get(CALLER)
         log_access(
             AccessRecord(
                 request_id=request[REQUEST_ID],
-                client=request.remote,
+                client=request[CLIENT],
+                key=None if caller is None else caller.name,
                 method=request.method[:32],
                 path=request.rel_url.raw_path[:_LONGEST_PATH],
                 status=status,
                 seconds=round(loop.time() - started, 4),
+                bytes=bytes_sent(request.get(RESPONSE)),
                 stream=request.get(STREAM_RECORD),
             )
         )
@@ -87,7 +94,8 @@ async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
         if request.path != "/":
             check_page(server, request.headers, own_origin=own_origin(server, scheme=request.scheme, host=request.host))
             check_prefetch(request.headers)
-        check_anonymous(server, request.headers)
+        if not request.app[SERVICES].keys:
+            check_anonymous(server, request.headers)
     if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
         return web.Response(status=204, headers=_PREFLIGHT)
     return await handler(request)
@@ -95,14 +103,21 @@ async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 _PREFLIGHT = {
     "Access-Control-Allow-Methods": "GET, POST",
-    "Access-Control-Allow-Headers": "Content-Type, Last-Event-ID, X-Request-ID",
+    "Access-Control-Allow-Headers": "Authorization, Content-Type, Last-Event-ID, X-Request-ID",
     "Access-Control-Max-Age": _PREFLIGHT_SECONDS,
 }
 
 
+_EXPOSED = "X-Request-ID, Retry-After, " + ", ".join(
+    f"x-ratelimit-{what}-{kind}" for what in ("limit", "remaining", "reset") for kind in ("requests", "tokens")
+)
+
+
 async def add_common_headers(request: web.Request, response: web.StreamResponse) -> None:
     """On every response, streamed or not."""
+    request[RESPONSE] = response
     headers = response.headers
+    headers.update(request.get(LIMITS, {}))
     headers["X-Request-ID"] = request.get(REQUEST_ID) or secrets.token_hex(16)
     headers["Cache-Control"] = "no-store"
     headers["X-Content-Type-Options"] = "nosniff"  # text/plain from a model must not be taken for a page
@@ -112,4 +127,4 @@ async def add_common_headers(request: web.Request, response: web.StreamResponse)
         headers["Vary"] = "Origin"
         if origin in request.app[SERVICES].config.server.cors_origins:
             headers["Access-Control-Allow-Origin"] = origin
-            headers["Access-Control-Expose-Headers"] = "X-Request-ID, Retry-After"
+            headers["Access-Control-Expose-Headers"] = _EXPOSED

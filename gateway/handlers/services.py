@@ -1,20 +1,29 @@
 """What handlers work with, put together once in `app.create_app`."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from aiohttp import web
 
+from gateway.auth import Caller, KeyRing
 from gateway.config import Config
-from gateway.generation import Generations
+from gateway.generations import Generations
 from gateway.observe import StreamRecord
+from gateway.upstream import UpstreamClient
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
     config: Config
+    keys: KeyRing
+    client: UpstreamClient
     generations: Generations
 
 
 SERVICES = web.AppKey("services", Services)
+CLIENT = web.RequestKey("client", str)  # its address
+CALLER = web.RequestKey("caller", Caller)
+LIMITS = web.RequestKey("limits", Mapping[str, str])  # what the response says of them
+RESPONSE = web.RequestKey("response", web.StreamResponse)  # from the moment that its header is sent
 REQUEST_ID = web.RequestKey("request_id", str)
 STREAM_RECORD = web.RequestKey("stream_record", StreamRecord)

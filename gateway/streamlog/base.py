@@ -10,11 +10,13 @@ from typing import Protocol
 from gateway.entries import Entry
 
 
-class StreamLog(Protocol):
-    """The numbered entries of one stream: entry `n` is `entries[n - 1]`."""
+class Recording(Protocol):
+    """What a generation writes its entries to."""
 
     @property
-    def entries(self) -> Sequence[Entry]: ...
+    def last(self) -> int:
+        """The number of the last entry; 0 before there is one."""
+        ...
 
     @property
     def size(self) -> int:
@@ -26,11 +28,27 @@ class StreamLog(Protocol):
         """True from the moment the end entry is in; nothing is appended after it."""
         ...
 
+    @property
+    def full(self) -> bool:
+        """Is no more to be read from the upstream until `room` says so?"""
+        ...
+
+    async def room(self) -> None:
+        """Returns when it is not full."""
+        ...
+
     def append(self, batch: Sequence[Entry]) -> None: ...
 
     def follow(self, wake: Callable[[], None]) -> Callable[[], None]:
         """Calls `wake` after every batch until the function that it returns is called."""
         ...
+
+
+class StreamLog(Recording, Protocol):
+    """A recording that is kept: entry `n` is `entries[n - 1]`. It is never full; its size is bounded instead."""
+
+    @property
+    def entries(self) -> Sequence[Entry]: ...
 
 
 class StreamStore(Protocol):

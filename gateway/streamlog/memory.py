@@ -1,9 +1,10 @@
 """Streams in this process's memory."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from gateway.entries import Entry, Kind
 from gateway.errors import Busy
+from gateway.streamlog.followers import Followers
 
 _ENTRY = 100  # bytes that an entry takes beside its payload: a tuple, a bytes object, a place in a list
 
@@ -33,17 +34,26 @@ class MemoryStore:
         return len(self._logs)
 
 
-class MemoryLog:
+class MemoryLog(Followers):
     """See StreamLog."""
 
-    __slots__ = ("_followers", "_store", "ended", "entries", "size")
+    __slots__ = ("_store", "ended", "entries", "size")
+
+    full = False
 
     def __init__(self, store: MemoryStore) -> None:
+        super().__init__()
         self.entries: list[Entry] = []
         self.size = 0
         self.ended = False
         self._store = store
-        self._followers: tuple[Callable[[], None], ...] = ()  # replaced, not changed: one that is told may leave
+
+    @property
+    def last(self) -> int:
+        return len(self.entries)
+
+    async def room(self) -> None:
+        """There always is."""
 
     def append(self, batch: Sequence[Entry]) -> None:
         if self.ended:
@@ -55,12 +65,4 @@ class MemoryLog:
         self.size += grown
         self._store.size += grown + _ENTRY * len(batch)
         self.ended = bool(batch) and batch[-1][0] is Kind.END
-        for wake in self._followers:
-            wake()
-
-    def follow(self, wake: Callable[[], None]) -> Callable[[], None]:
-        self._followers += (wake,)
-        return lambda: self._unfollow(wake)
-
-    def _unfollow(self, wake: Callable[[], None]) -> None:
-        self._followers = tuple(other for other in self._followers if other is not wake)
+        self.tell()

@@ -5,7 +5,6 @@ from collections.abc import Callable
 import pytest
 from multidict import CIMultiDict
 
-from gateway.auth import check_anonymous, check_page, check_prefetch, own_origin
 from gateway.config import Server
 from gateway.errors import (
     GatewayError,
@@ -14,6 +13,7 @@ from gateway.errors import (
     PrefetchNotAllowed,
     ProxyNotAllowed,
 )
+from gateway.origins import check_anonymous, check_page, check_prefetch, own_origin
 
 OWN = "http://localhost:8080"
 OTHER = "https://app.example"

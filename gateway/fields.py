@@ -1,0 +1,75 @@
+"""The fields of a request, each kept as raw JSON until somebody wants to know what it says.
+
+So any OpenAI parameter passes through as it was written, integers of any size survive, and of duplicate names the last
+one wins, as JSON readers do.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from gateway.errors import InvalidRequest
+
+Fields = Mapping[str, msgspec.Raw]
+
+_LONGEST_NAME = 200  # characters of a model or an assistant; the longest names in use are about 100
+_VIEW_NAMES = ("model", "assistant", "format", "reasoning")
+
+_encode_json = msgspec.json.Encoder().encode
+
+
+def query_fields(query: Mapping[str, str]) -> dict[str, msgspec.Raw]:
+    """The query of a GET as the body of a POST would say the same."""
+    if "q" not in query:
+        raise InvalidRequest("There is no question: add ?q=...", code="question_missing", param="q")
+    return view_fields(query) | {"question": msgspec.Raw(_encode_json(query["q"]))}
+
+
+def view_fields(query: Mapping[str, str]) -> dict[str, msgspec.Raw]:
+    """What may be said in the query of any request: whom to ask, and how to show the answer."""
+    return {name: msgspec.Raw(_encode_json(query[name])) for name in _VIEW_NAMES if name in query}
+
+
+def body_fields(body: bytes) -> dict[str, msgspec.Raw]:
+    """The fields of a JSON object. Raises InvalidRequest for anything else."""
+    try:
+        body.decode()
+        return msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+    except UnicodeDecodeError as error:
+        raise InvalidRequest(f"The body is not UTF-8 (byte {error.start}).", code="invalid_json") from None
+    except msgspec.ValidationError:
+        raise InvalidRequest("The body must be a JSON object.", code="invalid_json") from None
+    except msgspec.DecodeError as error:
+        raise InvalidRequest(f"The body is not valid JSON: {error}.", code="invalid_json") from None
+    except RecursionError:
+        raise InvalidRequest("The body is nested too deeply.", code="invalid_json") from None
+
+
+def name_in(fields: Fields, param: str) -> str | None:
+    """The name of a model or of an assistant."""
+    name = value_in(fields, param, str | None)
+    if name is not None and not (name.isprintable() and len(name) <= _LONGEST_NAME):
+        raise InvalidRequest(f"`{param}` must be at most {_LONGEST_NAME} printable characters.", param=param)
+    return name or None
+
+
+def flag_in(fields: Fields, param: str) -> bool:
+    """A yes or no: as JSON true, false, 1, 0, or as a query has them."""
+    value = value_in(fields, param, bool | int | str | None)
+    if value in (None, False, 0, "", "0", "false"):
+        return False
+    if value in (True, 1, "1", "true"):
+        return True
+    raise InvalidRequest(f"`{param}` must be 1 or 0.", param=param)
+
+
+def value_in(fields: Fields, param: str, kind: Any) -> Any:
+    """The field as a value of `kind`, which is a type that msgspec knows; None where it is not there."""
+    if param not in fields:
+        return None
+    try:
+        return msgspec.json.decode(fields[param], type=kind)
+    except (ValueError, RecursionError) as error:
+        reason = str(error).partition(" - at ")[0].replace("`", "")
+        raise InvalidRequest(f"`{param}` has the wrong form: {reason}.", param=param) from None

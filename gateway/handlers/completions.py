@@ -1,0 +1,55 @@
+"""The OpenAI surface: `POST /v1/chat/completions`, for SDKs. What the upstream says goes on as it was said.
+
+Streamed, the header waits for the first content or the first heartbeat, whichever comes first: an upstream that fails
+before is a status, which SDKs know how to retry. A failure after that is `data: {"error": {...}}`, and the body is
+broken off, since every SDK takes a clean end for success.
+"""
+
+from aiohttp import web
+
+from gateway.admission import admit_completion
+from gateway.downstream import EventStreamSink, deliver
+from gateway.fields import body_fields
+from gateway.generation import Generation
+from gateway.handlers.reading import identified, read_body
+from gateway.handlers.responses import attached, success
+from gateway.handlers.services import SERVICES
+from gateway.sse import HEARTBEAT
+from gateway.streamlog.window import Window
+from gateway.viewers import STALL_SECONDS, Viewer, until
+from gateway.views import body_view, chunk_view
+
+_LARGEST_BODY = 33_554_432  # bytes: pictures travel inside of requests, and OpenAI takes about as much
+
+
+async def create(request: web.Request) -> web.StreamResponse:
+    services = request.app[SERVICES]
+    caller = identified(request)
+    fields = body_fields(await read_body(request, _LARGEST_BODY))
+    asked = admit_completion(services.config, caller, fields)
+    answer, view = (_streamed, chunk_view) if asked.stream else (_whole, body_view)
+    generation = await services.generations.relay(
+        asked.order, view, whole=not asked.stream, hide_usage=asked.hide_usage
+    )
+    with attached(request, generation):
+        return await answer(request, generation)
+
+
+async def _streamed(request: web.Request, generation: Generation[Window]) -> web.StreamResponse:
+    heartbeat = request.app[SERVICES].config.stream.heartbeat_seconds
+    window = generation.log
+    spoke = await until(window, lambda: generation.begun or window.ended, within=heartbeat)
+    if generation.failure is not None and not generation.begun:
+        raise generation.failure
+    async with EventStreamSink(request, is_whole=lambda: generation.is_whole) as sink:
+        if not spoke:
+            await sink.write(HEARTBEAT)
+        await Viewer(window, sink, heartbeat=heartbeat).run()
+    return sink.response
+
+
+async def _whole(request: web.Request, generation: Generation[Window]) -> web.StreamResponse:
+    await success(generation)
+    body, _ = generation.log.after(0)
+    response = web.Response(body=body, content_type="application/json")
+    return await deliver(request, response, stall_seconds=STALL_SECONDS)

@@ -1,0 +1,68 @@
+"""What handlers read of a request: its query, its body, who sent it."""
+
+import asyncio
+from datetime import UTC, datetime
+from urllib.parse import parse_qsl
+
+from aiohttp import web
+
+from gateway.auth import Caller
+from gateway.errors import BodyTimeout, BodyTooLarge, InvalidRequest, MediaTypeNotSupported, QueryTooLong
+from gateway.handlers.services import CALLER, CLIENT, SERVICES
+
+_LONGEST_QUERY = 8192  # bytes: what proxies and servers commonly take in a request line
+_MOST_FIELDS = 100  # in a query: ours has five
+_BODY_SECONDS = 30.0  # for a megabyte that is 280 kbit/s; slower is an attack or a phone in a tunnel
+
+
+def identified(request: web.Request) -> Caller:
+    """Who asks. Raises Unauthorized."""
+    fields = request.headers.getall("Authorization", [])
+    today = datetime.now(UTC).date()
+    caller = request.app[SERVICES].keys.identify(request[CLIENT], ", ".join(fields) if fields else None, today)
+    request[CALLER] = caller
+    return caller
+
+
+def read_query(request: web.Request) -> dict[str, str]:
+    raw = request.rel_url.raw_query_string
+    if len(raw) > _LONGEST_QUERY:
+        raise QueryTooLong()
+    try:
+        pairs = parse_qsl(raw, keep_blank_values=True, errors="strict", max_num_fields=_MOST_FIELDS)
+    except UnicodeDecodeError:
+        raise InvalidRequest("The query is not UTF-8.", code="invalid_query") from None
+    except ValueError:
+        raise InvalidRequest(f"The query has over {_MOST_FIELDS} fields.", code="invalid_query") from None
+    query = dict(pairs)
+    if len(query) < len(pairs):
+        twice = next(name for name, _ in pairs if sum(name == other for other, _ in pairs) > 1)
+        raise InvalidRequest("A field of the query is given twice.", code="invalid_query", param=twice[:64])
+    return query
+
+
+async def read_body(request: web.Request, most: int) -> bytes:
+    """The body, of at most `most` bytes."""
+    if request.content_type != "application/json":
+        raise MediaTypeNotSupported()
+    too_large = BodyTooLarge(f"The body is over {most} bytes.")
+    if (request.content_length or 0) > most:
+        raise too_large
+    if request.headers.get("Expect", "").lower() == "100-continue" and request.transport is not None:
+        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    try:
+        async with asyncio.timeout(_BODY_SECONDS):
+            body = bytearray()
+            while part := await request.content.readany():
+                body += part
+                if len(body) > most:
+                    raise too_large
+            return bytes(body)
+    except TimeoutError:
+        raise BodyTimeout() from None
+    except web.RequestPayloadError:
+        raise InvalidRequest("The body is not what its `Content-Encoding` says.", code="invalid_body") from None
+
+
+async def expect(request: web.Request) -> None:
+    """`Expect` is answered when the body is wanted, and not before its sender was let in (RFC 9110, section 10.1.1)."""

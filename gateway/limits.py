@@ -1,0 +1,60 @@
+"""How much a caller may ask: which limits hold for whom, and the port behind which they are counted.
+
+A request is charged when its answer begins to be made: one request, an estimate of its tokens, and one stream that is
+open. At the end, the estimate gives way to what it really was, and the stream's place is free again. Attaching to a
+stream that is there charges nothing.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from gateway.addresses import limit_scope
+from gateway.auth import Caller
+from gateway.config import Assistant
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """What holds for everything that is counted together in `scope`. None: no limit."""
+
+    scope: str
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    max_streams: int | None = None
+
+    @property
+    def is_limited(self) -> bool:
+        return (self.requests_per_minute, self.tokens_per_minute, self.max_streams) != (None, None, None)
+
+
+class Charge(Protocol):
+    """What a request was charged. Whoever holds it settles it once, and releases it whatever happens."""
+
+    headers: Mapping[str, str]
+    """What the response says of the limits: `x-ratelimit-...`."""
+
+    async def settle(self, tokens: int) -> None:
+        """Puts what it really took in the place of the estimate."""
+        ...
+
+    def release(self) -> None:
+        """Frees the stream's place. It may be called again, and then does nothing."""
+        ...
+
+
+class Limiter(Protocol):
+    async def charge(self, allowance: Allowance, tokens: int) -> Charge:
+        """Charges a request that may take `tokens`. Raises RateLimited or TooManyStreams, and then charges nothing."""
+        ...
+
+
+def allowance(caller: Caller, name: str | None, assistant: Assistant) -> Allowance:
+    """A key's own limits; for anonymous callers, those of the public assistant `name`, by address."""
+    if caller.key is not None:
+        key = caller.key
+        return Allowance(f"key:{key.name}", key.requests_per_minute, key.tokens_per_minute, key.max_streams)
+    scope = f"assistant:{name}:{limit_scope(caller.address)}"
+    if not assistant.public:
+        return Allowance(scope)
+    return Allowance(scope, assistant.requests_per_minute, None, assistant.max_streams)

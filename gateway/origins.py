@@ -1,0 +1,65 @@
+"""Who may call. Pure rules over header fields, table-tested; the handlers' middleware applies them.
+
+Two dangers make them. Any web page that a person visits can make that person's browser send requests to a gateway on
+the same machine or network, and spend its tokens. And a gateway without keys that is put behind a proxy serves the
+world.
+"""
+
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from gateway.config import Server
+from gateway.errors import HostNotServed, OriginNotAllowed, PrefetchNotAllowed, ProxyNotAllowed
+
+_LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
+_PROXY_FIELDS = ("Forwarded", "Via", "X-Real-IP")
+_OWN_PAGES = frozenset({"same-origin", "none"})  # Fetch Metadata: sent by the gateway's own page, or by the person
+
+
+def check_page(server: Server, headers: Mapping[str, str], *, own_origin: str) -> None:
+    """May the page that sends this ask, read or stop? Raises OriginNotAllowed.
+
+    A request without `Origin` and without `Sec-Fetch-Site` comes from no browser. (A browser sends the latter to https
+    and to localhost, and the former with everything but plain GETs of its own origin and top-level navigation.)
+    """
+    origin = headers.get("Origin")
+    if origin is None:
+        allowed = headers.get("Sec-Fetch-Site", "none") in _OWN_PAGES
+    else:
+        allowed = origin == own_origin or origin in server.cors_origins
+    if not allowed:
+        raise OriginNotAllowed()
+
+
+def check_anonymous(server: Server, headers: Mapping[str, str]) -> None:
+    """A gateway without keys serves its own machine. Raises HostNotServed or ProxyNotAllowed.
+
+    The `Host` rule is what stops DNS rebinding: a page whose name was made to point at 127.0.0.1 still sends its name.
+    """
+    if server.allow_anonymous:
+        return
+    if _without_port(headers.get("Host", "")) not in _LOCAL_HOSTS:
+        raise HostNotServed()
+    if any(name in headers for name in _PROXY_FIELDS) or any(
+        name.lower().startswith("x-forwarded-") for name in headers
+    ):
+        raise ProxyNotAllowed()
+
+
+def check_prefetch(headers: Mapping[str, str]) -> None:
+    """A browser that guesses what a person will open next must not spend tokens. Raises PrefetchNotAllowed."""
+    if "prefetch" in headers.get("Sec-Purpose", "") or headers.get("Purpose") == "prefetch":
+        raise PrefetchNotAllowed()
+
+
+def own_origin(server: Server, *, scheme: str, host: str) -> str:
+    """The origin of the gateway's own pages: that of `public_url`, else what this request was sent to."""
+    if server.public_url is None:
+        return f"{scheme}://{host}".lower()
+    parts = urlsplit(server.public_url)
+    return f"{parts.scheme}://{parts.netloc}".lower()
+
+
+def _without_port(host: str) -> str:
+    name, colon, port = host.lower().rpartition(":")
+    return name if colon and port.isdigit() else host.lower()
