@@ -32,7 +32,7 @@ class Generations:
     def __init__(self, *, store: StreamStore, client: UpstreamClient, limiter: Limiter, config: Config) -> None:
         self._store = store
         self._client = client
-        self._limiter = limiter
+        self.limiter = limiter
         self._limits = config.stream
         self._max_streams = config.store.max_streams
         self._held: dict[str, Generation[Any]] = {}
@@ -61,7 +61,7 @@ class Generations:
         if len(self._held) >= self._max_streams:
             raise Busy(headers={"Retry-After": _RETRY_SECONDS})
         tokens = 0 if order.allowance.tokens_per_minute is None else reservation(order.body)
-        return await self._limiter.charge(order.allowance, tokens)
+        return await self.limiter.charge(order.allowance, tokens)
 
     def _start(self, stream_id: str, order: Order, log: R, decoder: Decoder, charge: Charge) -> Generation[R]:
         generation = self._held[stream_id] = Generation(

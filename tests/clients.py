@@ -1,6 +1,8 @@
 """What a client of the native surface does with a response."""
 
+import asyncio
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -70,3 +72,11 @@ async def error_of(response: ClientResponse) -> tuple[int, str]:
     assert response.headers["X-Request-ID"]
     assert response.headers["Cache-Control"] == "no-store"
     return response.status, value["error"]["code"]
+
+
+async def eventually(holds: Callable[[], bool], *, within: float = 5.0) -> None:
+    """Waits for what other tasks have still to do; fails when it does not come to hold."""
+    deadline = asyncio.get_running_loop().time() + within
+    while not holds():
+        assert asyncio.get_running_loop().time() < deadline, "it does not come to hold"
+        await asyncio.sleep(0.01)

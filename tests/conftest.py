@@ -3,14 +3,19 @@
 import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import suppress
+from typing import Any
 
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
+from aiohttp.web_protocol import RequestHandler
 from hypothesis import settings
 
 from gateway.app import create_app, server_options
 from gateway.config import Config, load
+from gateway.observe import JsonFormatter, TerminalFormatter
+from tests.overheard import Overheard
 from tests.scripted_upstream import ScriptedUpstream
 
 # No deadline: machines that run tests are slow at times. `.ci/long` asks for the long profile.
@@ -23,22 +28,25 @@ MakeGateway = Callable[..., Awaitable[Client]]
 
 
 @pytest.fixture
-async def upstream() -> AsyncIterator[ScriptedUpstream]:
+async def upstream(overheard: Overheard) -> AsyncIterator[ScriptedUpstream]:
     server = ScriptedUpstream()
     await server.start()
     yield server
     await server.stop()
+    overheard.keep_prompts([request.body for request in server.requests])
 
 
 @pytest.fixture
-async def gateway(upstream: ScriptedUpstream) -> AsyncIterator[MakeGateway]:
+async def gateway(upstream: ScriptedUpstream, overheard: Overheard) -> AsyncIterator[MakeGateway]:
     """`await gateway(toml)`: a client of a gateway that is configured by `toml` and asks the scripted upstream."""
     clients: list[Client] = []
     options = server_options()
     assert options.pop("handler_cancellation")  # a TestServer has it anyway, and takes it only from itself
 
     async def make(toml: str = "", config: Config | None = None) -> Client:
-        server = TestServer(create_app(config or configured(upstream.url, toml)))
+        config = config or configured(upstream.url, toml)
+        overheard.keep_keys(config)
+        server = TestServer(create_app(config))
         await server.start_server(**options)
         client: Client = TestClient(server)
         clients.append(client)
@@ -56,6 +64,26 @@ def no_tracebacks(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     broken = [record.getMessage() for record in caplog.get_records("call") if record.exc_info]
     errors = [record.getMessage() for record in caplog.get_records("call") if record.levelno >= logging.ERROR]
     assert not broken + errors
+
+
+@pytest.fixture(autouse=True)
+def overheard(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Iterator[Overheard]:
+    """No key and no prompt is in what the gateway logged or answered."""
+    heard = Overheard()
+    connect = RequestHandler.connection_made
+
+    def connection_made(self: Any, transport: Any) -> None:
+        write = transport.write
+        with suppress(AttributeError):  # uvloop's takes no attributes; no test of the fixtures runs on it
+            transport.write = lambda data: (heard.hear("answers", bytes(data)), write(data))[1]
+        connect(self, transport)
+
+    monkeypatch.setattr(RequestHandler, "connection_made", connection_made)
+    yield heard
+    for record in caplog.get_records("call"):
+        for formatter in (JsonFormatter(), TerminalFormatter()):
+            heard.hear("log", formatter.format(record).encode(errors="replace"))
+    assert heard.leaks() == []
 
 
 def configured(url: str, toml: str = "") -> Config:

@@ -109,6 +109,7 @@ class ScriptedUpstream:
 
     requests: list[Received] = field(default_factory=list)
     connections: int = 0
+    playing: int = 0  # scripts that are being played now
     left: int = 0  # connections that the other side closed before the script was over
     url: str = ""
     _scripts: list[Sequence[Step]] = field(default_factory=list)
@@ -164,7 +165,11 @@ class ScriptedUpstream:
         script = self._scripts.pop(0) if len(self._scripts) > 1 else self._scripts[0]
         playing = asyncio.create_task(_play(script, writer))
         leaving = asyncio.create_task(_leaves(reader))
-        await asyncio.wait([playing, leaving], return_when=asyncio.FIRST_COMPLETED)
+        self.playing += 1
+        try:
+            await asyncio.wait([playing, leaving], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self.playing -= 1
         if playing.done():
             leaving.cancel()
             await asyncio.wait([leaving])
@@ -193,7 +198,8 @@ async def _play(script: Sequence[Step], writer: asyncio.StreamWriter) -> bool:
                 return False
             case Reset():
                 sock: socket.socket = writer.get_extra_info("socket")
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                with suppress(OSError):  # the other side was faster, and the socket is closed
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 writer.transport.abort()
                 return False
     return True
