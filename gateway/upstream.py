@@ -99,14 +99,21 @@ class UpstreamResponse:
         When a chunk is malformed in the middle of a body, aiohttp (3.14, its C parser) closes the connection and tells
         the reader nothing; so whoever reads is told here that the connection is gone.
         """
-        if not closed.cancelled():
-            closed.exception()  # seen: without this, asyncio logs that nobody looked
+        _look_at(closed)
         if not self._content.is_eof() and self._content.exception() is None:
             self._content.set_exception(aiohttp.ClientPayloadError("the body broke off"))
 
     def _forget_connection(self) -> None:
         if self._closed is not None:
             self._closed.remove_done_callback(self._on_closed)  # the next response on it is not ours
+            self._closed.remove_done_callback(_look_at)  # that of the response before
+            self._closed.add_done_callback(_look_at)
+
+
+def _look_at(closed: asyncio.Future[None]) -> None:
+    """A connection that is reset after its response was put away: without this, asyncio logs that nobody looked."""
+    if not closed.cancelled():
+        closed.exception()
 
 
 class UpstreamClient:

@@ -4,6 +4,8 @@
     python -m tests.bench                               about two minutes: the figures to quote
     python -m tests.bench --scale                       10,000 events/s as 100, 300, 1,000 and 3,000 streams
     python -m tests.bench --checkout before=../before   this tree against another one, in the same rounds
+    python -m tests.bench --pair gateway,relay          what differs between two, with an interval: four minutes
+    python -m tests.bench --pair plain,guarded          the same for keys, limits and the access log together
 
 What is read first is CPU time per event: it hardly depends on how fast or how busy the machine is otherwise, and it
 is what decides how many streams a worker holds. Latency and streams per second depend on both. CPU per event falls as
@@ -24,7 +26,7 @@ from typing import NamedTuple, TypeVar
 
 import msgspec
 
-from tests.bench import contenders, measure, plot, report
+from tests.bench import contenders, measure, pairs, plot, report
 from tests.bench.contenders import Contender
 from tests.bench.figures import Load, Pass, doubts, summarize
 from tests.bench.processes import BenchError, choose_cores, open_files_limit, running_on
@@ -47,6 +49,7 @@ class Defaults(NamedTuple):
 # Half a core for a contender of 100 µs per event: nearer to saturation, events queue, and batches make them cheaper.
 _USUAL = Defaults(rounds=3, streams=100, rate=50, seconds=6, short_seconds=2)
 _QUICK = Defaults(rounds=1, streams=20, rate=20, seconds=1, short_seconds=0.5)
+_PAIR = Defaults(rounds=12, streams=100, rate=50, seconds=5, short_seconds=3)
 _SCALE = Defaults(rounds=1, streams=0, rate=0, seconds=6, short_seconds=0)
 
 
@@ -88,14 +91,17 @@ def _run(plan: Plan, chosen: dict[str, Contender]) -> tuple[list[Pass], list[str
 
 def _publish(plan: Plan, passes: list[Pass], options: argparse.Namespace) -> None:
     facts, summaries = report.machine(plan.cores), summarize(passes)
+    compared = pairs.compare(passes, options.pair, margin=options.margin / 100) if options.pair else []
     print(report.text(facts, passes))
+    if options.pair:
+        print("", report.pair_text(options.pair, compared, margin=options.margin), sep="\n")
     if options.json:
         summary = [
             {"load": load, "contender": name, "figures": figures}
             for load, by_name in summaries.items()
             for name, figures in by_name.items()
         ]
-        document = {"machine": facts, "summary": summary, "doubts": doubts(passes), "passes": passes}
+        document = {"machine": facts, "summary": summary, "pair": compared, "doubts": doubts(passes), "passes": passes}
         options.json.write_bytes(msgspec.json.format(msgspec.json.encode(document)) + b"\n")
     if options.plot:
         options.plot.write_text(plot.svg(plot.rows(summaries)))
@@ -129,7 +135,7 @@ class Progress:
 
 
 def _plan(options: argparse.Namespace) -> Plan:
-    base = _SCALE if options.scale else _QUICK if options.quick else _USUAL
+    base = _SCALE if options.scale else _QUICK if options.quick else _PAIR if options.pair else _USUAL
     seconds = options.seconds or base.seconds
     if options.scale:
         loads = [Load(streams, _SCALE_RATE / streams, seconds) for streams in _SCALE_STREAMS]
@@ -148,21 +154,23 @@ def _plan(options: argparse.Namespace) -> Plan:
 
 
 def _contenders(options: argparse.Namespace) -> dict[str, Contender]:
-    found = contenders.own_contenders()
+    usual, others = contenders.own_contenders(), contenders.variants()
     for name, directory in options.checkout:
-        found[name] = contenders.checkout(Path(directory))
+        usual[name] = contenders.checkout(Path(directory))
+        others |= contenders.variants(Path(directory), prefix=f"{name}-")
     headers, bodies, pids = options.peer_header, dict(options.peer_body), dict(options.peer_pid)
     peers = dict(options.peer)
     if strangers := ({name for name, _ in headers} | set(bodies) | set(pids)) - set(peers):
         raise BenchError(f"no --peer is called {', '.join(sorted(strangers))}")
     for name, url in peers.items():
-        found[name] = contenders.peer(
+        usual[name] = contenders.peer(
             url,
             headers=dict(_header(text) for owner, text in headers if owner == name),
             body=Path(bodies[name]).read_text() if name in bodies else None,
             pid=int(pids[name]) if name in pids else None,
         )
-    chosen = options.only.split(",") if options.only else list(found)
+    found = usual | others
+    chosen = options.pair or (options.only.split(",") if options.only else list(usual))
     if unknown := [name for name in chosen if name not in found]:
         raise BenchError(f"no such contender here: {', '.join(unknown)} (there are {', '.join(found)})")
     return {name: found[name] for name in chosen}
@@ -176,6 +184,13 @@ def _header(text: str) -> tuple[str, str]:
 
 
 def _pair(text: str) -> tuple[str, str]:
+    names = text.split(",")
+    if not (all(names) and len(names) == len(set(names)) == 2):
+        raise argparse.ArgumentTypeError(f"{text!r} is not two names, as in gateway,relay")
+    return names[0], names[1]
+
+
+def _item(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not (name and equals and value):
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
@@ -187,18 +202,23 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--quick", action="store_true", help="a smoke test of some seconds; its figures mean nothing")
     add("--scale", action="store_true", help="10,000 events/s as 100, 300, 1,000 and 3,000 streams; one round")
-    add("--rounds", type=_positive(int), help=f"passes of each contender, interleaved (default {_USUAL.rounds})")
+    rounds = f"passes of each contender, interleaved (default {_USUAL.rounds}, with --pair {_PAIR.rounds})"
+    add("--rounds", type=_positive(int), help=rounds)
     add("--streams", type=_positive(int), help=f"open at the same time (default {_USUAL.streams})")
     add("--rate", type=_positive(float), help=f"events a second in each stream (default {_USUAL.rate})")
     add("--seconds", type=_positive(float), help=f"of each pass that are measured (default {_USUAL.seconds})")
-    add("--only", metavar="NAME,...", help="contenders to run: direct, nginx, gateway, and those added below")
-    add("--checkout", type=_pair, action="append", default=[], metavar="NAME=DIR", help="another tree's gateway")
-    add("--peer", type=_pair, action="append", default=[], metavar="NAME=URL", help="a server that runs already")
+    choice = parser.add_mutually_exclusive_group().add_argument
+    names = "direct, nginx, gateway, relay, plain, guarded, and those added below"
+    choice("--only", metavar="NAME,...", help=f"contenders to run: {names}")
+    choice("--pair", type=_pair, metavar="NAME,NAME", help="two of them, the second as a multiple of the first")
+    add("--margin", type=float, default=5, metavar="PERCENT", help="that the second may cost more (default 5)")
+    add("--checkout", type=_item, action="append", default=[], metavar="NAME=DIR", help="another tree's gateway")
+    add("--peer", type=_item, action="append", default=[], metavar="NAME=URL", help="a server that runs already")
     add(
-        "--peer-header", type=_pair, action="append", default=[], metavar="NAME='Header: value'", help="may be repeated"
+        "--peer-header", type=_item, action="append", default=[], metavar="NAME='Header: value'", help="may be repeated"
     )
-    add("--peer-body", type=_pair, action="append", default=[], metavar="NAME=FILE", help="$MODEL in it is filled in")
-    add("--peer-pid", type=_pair, action="append", default=[], metavar="NAME=PID", help="to measure its CPU and memory")
+    add("--peer-body", type=_item, action="append", default=[], metavar="NAME=FILE", help="$MODEL in it is filled in")
+    add("--peer-pid", type=_item, action="append", default=[], metavar="NAME=PID", help="to measure its CPU and memory")
     add("--upstream-port", type=_positive(int), metavar="PORT", help="where a peer finds the upstream (default: any)")
     add("--no-pin", dest="pin", action="store_false", help="leave the choice of cores to the scheduler")
     add("--json", type=Path, metavar="FILE", help="everything that was measured")

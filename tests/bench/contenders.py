@@ -7,6 +7,9 @@ connections to the upstream, one worker, no access log.
 A *peer* is started by whoever runs the benchmark, best on the contender's core (`taskset`), and pointed at the upstream
 with `--upstream-port`. It keeps running, so its memory per stream is right in the first round only: later streams live
 in what the first ones left.
+
+Some run only where they are named, best two at a time (`--pair`): `relay` is the OpenAI surface of the same gateway;
+`guarded` has keys, limits that never refuse, and its usual access log, `plain` has none of the three.
 """
 
 import shutil
@@ -14,6 +17,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -40,8 +44,30 @@ def nginx_program() -> str | None:
     return shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/sbin") or shutil.which("nginx")
 
 
+class Setup(NamedTuple):
+    """How a gateway is started and asked."""
+
+    module: str = "gateway"
+    path: str = "/chat"
+    keys: int = 0
+
+
+_USUAL = Setup()
+_VARIANTS = {
+    "relay": Setup(path=_CHAT_COMPLETIONS),
+    "plain": Setup(module="tests.bench.unlogged"),
+    "guarded": Setup(keys=100),
+}
+
+
 def checkout(directory: Path) -> Contender:
     return partial(gateway, checkout=directory.resolve())
+
+
+def variants(checkout: Path = ROOT, *, prefix: str = "") -> dict[str, Contender]:
+    """The gateway in other setups than the usual one."""
+    found = {name: partial(gateway, checkout=checkout.resolve(), setup=setup) for name, setup in _VARIANTS.items()}
+    return {prefix + name: contender for name, contender in found.items()}
 
 
 def own_contenders() -> dict[str, Contender]:
@@ -67,14 +93,21 @@ def nginx(site: Site) -> Iterator[Target]:
 
 
 @contextmanager
-def gateway(site: Site, *, checkout: Path = ROOT) -> Iterator[Target]:
+def gateway(site: Site, *, checkout: Path = ROOT, setup: Setup = _USUAL) -> Iterator[Target]:
     """The gateway of this checkout or of another one, for instance of the commit before."""
     port, config = free_port(), site.directory / "gateway.toml"
-    config.write_text(_GATEWAY_CONFIG.format(upstream=site.upstream_port, host=HOST))
-    command = [sys.executable, "-m", "gateway", "serve", "--config", str(config), "--port", str(port)]
+    keys = [f"gw-bench-{number}" for number in range(setup.keys)]
+    upstream = _GATEWAY_CONFIG.format(upstream=site.upstream_port, host=HOST)
+    config.write_text(upstream + "".join(map(_key_config, keys)))
+    command = [sys.executable, "-m", setup.module, "serve", "--config", str(config), "--port", str(port)]
     log = site.directory / "gateway.log"
     with server(command, port, log=log, cores=site.cores.contender, cwd=checkout) as process:
-        yield _target(port, "/chat", pids=[process.pid])
+        headers = {"Authorization": f"Bearer {keys[-1]}"} if keys else {}
+        yield _target(port, setup.path, pids=[process.pid], headers=headers)
+
+
+def _key_config(key: str) -> str:
+    return _KEY_CONFIG.format(name=key, hash=sha256(key.encode()).hexdigest())
 
 
 def peer(url: str, *, headers: Mapping[str, str], body: str | None, pid: int | None) -> Contender:
@@ -99,8 +132,8 @@ def peer(url: str, *, headers: Mapping[str, str], body: str | None, pid: int | N
     return running
 
 
-def _target(port: int, path: str, *, pids: list[int]) -> Target:
-    return Target(host=HOST, port=port, path=path, headers={}, body=DEFAULT_BODY, pids=pids)
+def _target(port: int, path: str, *, pids: list[int], headers: Mapping[str, str] | None = None) -> Target:
+    return Target(host=HOST, port=port, path=path, headers=dict(headers or {}), body=DEFAULT_BODY, pids=pids)
 
 
 # 16,384 connections are 8,000 streams; nginx sets their memory aside at the start, so it is not counted as theirs.
@@ -142,4 +175,14 @@ _GATEWAY_CONFIG = """
 name = "bench"
 base_url = "http://{host}:{upstream}/v1"
 api_key = "x"
+"""
+
+# Limits that are counted and never reached.
+_KEY_CONFIG = """
+[[keys]]
+name = "{name}"
+hash = "sha256:{hash}"
+requests_per_minute = 1_000_000_000
+tokens_per_minute = 1_000_000_000_000
+max_streams = 1_000_000
 """

@@ -162,14 +162,14 @@ def summarize(passes: Sequence[Pass]) -> dict[Load, dict[str, Summary]]:
     """By load, then by contender, in the order in which they first ran."""
     return {
         load: {
-            contender: _summary([(own[contender], own) for own in _rounds(passes, load) if contender in own])
+            contender: _summary([(own[contender], own) for own in by_round(passes, load) if contender in own])
             for contender in dict.fromkeys(one.contender for one in passes if one.load == load)
         }
         for load in dict.fromkeys(one.load for one in passes)
     }
 
 
-def _rounds(passes: Sequence[Pass], load: Load) -> list[Round]:
+def by_round(passes: Sequence[Pass], load: Load) -> list[Round]:
     rounds: dict[int, dict[str, Figures]] = {}
     for one in passes:
         if one.load == load:

@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from tests.bench import measure
 from tests.bench.contenders import nginx_program
 from tests.bench.figures import BASE, TIMES, Pass, Spread, Summary, doubts, held_back, summarize
+from tests.bench.pairs import Comparison
 from tests.bench.processes import Cores
 
 _PACKAGES = ("uvloop", "aiohttp", "msgspec")
@@ -114,6 +115,32 @@ def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     columns = max(len(row) for row in rows)
     widths = [max(len(row[column]) for row in rows if column < len(row)) for column in range(columns)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)).rstrip() for row in rows]
+
+
+# A pair: a row for each figure (and load), as the second contender's multiple of the first one's.
+
+
+def pair_text(pair: tuple[str, str], comparisons: Sequence[Comparison], *, margin: float) -> str:
+    first, second = pair
+    rounds = max((one.rounds for one in comparisons), default=0)
+    heading = f"{second} as a multiple of {first}, taken within each of {rounds} rounds; margin: {margin:.3g} % more"
+    return "\n".join([heading, "", *_aligned(pair_table(comparisons))])
+
+
+def pair_table(comparisons: Sequence[Comparison]) -> list[list[str]]:
+    several = len({one.load for one in comparisons}) > 1
+    rows = [["", "median", "95 % interval", "middle half"]]
+    for one in comparisons:
+        if title := _TITLES.get(one.metric):
+            where = (
+                f"{title.replace(', µs', '').replace(', ms', '')}{f', {one.load.streams:,} streams' if several else ''}"
+            )
+            rows.append([where, f"{one.median:.3f}", _range(one.interval), _range(one.middle_half), one.verdict or ""])
+    return rows
+
+
+def _range(bounds: tuple[float, float] | None) -> str:
+    return "unknown" if bounds is None else f"{bounds[0]:.3f}–{bounds[1]:.3f}"
 
 
 # What to know beside it.
