@@ -59,7 +59,7 @@ def admit(config: Config, caller: Caller, fields: Fields) -> Asked:
     assistant = config.assistants.get(name, Assistant())
     is_public = caller.key is None and assistant.public and "model" not in fields
     if not is_public:
-        _check_key(config, caller)
+        check_key(config, caller)
     if name not in config.assistants and "assistant" in fields and name_in(fields, "assistant"):
         raise NotFound(f"There is no assistant named {name}.", code="assistant_not_found", param="assistant")
     if is_public:
@@ -81,7 +81,7 @@ def admit_completion(config: Config, caller: Caller, fields: Fields) -> Completi
 
     Raises Unauthorized, InvalidRequest or ModelNotFound.
     """
-    _check_key(config, caller)
+    check_key(config, caller)
     default = config.assistants.get("default", Assistant()).model
     model, target = _routed(config, caller, name_in(fields, "model") or default)
     stream = bool(value_in(fields, "stream", bool | None))
@@ -98,10 +98,15 @@ def admit_completion(config: Config, caller: Caller, fields: Fields) -> Completi
 # Whom a caller may ask
 
 
-def _check_key(config: Config, caller: Caller) -> None:
-    """Whoever has no key asks public assistants only, unless there are no keys at all, or anyone may ask."""
-    if caller.key is None and config.keys and not config.server.allow_anonymous:
+def check_key(config: Config, caller: Caller) -> None:
+    """Whoever has no key asks public assistants only. Raises Unauthorized."""
+    if not is_trusted(config, caller):
         raise Unauthorized()
+
+
+def is_trusted(config: Config, caller: Caller) -> bool:
+    """Does it have a key, or does nobody need one?"""
+    return caller.key is not None or not config.keys or config.server.allow_anonymous
 
 
 def _routed(config: Config, caller: Caller, asked: str | None) -> tuple[str | None, Target]:

@@ -8,11 +8,12 @@ from typing import Any
 
 from aiohttp import web
 
+from gateway.admission import check_key
 from gateway.auth import Caller
-from gateway.errors import Unauthorized
+from gateway.config import Config
 from gateway.handlers.reading import identified
 from gateway.handlers.responses import json_response
-from gateway.handlers.services import SERVICES, Services
+from gateway.handlers.services import SERVICES
 from gateway.routing import unknown_model
 
 
@@ -31,16 +32,14 @@ async def retrieve(request: web.Request) -> web.Response:
 async def _models(request: web.Request) -> list[dict[str, Any]]:
     services = request.app[SERVICES]
     caller = identified(request)
-    if caller.key is None and services.config.keys and not services.config.server.allow_anonymous:
-        raise Unauthorized()
-    names = _names(services, caller)
+    check_key(services.config, caller)
+    names = _names(services.config, caller)
     if names is None:
         return await services.client.models(services.config.upstreams[0])
     return [{"id": name, "object": "model", "created": 0, "owned_by": "gateway"} for name in names]
 
 
-def _names(services: Services, caller: Caller) -> list[str] | None:
-    config = services.config
+def _names(config: Config, caller: Caller) -> list[str] | None:
     if caller.key is not None and caller.key.models:
         return caller.key.models
     return [model.name for model in config.models] or None

@@ -9,8 +9,10 @@ from importlib.resources import files
 
 from aiohttp import web
 
-from gateway.config import Assistant, Config
+from gateway.admission import is_trusted
+from gateway.config import Assistant
 from gateway.errors import NotFound
+from gateway.handlers.reading import identified
 from gateway.handlers.responses import json_response
 from gateway.handlers.services import SERVICES
 from gateway.routing import default_model
@@ -77,17 +79,17 @@ async def asset(request: web.Request) -> web.Response:
 
 
 async def offer(request: web.Request) -> web.Response:
-    """What there is to choose from: `{"models": [...], "assistants": [...], "default": ...}`."""
+    """What the caller may choose from: `{"models": [...], "assistants": [...], "default": ..., "key": ...}`.
+
+    `default` is the model that answers where neither model nor assistant is named; `key` says whether one would open
+    more.
+    """
     config = request.app[SERVICES].config
-    return json_response(
-        {
-            "models": [model.name for model in config.models],
-            "assistants": list(config.assistants),
-            "default": _default(config),
-        }
-    )
-
-
-def _default(config: Config) -> str | None:
-    """The model that answers where neither model nor assistant is named."""
-    return config.assistants.get("default", Assistant()).model or default_model(config)
+    caller = identified(request)
+    if not is_trusted(config, caller):
+        public = [name for name, assistant in config.assistants.items() if assistant.public]
+        return json_response({"models": [], "assistants": public, "default": None, "key": True})
+    models = caller.key.models if caller.key is not None and caller.key.models else [m.name for m in config.models]
+    default = config.assistants.get("default", Assistant()).model or default_model(config)
+    assistants = list(config.assistants)
+    return json_response({"models": models, "assistants": assistants, "default": default, "key": bool(config.keys)})

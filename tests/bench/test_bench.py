@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -17,10 +18,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.bench import __main__ as bench
-from tests.bench import figures, measure, plot, report, wire
+from tests.bench import contenders, figures, measure, pairs, plot, report, wire
 from tests.bench.client import question
 from tests.bench.contenders import Site, nginx_program
 from tests.bench.figures import Figures, Load, Pass, ShortFigures, StreamFigures
+from tests.bench.pairs import Verdict
 from tests.bench.processes import ROOT, BenchError, Cores, choose_cores
 from tests.bench.rounds import Plan, steps
 
@@ -208,6 +210,89 @@ def test_a_quiet_run_raises_no_doubt():
     assert figures.doubts([one_pass("nginx", 1), one_pass("nginx", 2, other_busy=None)]) == []
 
 
+# A pair.
+
+
+def costing(name: str, costs: Sequence[float | None]) -> list[Pass]:
+    """A round for each cost of an event, in µs."""
+    return [one_pass(name, number, cpu_us=cost) for number, cost in enumerate(costs, 1)]
+
+
+def compared(passes: Sequence[Pass], metric: str, *, margin: float = 0.05) -> list[pairs.Comparison]:
+    return [one for one in pairs.compare(passes, ("a", "b"), margin=margin) if one.metric == metric]
+
+
+def test_a_pair_is_compared_within_each_round():
+    """Each round of a machine that drifts has nearly the same ratio; the ratio of the medians would be 2.2."""
+    passes = costing("a", [10, 20, 100]) + costing("b", [11, 44, 110])
+    [found] = compared(passes, "cpu_us_per_event")
+    assert (found.rounds, found.median, found.middle_half) == (3, pytest.approx(1.1), pytest.approx((1.1, 2.2)))
+
+
+def test_a_round_that_lacks_either_is_left_out():
+    passes = costing("a", [10, 10, None]) + costing("b", [20])
+    assert [one.rounds for one in compared(passes, "cpu_us_per_event")] == [1]
+    assert compared(costing("a", [10]), "cpu_us_per_event") == []
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"),
+    [(1, None), (5, None), (6, (1, 6)), (8, (1, 8)), (9, (2, 8)), (12, (3, 10)), (20, (6, 15))],
+    ids=str,
+)
+def test_the_interval_is_that_of_the_sign_test(count: int, expected: tuple[int, int] | None):
+    """The ranks are those of any table of confidence intervals for a median."""
+    assert pairs.interval(range(1, count + 1)) == expected
+
+
+@pytest.mark.parametrize(
+    ("ratios", "verdict"),
+    [
+        ([1.0, 1.01, 1.02, 1.03, 1.04, 1.05], Verdict.WITHIN),
+        ([1.0, 1.01, 1.02, 1.03, 1.04, 1.5], Verdict.LIKELY_WITHIN),
+        ([0.9, 1.01, 1.06, 1.07, 1.08, 1.5], Verdict.LIKELY_ABOVE),
+        ([1.06, 1.07, 1.08, 1.09, 1.1, 1.5], Verdict.ABOVE),
+        ([1.0] * 5, Verdict.TOO_FEW),
+    ],
+    ids=str,
+)
+def test_a_verdict_is_on_the_whole_interval(ratios: list[float], verdict: Verdict):
+    passes = costing("a", [1000] * len(ratios)) + costing("b", [1000 * ratio for ratio in ratios])
+    assert [one.verdict for one in compared(passes, "cpu_us_per_event")] == [verdict]
+
+
+def test_only_costs_are_judged():
+    judged = {one.metric for one in pairs.compare(costing("a", [10]) + costing("b", [10]), ("a", "b"), margin=0)}
+    found = pairs.compare(costing("a", [10]) + costing("b", [10]), ("a", "b"), margin=0)
+    assert {one.metric for one in found if one.verdict} == {"cpu_us_per_event", "short_cpu_us"}
+    assert judged >= {"first_ms_p50", "gap_ms_p99", "kib_per_stream", "short_per_second"}
+
+
+def test_a_pair_has_a_choice_of_its_own():
+    options = bench._parser().parse_args(["--pair", "plain,guarded"])
+    assert list(bench._contenders(options)) == ["plain", "guarded"]
+    assert bench._plan(options).rounds > bench._plan(bench._parser().parse_args([])).rounds
+
+
+@pytest.mark.parametrize("names", ["gateway", "gateway,gateway", "gateway,", "a,b,c"])
+def test_a_pair_is_two_names(names: str):
+    with pytest.raises(SystemExit):
+        bench._parser().parse_args(["--pair", names])
+
+
+def test_variants_run_only_where_they_are_named():
+    options = bench._parser().parse_args(["--checkout", "before=."])
+    assert not {"relay", "plain", "guarded", "before-relay"} & set(bench._contenders(options))
+    options.only = "relay,before-relay"
+    assert list(bench._contenders(options)) == ["relay", "before-relay"]
+
+
+def test_a_guarded_gateway_takes_its_keys():
+    config = load("".join(map(contenders._key_config, ["one", "two"])), {})
+    assert KeyRing(config.keys).identify("127.0.0.1", "Bearer two", date.today()).name == "two"
+    assert all(allowance(Caller("", key), None, Assistant()).is_limited for key in config.keys)
+
+
 def test_contenders_take_turns_and_each_round_begins_with_another_one():
     plan = Plan(rounds=3, loads=[LOAD], short_seconds=0, cores=choose_cores([0], pin=True), upstream_port=None)
     order = [(step.round, step.contender) for step in steps(plan, ["a", "b"])]
@@ -305,6 +390,14 @@ def test_the_table_has_a_column_for_each_contender():
     assert rows["Short streams per second"] == ["≥ 500", "≥ 500", "≥ 500"]
 
 
+def test_a_pair_is_a_table_with_its_interval():
+    passes = costing("a", [10] * 6) + costing("b", [11] * 6)
+    rows = {row[0]: row[1:] for row in report.pair_table(pairs.compare(passes, ("a", "b"), margin=0.05))}
+    assert rows[""] == ["median", "95 % interval", "middle half"]
+    assert rows["CPU per event"] == ["1.100", "1.100–1.100", "1.100–1.100", Verdict.ABOVE]
+    assert rows["Short streams per second"] == ["1.000", "1.000–1.000", "1.000–1.000", ""]
+
+
 def test_several_loads_are_rows_below_each_figure():
     larger = msgspec.structs.replace(one_pass(), load=Load(streams=3000, rate=1, seconds=1))
     rows = report.table([one_pass(), larger])
@@ -335,6 +428,18 @@ def test_a_quick_run_measures_and_reports(tmp_path: Path):
     assert passes["nginx"]["streams"]["cpu_ns"] > 0
     assert all(one["streams"]["events"] > 20 and one["short"]["streams"] > 20 for one in passes.values())
     assert "nginx" in (tmp_path / "bench.svg").read_text()
+
+
+@needs_proc
+def test_a_pair_of_gateways_is_measured_and_compared(tmp_path: Path):
+    """All three setups start, are asked, and let everything in; one of them writes no access log."""
+    for pair in ("plain,guarded", "guarded,relay"):
+        command = [*COMMAND, "--pair", pair, "--json", str(tmp_path / "bench.json")]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        assert f"{pair.split(',')[1]} as a multiple of {pair.split(',')[0]}" in done.stdout
+        found = {one["metric"]: one["verdict"] for one in json.loads((tmp_path / "bench.json").read_bytes())["pair"]}
+        assert found["cpu_us_per_event"] == found["short_cpu_us"] == Verdict.TOO_FEW
 
 
 @needs_proc

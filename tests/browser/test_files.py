@@ -90,4 +90,4 @@ async def test_the_offer_of_a_gateway_that_takes_any_name(serve: Serve):
     for default_model in (None, "small-1"):
         address = await serve(models=[], default_model=default_model)
         async with aiohttp.request("GET", f"{address}/playground/offer.json") as response:
-            assert await response.json() == {"models": [], "assistants": [], "default": default_model}
+            assert await response.json() == {"models": [], "assistants": [], "default": default_model, "key": False}
