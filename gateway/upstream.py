@@ -146,7 +146,10 @@ class UpstreamClient:
         """The objects of the upstream's own list of models. Raises an UpstreamError."""
         options = self._options(upstream, aiohttp.ClientTimeout(total=_MODELS_SECONDS), "application/json")
         with _translated():
-            async with self._session.get(_url(upstream, "/models"), **options) as response:
+            connection = SimpleNamespace(reused=False)
+            async with self._session.get(
+                _url(upstream, "/models"), trace_request_ctx=connection, **options
+            ) as response:
                 body = await _start_of(response, most=_MODELS_BODY, seconds=_MODELS_SECONDS)
                 if response.status != 200:
                     raise error_from_status(response.status, response.headers, body)
