@@ -134,7 +134,8 @@ def _body(target: Target, assistant: Assistant, fields: Fields, *, turns: list[A
     body |= {name: value for name, value in fields.items() if name not in _OWN_FIELDS}
     if max_tokens is not None:
         name = "max_completion_tokens" if "max_completion_tokens" in body else "max_tokens"
-        body[name] = min(max_tokens, assistant.parameters.get(name, max_tokens))
+        own = assistant.parameters.get(name)
+        body[name] = min(max_tokens, own) if isinstance(own, int) else max_tokens
     system = [{"role": "system", "content": prompt} for prompt in assistant.system]
     body["model"] = target.model
     body["messages"] = [*system, *turns]

@@ -220,8 +220,8 @@ def _log_to_stderr() -> None:
 
 def _name(text: str) -> str:
     """A type for argparse: what the schema calls a Name, and fit to be printed."""
-    if not (0 < len(text) <= 200 and text.isprintable()):
-        raise argparse.ArgumentTypeError("expected 1 to 200 printable characters")
+    if not (0 < len(text) <= 200 and text.isprintable()) or "${" in text:
+        raise argparse.ArgumentTypeError("expected 1 to 200 printable characters, and no ${...}")
     return text
 
 

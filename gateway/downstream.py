@@ -45,7 +45,8 @@ class _BodySink:
             raise ClientGone from error
 
     async def finish(self, data: bytes) -> None:
-        await self.write(data)
+        if data:
+            await self.write(data)
 
     def write_now(self, data: bytes) -> bool:
         transport = self._request.transport

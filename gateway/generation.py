@@ -86,7 +86,7 @@ class Generation(Generic[R]):
         self._loop = asyncio.get_running_loop()
         self._watchdog = Watchdog(self._loop, order.target.timeouts, self._expire)
         self.task = self._loop.create_task(self.run())
-        self.task.add_done_callback(lambda _: self._leave())
+        self.task.add_done_callback(lambda _: self._release_if_over())
 
     @property
     def begun(self) -> bool:
@@ -120,11 +120,6 @@ class Generation(Generic[R]):
         if self._running:  # else it will see, when its turn comes, that there is nothing left to do
             self.task.cancel()
 
-    def _leave(self) -> None:
-        """The task is done: on whichever way, the caller's place is free again."""
-        self.charge.release()
-        self._release_if_over()
-
     def _release_if_over(self) -> None:
         """The log is held as long as anybody reads it, which may be longer than the upstream took."""
         if self.task.done() and not self._viewers:
@@ -147,17 +142,11 @@ class Generation(Generic[R]):
 
     async def run(self) -> None:
         self._running = True
-        try:
-            if not self.log.ended:
-                await self._generate()
-        finally:
-            await self.charge.settle(self._tokens.all)
-
-    async def _generate(self) -> None:
         async with AsyncExitStack() as upstream:
             try:
-                await self._attempt(upstream)
-                self._end(EndReason.COMPLETE)
+                if not self.log.ended:
+                    await self._attempt(upstream)
+                    self._end(EndReason.COMPLETE)
             except GatewayError as failure:
                 self._fail(failure)
             except asyncio.CancelledError:
@@ -165,6 +154,7 @@ class Generation(Generic[R]):
             except Exception:
                 logger.exception("stream %s broke on a fault of ours", self.id)
                 self._fail(GatewayError())
+            await self.charge.settle(self._tokens.all)
 
     async def _attempt(self, upstream: AsyncExitStack) -> None:
         """One request to the target, from the post to the last entry but the end."""
@@ -251,6 +241,7 @@ class Generation(Generic[R]):
     def _end(self, reason: EndReason, *entries: Entry) -> None:
         self._watchdog.cancel()
         self._settle(reason)
+        self.charge.release()  # on whichever way it ends, and before anybody is told
         record = self.record
         end = {
             "reason": reason,

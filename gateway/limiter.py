@@ -1,7 +1,8 @@
 """Limits, counted in this process's memory. The only place that knows the library `limits`.
 
-Its fixed windows are used: a window is the minute that begins with a caller's first request in it. They are the one
-strategy of the library that takes counts back, which settling needs, and whose every step Redis has too.
+Its counters with an expiry are used, which are fixed windows: a window is the minute that begins with a caller's first
+request in it. They are what the library has that takes counts back, as settling needs, and whose every step Redis has,
+too.
 
 Each caller has a storage of its own, because the library's looks through all that it holds with every count: shared,
 a request would cost more the more callers there are.
@@ -13,13 +14,12 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from limits import RateLimitItemPerMinute
 from limits.aio.storage import MemoryStorage
 
 from gateway.errors import RateLimited, TooManyStreams
 from gateway.limits import Allowance
 
-_WINDOW = 60.0  # seconds
+_WINDOW = 60  # seconds
 _STREAM_RETRY = 5  # seconds after which one may try again, where it is a stream's end that is waited for
 
 
@@ -50,7 +50,9 @@ class MemoryLimiter:
 
     def _caller(self, scope: str) -> "_Caller":
         self._forget(time.time() - _WINDOW)
-        caller = self._callers.setdefault(scope, _Caller())
+        caller = self._callers.get(scope)
+        if caller is None:
+            caller = self._callers[scope] = _Caller()
         caller.last_charge = time.time()
         self._callers.move_to_end(scope)
         return caller
@@ -78,7 +80,6 @@ class _Caller:
 
 @dataclass(frozen=True, slots=True)
 class _Count:
-    item: RateLimitItemPerMinute
     amount: int
     over: float  # when its window is, in seconds since the epoch
 
@@ -97,39 +98,38 @@ class MemoryCharge:
         """Counts `amount` against `limit`. Raises RateLimited, with nothing counted, where that would pass it."""
         if limit is None:
             return
-        item = RateLimitItemPerMinute(limit, namespace=kind)
-        counts, key = self._caller.counts, item.key_for()
+        counts = self._caller.counts
         amount = min(amount, limit)  # one request that is larger than the limit is let in when nothing else is
-        count = await counts.incr(key, item.get_expiry(), amount)
-        over = await counts.get_expiry(key)
+        count = await counts.incr(kind, _WINDOW, amount)
+        over = await counts.get_expiry(kind)
         seconds = max(1, math.ceil(over - time.time()))
         if count > limit:
-            await counts.decr(key, amount)
+            await counts.decr(kind, amount)
             headers = _headers(kind, limit, count - amount, seconds)
             words = f"This is more than your limit of {limit:,} {kind} a minute. Try again in {seconds} s."
             raise RateLimited(words, headers={**self.headers, **headers, "Retry-After": str(seconds)})
         self.headers = {**self.headers, **_headers(kind, limit, count, seconds)}
-        self._counted[kind] = _Count(item, amount, over)
+        self._counted[kind] = _Count(amount, over)
 
     async def settle(self, tokens: int) -> None:
         """What goes beyond the estimate is charged now; what the estimate was too high is given back in its window."""
+        self._caller.last_charge = time.time()
         reserved = self._counted.pop("tokens", None)
         if reserved is None:
             return
         if tokens > reserved.amount:
-            extra = tokens - reserved.amount
-            await self._caller.counts.incr(reserved.item.key_for(), reserved.item.get_expiry(), extra)
+            await self._caller.counts.incr("tokens", _WINDOW, tokens - reserved.amount)
         else:
-            await self._give_back(reserved, reserved.amount - tokens)
+            await self._give_back("tokens", reserved, reserved.amount - tokens)
 
     async def take_back(self) -> None:
         """As if nothing had been counted."""
-        for counted in self._counted.values():
-            await self._give_back(counted, counted.amount)
+        for kind, counted in self._counted.items():
+            await self._give_back(kind, counted, counted.amount)
 
-    async def _give_back(self, counted: "_Count", amount: int) -> None:
+    async def _give_back(self, kind: str, counted: "_Count", amount: int) -> None:
         if time.time() < counted.over:
-            await self._caller.counts.decr(counted.item.key_for(), amount)
+            await self._caller.counts.decr(kind, amount)
 
     def release(self) -> None:
         if not self._released:

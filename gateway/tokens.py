@@ -14,6 +14,7 @@ _BYTES = 4  # to a token
 _PART = 1000  # tokens of a message's part that is not text: pictures take between 85 and some thousand
 _ANSWER = 256  # tokens that are reserved for an answer where the request sets it no bound
 _MILLION = 1_000_000
+_MOST = 1_000_000_000_000  # tokens: more are no count, and would be more than a cost can be worked out of
 
 
 class Tokens(msgspec.Struct, frozen=True):
@@ -33,15 +34,11 @@ class Tokens(msgspec.Struct, frozen=True):
 def measured(usage: dict[str, Any]) -> Tokens:
     """What an upstream's `usage` object says; nothing for counts that are no counts."""
     prompt, completion = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
-    cached = (
-        _count(prompt, "cached_tokens") or _count(usage, "prompt_cache_hit_tokens") or _count(usage, "cached_tokens")
-    )
+    theirs = _count(usage, "prompt_cache_hit_tokens") or _count(usage, "cached_tokens")  # DeepSeek, Moonshot
     return Tokens(
         input=_count(usage, "prompt_tokens"),
         output=_count(usage, "completion_tokens"),
-        cached=cached
-        or _count(usage, "prompt_cache_hit_tokens")
-        or _count(usage, "cached_tokens"),  # DeepSeek, Moonshot
+        cached=_count(prompt, "cached_tokens") or theirs,
         reasoning=_count(completion, "reasoning_tokens"),
     )
 
@@ -56,7 +53,7 @@ def reservation(body: bytes) -> int:
     request = _read(body)
     bound = request.max_completion_tokens or request.max_tokens
     answer = _ANSWER if bound is None or bound < 0 else bound
-    return _prompt(request) + answer * (request.n or 1)
+    return _prompt(request) + answer * max(1, request.n or 1)
 
 
 def cost(tokens: Tokens, prices: Prices) -> float:
@@ -103,4 +100,4 @@ def _prompt(request: _Request) -> int:
 
 def _count(usage: Any, name: str) -> int:
     value = usage.get(name) if isinstance(usage, dict) else None
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= _MOST else 0

@@ -34,7 +34,7 @@ class Sink(Protocol):
         ...
 
     async def finish(self, data: bytes) -> None:
-        """The last bytes of a log that has ended. Raises ClientGone."""
+        """The last bytes of a log that has ended, or none. Raises ClientGone."""
         ...
 
     def abort(self) -> None:
@@ -135,9 +135,11 @@ class Viewer:
                 before = self._cursor
                 data, self._cursor = self._source.after(before)
                 if self._source.ended and self._cursor == self._source.last:
-                    return await self._write(data, self._sink.finish)
-                if self._cursor > before:
+                    return await self._write(data, self._sink.finish)  # also where the end shows nothing
+                if data:
                     await self._write(data, self._sink.write)
+                elif self._cursor > before:
+                    continue
                 elif self._silent:
                     await self._write(HEARTBEAT, self._sink.write)
                 else:
@@ -162,8 +164,6 @@ class Viewer:
             self._wake()  # the batch is more than one piece
 
     async def _write(self, data: bytes, write: Callable[[bytes], Awaitable[None]]) -> None:
-        if not data:
-            return
         self._last_write = self._loop.time()
         self._silent = False
         self._writing = True

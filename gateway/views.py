@@ -17,6 +17,7 @@ View = Callable[[int, Entry], bytes]
 """`view(number, entry)`: the frame of the stream's entry, or `b""` where this view shows nothing of it."""
 
 _encode_json = msgspec.json.Encoder().encode
+_CHUNK = Kind.CHUNK
 _TEXT = Kind.TEXT  # a name of the module is found faster than an enumeration's, and it is asked for once per event
 
 
@@ -65,8 +66,8 @@ def chunk_view(number: int, entry: Entry) -> bytes:
     Bare `data` lines: SDKs stumble over an `id`, an `event` or a `retry`. `[DONE]` is said only where it is true.
     """
     kind, payload = entry
-    if kind is Kind.CHUNK:
-        return encode_data(payload) + b"\n"
+    if kind is _CHUNK:
+        return encode_data(payload) + b"\n" if b"\n" in payload or b"\r" in payload else b"data: %b\n\n" % payload
     if kind is Kind.FAILURE:
         return encode_data(_encode_json({"error": msgspec.json.decode(payload)["error"]})) + b"\n"
     return b"data: [DONE]\n\n" if msgspec.json.decode(payload)["reason"] == EndReason.COMPLETE else b""

@@ -74,8 +74,13 @@ def overheard(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch)
 
     def connection_made(self: Any, transport: Any) -> None:
         write = transport.write
+
+        def heard_write(data: Any) -> None:
+            heard.hear("answers", bytes(data))
+            write(data)
+
         with suppress(AttributeError):  # uvloop's takes no attributes; no test of the fixtures runs on it
-            transport.write = lambda data: (heard.hear("answers", bytes(data)), write(data))[1]
+            transport.write = heard_write
         connect(self, transport)
 
     monkeypatch.setattr(RequestHandler, "connection_made", connection_made)

@@ -15,7 +15,7 @@ from gateway.handlers.services import SERVICES
 from gateway.limiter import MemoryLimiter
 from tests.clients import eventually
 from tests.conftest import Client, MakeGateway
-from tests.scripted_upstream import DONE, Pause, Reset, ScriptedUpstream, Stall, delta, finish, stream
+from tests.scripted_upstream import DONE, Pause, Reset, ScriptedUpstream, Stall, Step, delta, finish, stream
 
 ABORTS = int(os.environ.get("ABORTS", "300"))
 AT_ONCE = 40  # connections: sockets for both sides of both hops, under any usual limit of open files
@@ -32,7 +32,7 @@ requests_per_minute = 1_000_000
 tokens_per_minute = 1_000_000_000
 max_streams = 1000
 """
-SCRIPTS = [
+SCRIPTS: list[list[Step]] = [
     stream(delta("a"), Pause(0.02), delta("b"), Pause(0.02), finish(), DONE),
     stream(Pause(0.03), delta("a"), finish(), DONE),
     stream(delta("a"), finish(), DONE),

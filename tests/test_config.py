@@ -3,6 +3,7 @@
 import re
 import tomllib
 from collections.abc import Mapping
+from hashlib import sha256
 from pathlib import Path
 
 import msgspec
@@ -154,6 +155,52 @@ FAULTS = {
     "no streams": ("[store]\nmax_streams = 0", ["store.max_streams: expected int >= 1"]),
     "an empty name": ('[[models]]\nname = ""\ntargets = []', ["models[0].name: expected str matching"]),
     "a name with a line end": ('[[models]]\nname = "a\\n"\ntargets = []', ["models[0].name: expected str matching"]),
+    "a key without a name": (f'[[keys]]\nhash = "sha256:{"0f" * 32}"', ["keys[0].name: missing"]),
+    "a key's name with a line end": (
+        f'[[keys]]\nname = "a\\n"\nhash = "sha256:{"0f" * 32}"',
+        ["keys[0].name: expected str matching"],
+    ),
+    "limits that let nobody in": (
+        f'[[keys]]\nname = "k"\nhash = "sha256:{"0f" * 32}"\n'
+        "requests_per_minute = 0\ntokens_per_minute = -1\nmax_streams = 0.5",
+        [
+            "keys[0].requests_per_minute: expected int >= 1",
+            "keys[0].tokens_per_minute: expected int >= 1",
+            "keys[0].max_streams: expected int",
+        ],
+    ),
+    "a last day that is none": (
+        f'[[keys]]\nname = "k"\nhash = "sha256:{"0f" * 32}"\nexpires = 2026',
+        ["keys[0].expires: expected date"],
+    ),
+    "a key that is a number": ('[[keys]]\nname = "k"\nkey = 1234567890123456', ["keys[0].key: expected str"]),
+    "a variable of a key": ('[[keys]]\nname = "k"\nkey = "${NOT_SET}"', [f"keys[0].key: {UNSET}"]),
+    "a price below nothing": (
+        UPSTREAM + '[[models]]\nname = "m"\ntargets = [{upstream = "up"}]\nprices = {input = -1, output = 0}',
+        ["models[0].prices.input: expected float >= 0.0"],
+    ),
+    "half the prices": (
+        UPSTREAM + '[[models]]\nname = "m"\ntargets = [{upstream = "up"}]\nprices = {input = 1}',
+        ["models[0].prices.output: missing"],
+    ),
+    "prices that are no numbers": (
+        UPSTREAM
+        + '[[models]]\nname = "m"\ntargets = [{upstream = "up"}]\nprices = {input = "1", output = nan, cached = true}',
+        [
+            "models[0].prices.input: expected float, got str",
+            "models[0].prices.output: expected float >= 0.0",
+            "models[0].prices.cached: expected float",
+        ],
+    ),
+    "limits of a public assistant": (
+        "[assistants.a]\npublic = 1\nrequests_per_minute = 0\nmax_streams = 0\nmax_tokens = 0",
+        [
+            "assistants.a.public: expected bool",
+            "assistants.a.requests_per_minute: expected int >= 1",
+            "assistants.a.max_streams: expected int >= 1",
+            "assistants.a.max_tokens: expected int >= 1",
+        ],
+    ),
     "a secret that is no string": (UPSTREAM + "api_key = 1", ["upstreams[0].api_key: expected str"]),
     "a field that is no string": (UPSTREAM + "headers = {x = 1}", ["upstreams[0].headers.x: expected str"]),
     "a variable that is not set": (UPSTREAM + 'api_key = "${NOT_SET}"', [f"upstreams[0].api_key: {UNSET}"]),
@@ -188,6 +235,10 @@ def test_every_fault_is_told_with_its_path(case: str) -> None:
 def model(name: str, *targets: str) -> str:
     return f'[[models]]\nname = "{name}"\ntargets = [{", ".join(f"{{upstream = {t!r}}}" for t in targets)}]\n'
 
+
+KEY = '[[keys]]\nname = "k"\n'
+HASH = f"sha256:{'0f' * 32}"
+SIXTEEN = "0123456789abcdef"
 
 RULES = {
     "an address others reach": (
@@ -228,6 +279,38 @@ RULES = {
     "fault_79 no origin": ('[server]\ncors_origins = ["null"]', "server.cors_origins[0]:"),
     "a public URL that is none": ('[server]\npublic_url = "chat.example"', "server.public_url:"),
     "a public URL with a user": ('[server]\npublic_url = "https://u@chat.example"', "server.public_url:"),
+    "a key that is none": (KEY, "keys[0]: expected one of hash and key; `gateway key k` makes one"),
+    "a key in two ways": (KEY + f'hash = "{HASH}"\nkey = "{SIXTEEN}"', "keys[0]: expected one of hash and key"),
+    "a hash of another kind": (KEY + f'hash = "md5:{"0f" * 16}"', "keys[0].hash: expected sha256:"),
+    "a bare hash": (KEY + f'hash = "{"0f" * 32}"', "keys[0].hash: expected sha256:"),
+    "a hash in capitals": (KEY + f'hash = "sha256:{"0F" * 32}"', "keys[0].hash: expected sha256:"),
+    "half a hash": (KEY + f'hash = "{HASH[:-1]}"', "keys[0].hash: expected sha256:"),
+    "a hash and a line end": (KEY + f'hash = "{HASH}\\n"', "keys[0].hash: expected sha256:"),
+    "fault_88 a short key": (KEY + f'key = "{SIXTEEN[1:]}"', "keys[0].key: expected at least 16"),
+    "an empty key": (KEY + 'key = ""', "keys[0].key: expected at least 16"),
+    "a key with a space": (KEY + f'key = "{SIXTEEN} x"', "keys[0].key: expected at least 16"),
+    "a key with a line end": (KEY + f'key = "{SIXTEEN}\\n"', "keys[0].key: expected at least 16"),
+    "a key that is not ASCII, of a caller": (KEY + f'key = "{SIXTEEN}é"', "keys[0].key: expected at least 16"),
+    "a key's name twice": (
+        KEY + f'hash = "{HASH}"\n' + KEY + f'key = "{SIXTEEN}"',
+        "keys[1].name: k is taken",
+    ),
+    "a key twice": (
+        KEY + f'key = "{SIXTEEN}"\n[[keys]]\nname = "l"\nhash = "sha256:{sha256(SIXTEEN.encode()).hexdigest()}"',
+        "keys[1]: is the same key as that of k",
+    ),
+    "a key's model that is not there": (
+        UPSTREAM + model("m", "up") + KEY + f'hash = "{HASH}"\nmodels = ["m", "n"]',
+        "keys[0].models[1]: there is no model named n",
+    ),
+    "a proxy that is a name": (
+        '[server]\ntrusted_proxies = ["127.0.0.1", "nginx"]',
+        "server.trusted_proxies[1]: expected an address, or a network",
+    ),
+    "a proxy with a port": ('[server]\ntrusted_proxies = ["127.0.0.1:80"]', "server.trusted_proxies[0]:"),
+    "a network with bits of a host": ('[server]\ntrusted_proxies = ["10.0.0.1/8"]', "server.trusted_proxies[0]:"),
+    "an empty proxy": ('[server]\ntrusted_proxies = [""]', "server.trusted_proxies[0]:"),
+    "every proxy": ('[server]\ntrusted_proxies = ["*"]', "server.trusted_proxies[0]:"),
     "an upstream's name twice": (UPSTREAM + UPSTREAM, "upstreams[1].name: up is taken"),
     "a model's name twice": (UPSTREAM + model("m", "up") * 2, "models[1].name: m is taken"),
     "no target": (UPSTREAM + model("m"), "models[0].targets: expected exactly one"),
@@ -277,6 +360,12 @@ def test_a_table_with_a_fault_does_not_hide_those_of_the_others() -> None:
         UPSTREAM + '[assistants.a]\nmodel = "any"',
         UPSTREAM + model("m", "up") + '[assistants.a]\nmodel = "m"\nparameters = {a = [1, {b = 1.5}], d = 1979-05-27}',
         "[timeouts]\nidle = 1\ntotal = 0.5\n[stream]\nretry_ms = 0",
+        '[server]\nhost = "0.0.0.0"\n' + KEY + f'hash = "{HASH}"\nmodels = ["any"]\nexpires = 2026-12-31',
+        KEY + f'key = "{SIXTEEN}"\nrequests_per_minute = 1\ntokens_per_minute = 1\nmax_streams = 1',
+        '[server]\ntrusted_proxies = ["10.0.0.0/8", "::1", "fd00::/8", "192.0.2.1/32"]',
+        "[server]\ntrusted_proxies = []",
+        UPSTREAM + model("m", "up") + "prices = {input = 0, output = 1, cached = 0.5}",
+        "[assistants.a]\npublic = true\nrequests_per_minute = 1\nmax_streams = 1\nmax_tokens = 1",
     ],
 )
 def test_what_is_right_is_taken(text: str) -> None:
@@ -369,6 +458,42 @@ def test_what_is_described() -> None:
     assert 'assistants.a.parameters = {"temperature":0.3}' in lines
     assert 'default_model = "é"' in lines
     assert not [line for line in lines if line.endswith("null") or "public_url" in line or "timeouts.total" in line]
+
+
+def test_fault_77_a_callers_key_is_not_described_and_its_hash_may_be() -> None:
+    """Nothing can be asked with a hash."""
+    config = load(KEY + 'key = "${KEY}"\n[[keys]]\nname = "l"\n' + f'hash = "{HASH}"', {"KEY": "gw-SECRET-0123456"})
+    lines = list(described(config))
+    assert "keys[0].key = ***" in lines
+    assert f'keys[1].hash = "{HASH}"' in lines
+    assert "SECRET" not in "\n".join(lines) + repr(config)
+
+
+def test_fault_77_faults_of_a_callers_key_do_not_hold_it() -> None:
+    told = faults(KEY + 'key = "${KEY}"\n' + KEY + 'key = "${KEY}"', {"KEY": "SECRET"})
+    assert "SECRET" not in "\n".join(told)
+
+
+def test_what_is_described_of_limits_and_prices() -> None:
+    config = load(
+        UPSTREAM
+        + model("m", "up")
+        + "prices = {input = 1, output = 2.5}\n"
+        + KEY
+        + f'hash = "{HASH}"\nmax_streams = 3\nexpires = 2026-12-31\n[assistants.a]\npublic = true',
+        {},
+    )
+    lines = list(described(config))
+    for line in (
+        "models[0].prices.output = 2.5",
+        "keys[0].max_streams = 3",
+        'keys[0].expires = "2026-12-31"',
+        "assistants.a.public = true",
+        "assistants.a.requests_per_minute = 10",
+        "assistants.a.max_streams = 2",
+        'server.trusted_proxies = ["127.0.0.1","::1"]',
+    ):
+        assert line in lines
 
 
 # The example

@@ -33,7 +33,8 @@ class Connection:
         return True
 
     async def finish(self, data: bytes) -> None:
-        await self.write(data)
+        if data:
+            await self.write(data)
 
     def abort(self) -> None:
         self.aborted = True

@@ -11,6 +11,7 @@ to read, and may well be about shells.
 import re
 import tomllib
 from collections.abc import Mapping
+from types import UnionType
 from typing import Any, get_args, get_origin
 
 import msgspec
@@ -107,6 +108,8 @@ def _build(kind: Any, value: Any, path: str, faults: list[str]) -> Any:
     if isinstance(kind, type) and issubclass(kind, Struct):
         return _build_struct(kind, value, path, faults)
     origin, arguments = get_origin(kind), get_args(kind)
+    if origin is UnionType and isinstance(value, dict):  # a table that may be left out
+        return _build(arguments[0], value, path, faults)
     if origin is list and isinstance(value, list):
         return [_build(arguments[0], item, f"{path}[{index}]", faults) for index, item in enumerate(value)]
     if origin is dict and isinstance(value, dict) and arguments[1] is not Any:

@@ -51,22 +51,22 @@ class Decoder:
         """Decoded only when it is asked for, once per stream: some servers send it with every chunk."""
         return None if self._usage is None else as_object(read_json(self._usage))
 
-    def decode(self, event: Event, entries: list[Entry]) -> None:
-        """Adds to `entries` what the event holds.
+    def decode(self, event: Event, entries: list[Entry]) -> Chunk | None:
+        """Adds to `entries` what the event holds; returns its chunk, if it is one.
 
         Raises UpstreamError when the event reports an error, in any of the shapes in which servers do.
         """
         if event.data == b"[DONE]":
             self.done = True
-            return
+            return None
         try:
             chunk = decode_chunk(event.data)
         except (ValueError, RecursionError):  # msgspec's errors and a bad UTF-8 byte are ValueErrors
-            self._decode_odd(event, entries)
-            return
+            return self._decode_odd(event, entries)
         self._take(chunk, entries)
         if not chunk.choices or chunk.error or chunk.x_groq or event.type == "error" or self.finish_reason == "error":
             self._raise_error(event)
+        return chunk
 
     def decode_completion(self, body: bytes, entries: list[Entry]) -> None:
         """A whole JSON body that came where a stream was asked for: an error, or one delta and the end."""
@@ -132,17 +132,20 @@ class Decoder:
 
     # What the structs refused
 
-    def _decode_odd(self, event: Event, entries: list[Entry]) -> None:
+    def _decode_odd(self, event: Event, entries: list[Entry]) -> Chunk | None:
         value = read_json(event.data)
         if isinstance(value, dict):
-            self._take(read_chunk(value), entries)
+            chunk = read_chunk(value)
+            self._take(chunk, entries)
             self._raise_error(event)
-        elif event.data.strip(b" ") == b"[DONE]":  # Mistral has been seen to put two spaces after the colon
+            return chunk
+        if event.data.strip(b" ") == b"[DONE]":  # Mistral has been seen to put two spaces after the colon
             self.done = True
         elif event.type == "error":
             raise _error(event.data.decode(errors="replace"))
         elif value is None:
             self.skipped += 1
+        return None
 
     def _raise_error(self, event: Event) -> None:
         """Looks closely at an event that may be an error, and raises it if it is."""

@@ -26,8 +26,7 @@ class Relay(Decoder):
         super().__init__()
         self.whole = whole
         self._hide_usage = hide_usage
-        self._chunk: Chunk | None = None  # the one that was read last
-        self._is_odd = False
+        self._is_odd = False  # was the chunk that was read last refused by the structs?
         self._seen: set[int | None] = set()  # the indexes of the choices that have begun
         self._finished: set[int | None] = set()  # and of those that have ended
 
@@ -35,33 +34,39 @@ class Relay(Decoder):
     def complete(self) -> bool:
         return self.done or (bool(self._finished) and self._seen <= self._finished)
 
-    def decode(self, event: Event, entries: list[Entry]) -> None:
-        self._chunk = None
-        super().decode(event, entries)
-        if self._chunk is not None and not (self._hide_usage and _is_only_usage(self._chunk)):
-            entries.append((_CHUNK, self._payload(event.data)))
+    def decode(self, event: Event, entries: list[Entry]) -> Chunk | None:
+        chunk = super().decode(event, entries)
+        if chunk is None or (not chunk.choices and self._hide_usage and _has_usage(chunk)):
+            return chunk
+        data = event.data
+        if self._is_odd:
+            data = _readable(data)
+            self._is_odd = False
+        elif not data.isascii():
+            data = data.decode(errors="replace").encode()
+        entries.append((_CHUNK, data))
+        return chunk
 
     def decode_completion(self, body: bytes, entries: list[Entry]) -> None:
         """A whole JSON body: as it is where it was asked for, else as the one chunk of a stream."""
-        self._chunk = None
-        super().decode(Event(body), [])
-        if self._chunk is None:
+        passed: list[Entry] = []
+        if self.decode(Event(body), passed) is None:
             raise UpstreamError("The model's server answered with something that is not a JSON object.")
         self.begun = self.done = True
-        entries.append((_CHUNK, self._payload(body) if self.whole else self._as_chunk(body)))
-
-    def _take(self, chunk: Chunk, entries: list[Entry]) -> None:
-        super()._take(chunk, entries)
-        self._chunk = chunk
-        self._is_odd = False
+        entries.extend(passed if self.whole else [(_CHUNK, self._as_chunk(body))])
 
     def _take_choice(self, choice: Choice, entries: list[Entry]) -> None:
         """Deltas are not taken apart here, only counted."""
         delta = choice.delta or choice.message
         if delta is not None:
-            size = _size(delta)
-            self.said += size
-            self.begun |= size > 0
+            content = delta.content
+            if content:
+                self.said += len(content) if content.isascii() else len(content.encode())
+                self.begun = True
+            if not content or delta.tool_calls or delta.reasoning_content or delta.reasoning or delta.refusal:
+                size = _size(delta)
+                self.said += size
+                self.begun |= size > 0
         self._answered = True
         self._seen.add(choice.index)
         if choice.finish_reason:
@@ -71,34 +76,31 @@ class Relay(Decoder):
         if choice.usage:
             self._take_usage(choice.usage)
 
-    def _decode_odd(self, event: Event, entries: list[Entry]) -> None:
-        super()._decode_odd(event, entries)
-        self._is_odd = True
-
-    def _payload(self, data: bytes) -> bytes:
-        if self._is_odd and not _is_json(data):
-            return dump(read_json(data))
-        return data if data.isascii() else data.decode(errors="replace").encode()
+    def _decode_odd(self, event: Event, entries: list[Entry]) -> Chunk | None:
+        chunk = super()._decode_odd(event, entries)
+        self._is_odd = chunk is not None
+        return chunk
 
     def _as_chunk(self, body: bytes) -> bytes:
         value = dict(as_object(read_json(body)) or {})
         value["object"] = "chat.completion.chunk"
-        value["choices"] = [_as_delta(choice) for choice in value.get("choices") or () if isinstance(choice, dict)]
+        choices = value.get("choices")
+        value["choices"] = [_as_delta(c) for c in choices if isinstance(c, dict)] if isinstance(choices, list) else []
         if self._hide_usage:
             value.pop("usage", None)
         return dump(value)
 
 
-def _is_only_usage(chunk: Chunk) -> bool:
-    return not chunk.choices and bytes(chunk.usage).startswith(b"{")
+def _has_usage(chunk: Chunk) -> bool:
+    return bytes(chunk.usage).startswith(b"{")
 
 
 def _size(delta: Delta) -> int:
-    """Roughly, in bytes: it is for estimates, where the upstream tells no usage."""
+    """Of a delta without its content, in bytes, and roughly: it is for estimates, where no usage is told."""
     size = 0
-    for text in (delta.content, delta.reasoning_content or delta.reasoning, delta.refusal):
+    for text in (delta.reasoning_content or delta.reasoning, delta.refusal):
         if text:
-            size += len(text) if text.isascii() else len(text.encode())
+            size += len(text.encode())
     if delta.tool_calls:
         size += sum([len(bytes(call)) for call in delta.tool_calls])
     for raw in (delta.function_call, delta.audio, delta.images, delta.reasoning_details):
@@ -107,12 +109,13 @@ def _size(delta: Delta) -> int:
     return size
 
 
-def _is_json(data: bytes) -> bool:
+def _readable(data: bytes) -> bytes:
+    """As it is, if it is JSON that only our structs refused; near-JSON is written again."""
     try:
         msgspec.json.decode(data)
     except (ValueError, RecursionError):
-        return False
-    return True
+        return dump(read_json(data))
+    return data
 
 
 def _as_delta(choice: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,194 @@
+"""How many tokens an answer took, as every provider says it or as it is guessed, and what they cost."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.config import Prices
+from gateway.tokens import Tokens, cost, estimated, measured, reservation
+
+COUNTED = {"prompt_tokens": 30, "completion_tokens": 20, "total_tokens": 50}
+
+USAGE: dict[str, tuple[dict[str, Any], Tokens]] = {
+    "the textbook": (COUNTED, Tokens(30, 20)),
+    "OpenAI": (
+        COUNTED
+        | {
+            "prompt_tokens_details": {"cached_tokens": 16, "audio_tokens": 0},
+            "completion_tokens_details": {"reasoning_tokens": 12, "accepted_prediction_tokens": 0},
+        },
+        Tokens(30, 20, cached=16, reasoning=12),
+    ),
+    "DeepSeek": (
+        COUNTED | {"prompt_cache_hit_tokens": 24, "prompt_cache_miss_tokens": 6},
+        Tokens(30, 20, cached=24),
+    ),
+    "DeepSeek, both ways": (
+        COUNTED | {"prompt_cache_hit_tokens": 24, "prompt_tokens_details": {"cached_tokens": 24}},
+        Tokens(30, 20, cached=24),
+    ),
+    "DeepSeek, thinking": (
+        COUNTED | {"completion_tokens_details": {"reasoning_tokens": 19}},
+        Tokens(30, 20, reasoning=19),
+    ),
+    "Moonshot": (COUNTED | {"cached_tokens": 8}, Tokens(30, 20, cached=8)),
+    "Groq": (COUNTED | {"queue_time": 0.1, "prompt_time": 0.2, "total_time": 0.3}, Tokens(30, 20)),
+    "Gemini, at first": ({"prompt_tokens": 30, "total_tokens": 30}, Tokens(30)),
+    "vLLM": (COUNTED | {"prompt_tokens_details": None}, Tokens(30, 20)),
+    "OpenRouter": (
+        COUNTED | {"cost": 0.01, "is_byok": False, "cost_details": {"upstream_inference_cost": None}},
+        Tokens(30, 20),
+    ),
+    "nothing": ({}, Tokens()),
+    "a total alone": ({"total_tokens": 5}, Tokens()),
+    "null": ({"prompt_tokens": None, "completion_tokens": None, "prompt_tokens_details": None}, Tokens()),
+    "details that are none": (
+        COUNTED | {"prompt_tokens_details": [1], "completion_tokens_details": "many"},
+        Tokens(30, 20),
+    ),
+    "strings": ({"prompt_tokens": "30", "completion_tokens": "20"}, Tokens()),
+    "fractions": ({"prompt_tokens": 30.5, "completion_tokens": 20.0}, Tokens()),
+    "truths": ({"prompt_tokens": True, "completion_tokens": False}, Tokens()),
+    "negative ones": ({"prompt_tokens": -1, "completion_tokens": -5, "cached_tokens": -1}, Tokens()),
+    "lists": ({"prompt_tokens": [30], "completion_tokens": {}}, Tokens()),
+}
+
+
+@pytest.mark.parametrize("case", USAGE)
+def test_fault_41_what_an_upstream_says(case: str) -> None:
+    usage, expected = USAGE[case]
+    assert measured(usage) == expected
+    assert not measured(usage).estimated
+
+
+def test_all_of_them() -> None:
+    assert Tokens(30, 20, cached=16, reasoning=12).all == 50
+
+
+# Estimates
+
+
+def body(*messages: object, **fields: object) -> bytes:
+    return json.dumps({"model": "m", "messages": messages, **fields}, ensure_ascii=False).encode()
+
+
+def user(content: object) -> dict[str, object]:
+    return {"role": "user", "content": content}
+
+
+PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 100_000}}
+
+PROMPTS = {
+    "nothing": (body(), 0),
+    "four bytes": (body(user("abcd")), 1),
+    "five bytes": (body(user("abcde")), 2),
+    "Chinese": (body(user("你好世界")), 3),
+    "several messages": (body(user("abcd"), user("abcd"), {"role": "assistant", "content": "abcd"}), 3),
+    "parts of text": (body(user([{"type": "text", "text": "abcd"}, {"type": "text", "text": "abcd"}])), 2),
+    "a picture is not counted by its bytes": (body(user([{"type": "text", "text": "abcd"}, PICTURE])), 1001),
+    "two pictures": (body(user([PICTURE, PICTURE])), 2000),
+    "content that is null": (body({"role": "assistant", "content": None, "tool_calls": []}), 0),
+    "no content": (body({"role": "assistant"}), 0),
+    "tools": (body(user("abcd"), tools=[1, 2]), 3),  # `[1, 2]` and `abcd`: ten bytes
+    "no JSON": (b"{", 0),
+    "no object": (b"[]", 0),
+    "another form": (body(user(7)), 0),
+    "messages that are none": (b'{"messages": "hi"}', 0),
+    "nested deeply": (b'{"messages":' + b"[" * 100_000, 0),
+    "not UTF-8": (b'{"messages": [{"content": "\xff"}]}', 0),
+}
+
+
+@pytest.mark.parametrize("case", PROMPTS)
+def test_the_prompt_is_guessed_by_its_bytes(case: str) -> None:
+    request, tokens = PROMPTS[case]
+    assert estimated(request, 0) == Tokens(input=tokens, estimated=True)
+
+
+@pytest.mark.parametrize(("said", "tokens"), [(0, 0), (1, 1), (4, 1), (5, 2), (4000, 1000)])
+def test_the_answer_is_guessed_by_its_bytes(said: int, tokens: int) -> None:
+    assert estimated(body(), said) == Tokens(output=tokens, estimated=True)
+
+
+RESERVATIONS = {
+    "no bound": (body(user("abcd")), 257),
+    "max_tokens": (body(user("abcd"), max_tokens=10), 11),
+    "max_completion_tokens": (body(user("abcd"), max_completion_tokens=20), 21),
+    "both: the newer one": (body(user("abcd"), max_tokens=10, max_completion_tokens=20), 21),
+    "a bound that is null": (body(user("abcd"), max_tokens=None), 257),
+    "a bound that is none": (body(user("abcd"), max_tokens=-1), 257),
+    "several answers": (body(user("abcd"), max_tokens=10, n=3), 31),
+    "several answers without a bound": (body(user("abcd"), n=2), 513),
+    "n that is null": (body(user("abcd"), n=None), 257),
+    "what the upstream will refuse": (body(user("abcd"), max_tokens="many"), 256),
+    "no JSON": (b"{", 256),
+}
+
+
+@pytest.mark.parametrize("case", RESERVATIONS)
+def test_what_is_reserved(case: str) -> None:
+    """The prompt, and as much of an answer as the request allows."""
+    request, tokens = RESERVATIONS[case]
+    assert reservation(request) == tokens
+
+
+@pytest.mark.parametrize("fields", [{"n": -5, "max_tokens": 10}, {"n": -5}, {"max_tokens": -(10**9), "n": 3}])
+def test_fault_89_no_request_reserves_less_than_its_prompt(fields: dict[str, int]) -> None:
+    """A number that makes no sense must give nothing back to the one who sends it."""
+    assert reservation(body(user("abcd"), **fields)) >= 1
+
+
+_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+_names = st.sampled_from(["messages", "tools", "max_tokens", "max_completion_tokens", "n"])
+_requests = st.dictionaries(_names, _json).map(lambda value: json.dumps(value).encode()) | st.binary(max_size=50)
+
+
+@given(_requests, st.integers(0, 10**9))
+def test_any_request_is_guessed_at_and_nothing_is_negative(request: bytes, said: int) -> None:
+    assert reservation(request) >= 0
+    guess = estimated(request, said)
+    assert guess.input >= 0
+    assert guess.output * 4 >= said
+
+
+@given(st.dictionaries(st.sampled_from([*COUNTED, "prompt_tokens_details", "cached_tokens"]), _json))
+def test_any_usage_is_measured_and_nothing_is_negative(usage: dict[str, Any]) -> None:
+    tokens = measured(usage)
+    assert min(tokens.input, tokens.output, tokens.cached, tokens.reasoning) >= 0
+    assert cost(tokens, Prices(1.0, 1.0)) >= 0
+
+
+# Money
+
+
+@pytest.mark.parametrize(
+    ("tokens", "prices", "expected"),
+    [
+        (Tokens(), Prices(1.0, 2.0), 0.0),
+        (Tokens(1_000_000, 0), Prices(1.5, 2.0), 1.5),
+        (Tokens(0, 1_000_000), Prices(1.5, 2.0), 2.0),
+        (Tokens(1_000_000, 1_000_000), Prices(1.5, 2.0), 3.5),
+        (Tokens(1_000_000, 0, cached=400_000), Prices(1.5, 2.0, 0.5), 0.9 + 0.2),
+        (Tokens(1_000_000, 0, cached=400_000), Prices(1.5, 2.0), 1.5),
+        (Tokens(1_000_000, 0, cached=400_000), Prices(1.5, 2.0, 0.0), 0.9),
+        (Tokens(100, 0, cached=1_000_000), Prices(1_000_000.0, 1.0, 500_000.0), 50.0),
+        (Tokens(0, 1_000_000, reasoning=900_000), Prices(1.5, 2.0), 2.0),
+        (Tokens(1_000_000, 1_000_000), Prices(0.0, 0.0), 0.0),
+        (Tokens(1_000_000, 0, estimated=True), Prices(1.5, 2.0), 1.5),
+    ],
+)
+def test_what_they_cost(tokens: Tokens, prices: Prices, expected: float) -> None:
+    """Prices are for a million; what was cached is part of the input, and thoughts are part of the output."""
+    assert cost(tokens, prices) == pytest.approx(expected)
+
+
+def test_fault_38_a_count_that_no_float_holds_breaks_nothing() -> None:
+    """An upstream may say so; what it costs then is nobody's to know, but the stream has to end."""
+    assert cost(measured({"prompt_tokens": 10**400}), Prices(1.0, 1.0)) >= 0
