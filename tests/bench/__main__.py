@@ -4,7 +4,7 @@
     python -m tests.bench                               about two minutes: the figures to quote
     python -m tests.bench --scale                       10,000 events/s as 100, 300, 1,000 and 3,000 streams
     python -m tests.bench --checkout before=../before   this tree against another one, in the same rounds
-    python -m tests.bench --pair gateway,relay          what differs between two, with an interval: four minutes
+    python -m tests.bench --pair gateway,relay          two at once, as ratios with an interval: 2.5 minutes
     python -m tests.bench --pair plain,guarded          the same for keys, limits and the access log together
 
 What is read first is CPU time per event: it hardly depends on how fast or how busy the machine is otherwise, and it
@@ -30,7 +30,7 @@ from tests.bench import contenders, measure, pairs, plot, report
 from tests.bench.contenders import Contender
 from tests.bench.figures import Load, Pass, doubts, summarize
 from tests.bench.processes import BenchError, choose_cores, open_files_limit, running_on
-from tests.bench.rounds import Failure, Plan, Step, run, step_seconds, steps
+from tests.bench.rounds import Failure, Plan, Steps, run, step_seconds, steps
 
 _SCALE_RATE = 10_000  # events a second in all, however many streams they are spread over
 _SCALE_STREAMS = (100, 300, 1000, 3000)
@@ -49,7 +49,7 @@ class Defaults(NamedTuple):
 # Half a core for a contender of 100 µs per event: nearer to saturation, events queue, and batches make them cheaper.
 _USUAL = Defaults(rounds=3, streams=100, rate=50, seconds=6, short_seconds=2)
 _QUICK = Defaults(rounds=1, streams=20, rate=20, seconds=1, short_seconds=0.5)
-_PAIR = Defaults(rounds=12, streams=100, rate=50, seconds=5, short_seconds=3)
+_PAIR = Defaults(rounds=12, streams=100, rate=25, seconds=5, short_seconds=4)  # two at once: half the rate for each
 _SCALE = Defaults(rounds=1, streams=0, rate=0, seconds=6, short_seconds=0)
 
 
@@ -112,19 +112,20 @@ class Progress:
 
     def __init__(self, plan: Plan, names: Sequence[str]) -> None:
         self._steps = steps(plan, names)
-        self._expected = sum(step_seconds(plan, step.load) for step in self._steps)
+        self._expected = sum(step_seconds(plan, turn[0].load) for turn in self._steps)
         self._begin = time.monotonic()
-        self._last: Step | None = None
+        self._last: Steps | None = None
         self._terminal = sys.stderr.isatty()
 
-    def tell(self, step: Step) -> None:
-        if self._terminal or step != self._last:
+    def tell(self, turn: Steps) -> None:
+        if self._terminal or turn != self._last:
             elapsed = time.monotonic() - self._begin
-            place = f"pass {self._steps.index(step) + 1} of {len(self._steps)}"
-            line = f"{elapsed:.0f} s of about {self._expected:.0f} s, {place}: {step.contender}, {step.load.title}"
+            place = f"pass {self._steps.index(turn) + 1} of {len(self._steps)}"
+            names = " and ".join(step.contender for step in turn)
+            line = f"{elapsed:.0f} s of about {self._expected:.0f} s, {place}: {names}, {turn[0].load.title}"
             before, after = ("\r\x1b[K", "") if self._terminal else ("", "\n")
             print(before + line, end=after, file=sys.stderr, flush=True)
-            self._last = step
+            self._last = turn
 
     def end(self) -> None:
         if self._terminal:
@@ -150,6 +151,7 @@ def _plan(options: argparse.Namespace) -> Plan:
         short_seconds=base.short_seconds,
         cores=choose_cores(sorted(os.sched_getaffinity(0)), pin=options.pin),
         upstream_port=options.upstream_port,
+        together=options.pair is not None,
     )
 
 

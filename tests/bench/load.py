@@ -43,6 +43,7 @@ class Job(msgspec.Struct, frozen=True):
     load: Load
     short_seconds: float  # 0: no short streams
     upstream_pid: int
+    alone: bool  # is no other contender measured at the same time?
 
 
 def ramp_seconds(load: Load) -> float:
@@ -117,7 +118,7 @@ async def _stream_pass(job: Job) -> StreamFigures:
         held_events=end.events / load.streams,
         held_kib=held_bytes / load.streams / 1024,
         load_busy=window.load_busy,
-        other_busy=None if job.target.pids is None else window.other_busy,
+        other_busy=window.other_busy if job.alone and job.target.pids is not None else None,
         stolen=window.stolen,
     )
 

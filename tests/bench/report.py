@@ -123,19 +123,19 @@ def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 def pair_text(pair: tuple[str, str], comparisons: Sequence[Comparison], *, margin: float) -> str:
     first, second = pair
     rounds = max((one.rounds for one in comparisons), default=0)
-    heading = f"{second} as a multiple of {first}, taken within each of {rounds} rounds; margin: {margin:.3g} % more"
-    return "\n".join([heading, "", *_aligned(pair_table(comparisons))])
+    heading = f"{second} as a multiple of {first}, within each of {rounds} rounds; margin: {margin:.3g} % more"
+    note = "Both ran at once on the same cores: what is per second above is what either left to the other."
+    return "\n".join([heading, "", *_aligned(pair_table(comparisons)), "", note])
 
 
 def pair_table(comparisons: Sequence[Comparison]) -> list[list[str]]:
     several = len({one.load for one in comparisons}) > 1
-    rows = [["", "median", "95 % interval", "middle half"]]
+    rows = [["", "median", "95 % interval"]]
     for one in comparisons:
         if title := _TITLES.get(one.metric):
-            where = (
-                f"{title.replace(', µs', '').replace(', ms', '')}{f', {one.load.streams:,} streams' if several else ''}"
-            )
-            rows.append([where, f"{one.median:.3f}", _range(one.interval), _range(one.middle_half), one.verdict or ""])
+            name = title.replace(", µs", "").replace(", ms", "")  # a ratio has no unit
+            where = f", {one.load.streams:,} streams" if several else ""
+            rows.append([name + where, f"{one.median:.3f}", _range(one.interval), one.verdict or ""])
     return rows
 
 
