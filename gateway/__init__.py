@@ -13,7 +13,7 @@ holds them to it. One module imports each adapter package: aiohttp's client, aio
 
     5  edge       cli  usage  __main__
     4  wiring     serve  app -> handlers (HTTP in, HTTP out)      demo (an upstream to try it with)
-    3  use case   admission  generations (what runs)  generation (attempt, policy, record)  viewers
+    3  use case   admission  streams (what is held)  stream  idempotency  generation (attempt, policy, record)  viewers
     2  adapters   upstream (the only aiohttp client)  downstream (the only aiohttp-sse)  limiter (the only limits)
                   streamlog.memory (kept)  streamlog.window (passed on)
     1  policy     config  auth  origins  addresses  fields  routing  limits  negotiation  views  completion  dialects

@@ -4,23 +4,25 @@ The native surface knows assistants, and puts a request together; the OpenAI sur
 decided here, once: whom a caller may ask, and how much.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import msgspec
 
 from gateway.auth import Caller
-from gateway.config import Assistant, Config, Timeouts
-from gateway.errors import InvalidRequest, NotFound, Unauthorized
+from gateway.config import Assistant, Config, OnDisconnect, Timeouts
+from gateway.errors import InvalidRequest, NotFound, PolicyNotAllowed, Unauthorized
 from gateway.fields import Fields, flag_in, name_in, value_in
 from gateway.limits import Allowance, allowance
 from gateway.routing import Target, default_model, route, unknown_model
 from gateway.views import Format
 
-_OWN_FIELDS = frozenset(
-    {"question", "messages", "model", "assistant", "format", "reasoning", "n", "stream", "stream_options"}
-)
-_PUBLIC_FIELDS = frozenset({"question", "messages", "assistant", "format", "reasoning", "stream"})
+_PUBLIC_FIELDS = frozenset({"question", "messages", "assistant", "format", "reasoning", "on_disconnect", "stream"})
+_OWN_FIELDS = _PUBLIC_FIELDS | {"model", "n", "stream_options"}
+_PUBLIC_POLICIES = (OnDisconnect.CANCEL, OnDisconnect.DETACH)  # nobody in particular makes others pay for no reader
+
+_NULL = msgspec.Raw(b"null")
 
 _encode_json = msgspec.json.Encoder().encode
 
@@ -32,7 +34,18 @@ class Order:
     target: Target
     body: bytes
     model: str | None  # as the caller named it, or the default
+    owner: str | None  # the name of the key that asks
     allowance: Allowance
+    on_disconnect: OnDisconnect
+    is_kept: bool  # can the client come back to it?
+
+
+@dataclass(frozen=True, slots=True)
+class Show:
+    """How a viewer wants to see a stream."""
+
+    format: Format
+    reasoning: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +53,7 @@ class Asked:
     """An order of the native surface, and how its answer is to be shown."""
 
     order: Order
-    format: Format
-    reasoning: bool
+    show: Show
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,29 +63,36 @@ class Completion:
     order: Order
     stream: bool
     hide_usage: bool
+    choices: int  # `n`
 
 
-def admit(config: Config, caller: Caller, fields: Fields) -> Asked:
-    """Raises Unauthorized, InvalidRequest, NotFound or ModelNotFound."""
-    name = name_in(fields, "assistant") or "default"
-    assistant = config.assistants.get(name, Assistant())
-    is_public = caller.key is None and assistant.public and "model" not in fields
+def admit(config: Config, caller: Caller, fields: Fields, *, is_kept: bool = False) -> Asked:
+    """Raises Unauthorized, InvalidRequest, NotFound, ModelNotFound or PolicyNotAllowed."""
+    named, model_asked = name_in(fields, "assistant"), name_in(fields, "model")
+    name = named or ("default" if model_asked is None else None)
+    assistant = config.assistants.get(name or "", Assistant())
+    is_public = caller.key is None and assistant.public and model_asked is None
     if not is_public:
         check_key(config, caller)
-    if name not in config.assistants and "assistant" in fields and name_in(fields, "assistant"):
-        raise NotFound(f"There is no assistant named {name}.", code="assistant_not_found", param="assistant")
+    if named is not None and named not in config.assistants:
+        raise NotFound(f"There is no assistant named {named}.", code="assistant_not_found", param="assistant")
     if is_public:
         _check_public(fields)
-    model, target = _routed(config, caller, name_in(fields, "model") or assistant.model)
+    model, target = _routed(config, caller, model_asked or assistant.model)
     if value_in(fields, "n", int | None) not in (None, 1):
         raise InvalidRequest("`n` must be 1 here: a stream carries one answer.", param="n")
     bound = assistant.max_tokens if is_public else None
-    body = _body(target, assistant, fields, turns=_turns(fields) if is_public else _messages(fields), max_tokens=bound)
-    return Asked(
-        order=Order(target, body, model, allowance(caller, name, assistant if is_public else Assistant())),
-        format=value_in(fields, "format", Format | None) or Format.TEXT,
-        reasoning=flag_in(fields, "reasoning"),
-    )
+    own = {} if is_public else fields
+    body = _body(target, assistant, own, turns=_turns(fields) if is_public else _messages(fields), max_tokens=bound)
+    limits = allowance(caller, name, assistant if is_public else Assistant())
+    choices = _PUBLIC_POLICIES if is_public else None
+    policy = _on_disconnect(config, caller, fields, is_kept=is_kept, choices=choices)
+    return Asked(Order(target, body, model, caller.name, limits, policy, is_kept), shown(fields))
+
+
+def shown(fields: Fields) -> Show:
+    """Raises InvalidRequest."""
+    return Show(value_in(fields, "format", Format | None) or Format.TEXT, flag_in(fields, "reasoning"))
 
 
 def admit_completion(config: Config, caller: Caller, fields: Fields) -> Completion:
@@ -86,16 +105,25 @@ def admit_completion(config: Config, caller: Caller, fields: Fields) -> Completi
     model, target = _routed(config, caller, name_in(fields, "model") or default)
     stream = bool(value_in(fields, "stream", bool | None))
     body: dict[str, Any] = {**fields, "model": target.model}
+    body.pop("on_disconnect", None)
     hide_usage = False
     if not stream:
         target = replace(target, timeouts=_only_total(target.timeouts))
     elif target.upstream.stream_usage:
         body["stream_options"], hide_usage = _with_usage(fields)
-    order = Order(target, _encode_json(body), model, allowance(caller, None, Assistant()))
-    return Completion(order, stream, hide_usage)
+    policy = _on_disconnect(config, caller, fields, is_kept=False)
+    limits = allowance(caller, None, Assistant())
+    order = Order(target, _encode_json(body), model, caller.name, limits, policy, is_kept=False)
+    return Completion(order, stream, hide_usage, _choices(fields))
 
 
 # Whom a caller may ask
+
+
+def check_caller(config: Config, caller: Caller) -> None:
+    """Is there anything that the caller may ask? Raises Unauthorized."""
+    if not any(assistant.public for assistant in config.assistants.values()):
+        check_key(config, caller)
 
 
 def check_key(config: Config, caller: Caller) -> None:
@@ -117,10 +145,24 @@ def _routed(config: Config, caller: Caller, asked: str | None) -> tuple[str | No
     return model, route(config, model)
 
 
+def _on_disconnect(
+    config: Config, caller: Caller, fields: Fields, *, is_kept: bool, choices: Sequence[OnDisconnect] | None = None
+) -> OnDisconnect:
+    """What the caller chooses, within what it may; what cannot be come back to does not wait for it."""
+    chosen = value_in(fields, "on_disconnect", OnDisconnect | None)
+    allowed = choices or (caller.key.on_disconnect if caller.key is not None else tuple(OnDisconnect))
+    policy = chosen or config.stream.on_disconnect
+    if policy not in (OnDisconnect.CANCEL, *allowed):
+        if chosen is not None:
+            raise PolicyNotAllowed(param="on_disconnect")
+        policy = OnDisconnect.CANCEL
+    return OnDisconnect.CANCEL if policy is OnDisconnect.DETACH and not is_kept else policy
+
+
 def _check_public(fields: Fields) -> None:
     """Through a public assistant, an anonymous caller says what it wants to know, and the assistant says the rest."""
-    for name in fields:
-        if name not in _PUBLIC_FIELDS:
+    for name, value in fields.items():
+        if name not in _PUBLIC_FIELDS and value != _NULL:
             words = f"`{name[:64]}` may not be sent to this assistant: it has a model and parameters of its own."
             raise InvalidRequest(words, param=name[:64])
 
@@ -150,9 +192,10 @@ class _Message(msgspec.Struct):
 
 
 def _messages(fields: Fields) -> list[Any]:
-    if "question" in fields and "messages" in fields:
+    given = [name for name in ("question", "messages") if fields.get(name, _NULL) != _NULL]
+    if len(given) > 1:
         raise InvalidRequest("Send either `question` or `messages`, not both.", param="messages")
-    if "messages" not in fields:
+    if "question" in given or "messages" not in fields:
         return [{"role": "user", "content": _question(fields)}]
     messages: list[Any] | None = value_in(fields, "messages", list[msgspec.Raw] | None)
     if not messages:
@@ -190,9 +233,17 @@ def _turns(fields: Fields) -> list[Any]:
     return turns
 
 
+def _choices(fields: Fields) -> int:
+    """What is no number is the upstream's to refuse."""
+    try:
+        return max(1, msgspec.json.decode(fields.get("n", b"1"), type=int | None) or 1)
+    except (ValueError, RecursionError):
+        return 1
+
+
 def _with_usage(fields: Fields) -> tuple[Any, bool]:
     """`stream_options` that ask for usage, and whether that was not the client's wish. What is no object stays so."""
-    raw = fields.get("stream_options", msgspec.Raw(b"null"))
+    raw = fields.get("stream_options", _NULL)
     try:
         options = msgspec.json.decode(raw, type=dict[str, msgspec.Raw] | None) or {}
     except (ValueError, RecursionError):

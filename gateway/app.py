@@ -8,14 +8,14 @@ from aiohttp import web
 
 from gateway.auth import KeyRing
 from gateway.config import Config
-from gateway.generations import Generations
-from gateway.handlers import chat, completions, health, models, playground
+from gateway.handlers import chat, completions, health, models, playground, streams
 from gateway.handlers.middleware import add_common_headers, guarded, observed
 from gateway.handlers.reading import expect
 from gateway.handlers.services import SERVICES, Services
 from gateway.limiter import MemoryLimiter
 from gateway.observe import OneLine
 from gateway.streamlog.memory import MemoryStore
+from gateway.streams import Streams
 from gateway.upstream import UpstreamClient
 
 # Bytes of a request line or header line. Past it aiohttp's parser answers a bare 400 of its own, and a query that is
@@ -28,25 +28,25 @@ def create_app(config: Config) -> web.Application:
     app.on_response_prepare.append(add_common_headers)
     app.cleanup_ctx.append(lambda app: _services(app, config))
     app.on_shutdown.append(_end_streams)
-    app.add_routes(
-        [
-            web.get("/chat", chat.ask, allow_head=False, expect_handler=expect),
-            web.post("/chat", chat.ask, expect_handler=expect),
-            web.post("/v1/chat/completions", completions.create, expect_handler=expect),
-            web.get("/v1/models", models.list_all, allow_head=False),
-            web.get("/v1/models/{id:.+}", models.retrieve, allow_head=False),
-            web.get("/healthz", health.healthz),
-            web.get("/readyz", health.readyz),
-        ]
-    )
+    routes = [
+        web.get("/chat", chat.ask, allow_head=False),
+        web.post("/chat", chat.ask),
+        web.post("/streams", streams.create),
+        web.get("/streams/{id}", streams.watch, allow_head=False),
+        web.delete("/streams/{id}", streams.stop),
+        web.post("/v1/chat/completions", completions.create),
+        web.get("/v1/models", models.list_all, allow_head=False),
+        web.get("/v1/models/{id:.+}", models.retrieve, allow_head=False),
+        web.get("/healthz", health.healthz),
+        web.get("/readyz", health.readyz),
+    ]
     if config.server.playground:
-        app.add_routes(
-            [
-                web.get("/", playground.page),
-                web.get("/playground/offer.json", playground.offer),
-                web.get("/playground/{name}", playground.asset),
-            ]
-        )
+        routes += [
+            web.get("/", playground.page),
+            web.get("/playground/offer.json", playground.offer),
+            web.get("/playground/{name}", playground.asset),
+        ]
+    app.add_routes([web.RouteDef(r.method, r.path, r.handler, {**r.kwargs, "expect_handler": expect}) for r in routes])
     return app
 
 
@@ -73,11 +73,11 @@ def server_options() -> dict[str, Any]:
 async def _services(app: web.Application, config: Config) -> AsyncIterator[None]:
     client = UpstreamClient(config.upstreams)
     store = MemoryStore(max_streams=config.store.max_streams, max_bytes=config.store.max_bytes)
-    generations = Generations(store=store, client=client, limiter=MemoryLimiter(), config=config)
-    app[SERVICES] = Services(config, KeyRing(config.keys), client, generations)
+    held = Streams(store=store, client=client, limiter=MemoryLimiter(), config=config)
+    app[SERVICES] = Services(config, KeyRing(config.keys), client, held)
     yield
     await client.close()
 
 
 async def _end_streams(app: web.Application) -> None:
-    await app[SERVICES].generations.close()
+    await app[SERVICES].streams.close()

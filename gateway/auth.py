@@ -47,11 +47,19 @@ class KeyRing:
             raise Unauthorized()
         return Caller(address, self._find(secret.strip(), today))
 
+    def holds(self, name: str | None, today: date) -> bool:
+        """Is the key of this name still valid? What was given to nobody in particular is valid in any case."""
+        return name is None or any(key.name == name and not _has_expired(key, today) for _, key in self._keys.values())
+
     def _find(self, secret: str, today: date) -> Key:
         offered = sha256(secret.encode(errors="surrogateescape")).hexdigest()
         known, key = self._keys.get(offered, ("", None))
         if key is None or not hmac.compare_digest(known, offered):
             raise Unauthorized()
-        if key.expires is not None and today > key.expires:
+        if _has_expired(key, today):
             raise Unauthorized()
         return key
+
+
+def _has_expired(key: Key, today: date) -> bool:
+    return key.expires is not None and today > key.expires

@@ -96,6 +96,11 @@ class ProxyNotAllowed(Forbidden):
     )
 
 
+class PolicyNotAllowed(Forbidden):
+    code = "policy_not_allowed"
+    message = "Your key may not choose this `on_disconnect`."
+
+
 class PrefetchNotAllowed(Forbidden):
     code = "prefetch_not_allowed"
     message = "Only a real request asks the model; a prefetch does not."
@@ -114,7 +119,20 @@ class ModelNotFound(NotFound):
 
 class StreamNotFound(NotFound):
     code = "stream_not_found"
-    message = "There is no such stream: its id is unknown or it has expired. Ask again without Last-Event-ID."
+    message = "There is no such stream, or not for you: its id or ticket is unknown or has expired. Ask anew."
+
+
+class IdempotencyConflict(InvalidRequest):
+    status = 409
+    code = "idempotency_conflict"
+    message = "This Idempotency-Key was used for another request. Take a new one for each question."
+
+
+class Stopped(InvalidRequest):
+    status = 409
+    code = "stopped"
+    end_reason = EndReason.STOPPED
+    message = "The answer was stopped before it was whole."
 
 
 class MethodNotAllowed(InvalidRequest):

@@ -14,7 +14,7 @@ from gateway.errors import InvalidRequest
 Fields = Mapping[str, msgspec.Raw]
 
 _LONGEST_NAME = 200  # characters of a model or an assistant; the longest names in use are about 100
-_VIEW_NAMES = ("model", "assistant", "format", "reasoning")
+_VIEW_NAMES = ("model", "assistant", "format", "reasoning", "on_disconnect")
 
 _encode_json = msgspec.json.Encoder().encode
 
@@ -29,6 +29,11 @@ def query_fields(query: Mapping[str, str]) -> dict[str, msgspec.Raw]:
 def view_fields(query: Mapping[str, str]) -> dict[str, msgspec.Raw]:
     """What may be said in the query of any request: whom to ask, and how to show the answer."""
     return {name: msgspec.Raw(_encode_json(query[name])) for name in _VIEW_NAMES if name in query}
+
+
+def policy_field(query: Mapping[str, str]) -> dict[str, msgspec.Raw]:
+    """What may be said in the query where a body is OpenAI's own."""
+    return {name: value for name, value in view_fields(query).items() if name == "on_disconnect"}
 
 
 def body_fields(body: bytes) -> dict[str, msgspec.Raw]:

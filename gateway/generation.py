@@ -11,7 +11,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from typing import Generic, TypeVar
 
@@ -33,12 +33,12 @@ from gateway.errors import (
 )
 from gateway.limits import Charge
 from gateway.observe import StreamRecord
-from gateway.redaction import told
+from gateway.redaction import tell
 from gateway.sse import Event, Parser
 from gateway.sse import EventTooLarge as ParserOverflow
 from gateway.streamlog.base import Recording
 from gateway.streamlog.window import Window
-from gateway.tokens import Tokens, cost, estimated, measured
+from gateway.tokens import Tokens, cost, taken
 from gateway.upstream import UpstreamClient, UpstreamResponse
 from gateway.watchdog import Watchdog
 
@@ -64,29 +64,25 @@ class Generation(Generic[R]):
         charge: Charge,
         client: UpstreamClient,
         limits: Stream,
-        release: Callable[[str], None],
     ) -> None:
         self.id = stream_id
         self.log = log
         self.charge = charge
         self.failure: GatewayError | None = None
         self.record = StreamRecord(stream=stream_id, target=order.target.name, model_asked=order.model)
-        self._release = release
-        self._order = order
+        self._body = order.body
         self._target = order.target
         self._client = client
         self._limits = limits
         self._decoder = decoder
         self._created = int(time.time())
-        self._viewers = 0
         self._running = False
-        self._accepted = False  # has the upstream begun to answer?
+        self._posted = False  # may the upstream be at work?
         self._max_bytes = math.inf if isinstance(log, Window) else limits.max_bytes  # a window is bounded in itself
         self._tokens = Tokens()
         self._loop = asyncio.get_running_loop()
         self._watchdog = Watchdog(self._loop, order.target.timeouts, self._expire)
         self.task = self._loop.create_task(self.run())
-        self.task.add_done_callback(lambda _: self._release_if_over())
 
     @property
     def begun(self) -> bool:
@@ -96,18 +92,6 @@ class Generation(Generic[R]):
     @property
     def is_whole(self) -> bool:
         return self.record.end is EndReason.COMPLETE
-
-    # Who watches, and what ends it from outside
-
-    def attach(self) -> None:
-        self._viewers += 1
-
-    def detach(self) -> None:
-        """A viewer left. When it was the last one, the answer is nobody's and the upstream is let go."""
-        self._viewers -= 1
-        if not self._viewers:
-            self.interrupt(EndReason.CLIENT_GONE)
-        self._release_if_over()
 
     def interrupt(self, why: EndReason | GatewayError) -> None:
         """Ends the generation from outside, if it has not ended: with `why` as its reason, or as its failure."""
@@ -119,11 +103,6 @@ class Generation(Generic[R]):
             self._end(why)
         if self._running:  # else it will see, when its turn comes, that there is nothing left to do
             self.task.cancel()
-
-    def _release_if_over(self) -> None:
-        """The log is held as long as anybody reads it, which may be longer than the upstream took."""
-        if self.task.done() and not self._viewers:
-            self._release(self.id)
 
     def _expire(self, timeout: Timeout) -> None:
         """An upstream that said why it finished, and then neither `[DONE]` nor goodbye, has answered all the same."""
@@ -154,14 +133,19 @@ class Generation(Generic[R]):
             except Exception:
                 logger.exception("stream %s broke on a fault of ours", self.id)
                 self._fail(GatewayError())
+            self._body = b""  # the rest may be held for minutes; nobody will ask again
             await self.charge.settle(self._tokens.all)
 
     async def _attempt(self, upstream: AsyncExitStack) -> None:
         """One request to the target, from the post to the last entry but the end."""
         self.record.attempts += 1
         accept = "application/json" if self._decoder.whole else "text/event-stream"
-        response = await self._client.open(self._target, self._order.body, accept=accept)
-        self._accepted = True
+        self._posted = True
+        try:
+            response = await self._client.open(self._target, self._body, accept=accept)
+        except GatewayError:
+            self._posted = False
+            raise
         upstream.push_async_callback(self._put_away, response)
         if response.is_json or self._decoder.whole:
             await self._relay_completion(response)
@@ -228,13 +212,9 @@ class Generation(Generic[R]):
     # The end
 
     def _fail(self, failure: GatewayError) -> None:
-        upstream = self._target.upstream
-        failure.message = told(failure.message, upstream)
-        failure.code = told(failure.code, upstream)
-        failure.param = failure.param and told(failure.param, upstream)
         if isinstance(failure, UpstreamError):
-            note = f": {told(failure.note, upstream)}" if failure.note else ""
-            logger.warning("stream %s: upstream %s: %s%s", self.id, upstream.name, failure.code, note)
+            note = tell(failure, self._target.upstream)
+            logger.warning("stream %s: upstream %s: %s", self.id, self._target.upstream.name, note)
         self.failure = failure
         self._end(failure.end_reason, (Kind.FAILURE, _encode_json(failure.failure())))
 
@@ -268,29 +248,24 @@ class Generation(Generic[R]):
         record.bytes = self.log.size
         if watchdog.first_token is not None:
             record.first_token = round(watchdog.first_token - watchdog.started, 4)
-        self._account(self._count(reason))
+        self._account(reason is EndReason.COMPLETE)
 
-    def _count(self, reason: EndReason) -> Tokens:
-        """What the answer took: as the upstream says, or as much of it as there was."""
-        usage = self._decoder.usage
-        told = measured(usage) if usage is not None else Tokens()
-        refused = isinstance(self.failure, UpstreamError) and not isinstance(self.failure, Timeout) and not self.begun
-        if (told.all and reason is EndReason.COMPLETE) or not self._accepted or refused:
-            return told
-        guess = estimated(self._order.body, self._decoder.said)
-        if not told.all:
-            return guess
-        return msgspec.structs.replace(
-            told, output=max(told.output, guess.output), estimated=guess.output > told.output
-        )  # a count that came before the end, as Gemini sends it with every chunk
-
-    def _account(self, tokens: Tokens) -> None:
-        record, prices = self.record, self._target.prices
+    def _account(self, complete: bool) -> None:
+        record, decoder, prices = self.record, self._decoder, self._target.prices
+        tokens = Tokens()
+        if not self._is_refused:
+            tokens = taken(decoder.usage, complete=complete, body=self._body, said=decoder.said)
         self._tokens = tokens
         record.input_tokens, record.cached_tokens = tokens.input, tokens.cached
         record.output_tokens, record.reasoning_tokens = tokens.output, tokens.reasoning
         record.tokens_estimated = tokens.estimated
         record.cost = None if prices is None else round(cost(tokens, prices), 10)
+
+    @property
+    def _is_refused(self) -> bool:
+        """Did the upstream say no, or never hear of it? Then nobody pays. A silence or a break may well cost."""
+        said_no = isinstance(self.failure, UpstreamError) and not isinstance(self.failure, Timeout | UpstreamIncomplete)
+        return not self._posted or (said_no and not self.begun and self._decoder.usage is None)
 
     async def _put_away(self, response: UpstreamResponse) -> None:
         if self.record.end is EndReason.COMPLETE:

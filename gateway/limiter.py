@@ -44,7 +44,6 @@ class MemoryLimiter:
             await charge.count("tokens", allowance.tokens_per_minute, tokens)
         except BaseException:
             await charge.take_back()
-            charge.release()
             raise
         return charge
 
@@ -123,7 +122,7 @@ class MemoryCharge:
             await self._give_back("tokens", reserved, reserved.amount - tokens)
 
     async def take_back(self) -> None:
-        """As if nothing had been counted."""
+        self.release()
         for kind, counted in self._counted.items():
             await self._give_back(kind, counted, counted.amount)
 

@@ -23,19 +23,19 @@ class Allowance:
     tokens_per_minute: int | None = None
     max_streams: int | None = None
 
-    @property
-    def is_limited(self) -> bool:
-        return (self.requests_per_minute, self.tokens_per_minute, self.max_streams) != (None, None, None)
-
 
 class Charge(Protocol):
-    """What a request was charged. Whoever holds it settles it once, and releases it whatever happens."""
+    """What a request was charged. Whoever holds it settles it once and releases it, or takes it back."""
 
     headers: Mapping[str, str]
     """What the response says of the limits: `x-ratelimit-...`."""
 
     async def settle(self, tokens: int) -> None:
         """Puts what it really took in the place of the estimate."""
+        ...
+
+    async def take_back(self) -> None:
+        """Makes it as if nothing had been charged."""
         ...
 
     def release(self) -> None:

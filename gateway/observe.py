@@ -36,6 +36,7 @@ class StreamRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     reasoning_tokens: int = 0  # of those
     tokens_estimated: bool = False  # the upstream did not say
     cost: float | None = None  # where prices are configured
+    resumes: int = 0  # how often somebody came back to it
     attempts: int = 0
     skipped: int = 0  # events that were not JSON
     entries: int = 0
@@ -54,11 +55,24 @@ class AccessRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     status: int
     seconds: float
     bytes: int = 0  # that were sent, header fields and framing included
-    stream: StreamRecord | None = None
+    viewed: str | None = None  # the stream that was watched or stopped, where another request had started it
+    stream: StreamRecord | None = None  # the one that it started; without an `end`, a StreamEndRecord follows
+
+
+class StreamEndRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """A stream that outlived the request which had started it, and which `request_id` names, where it is known."""
+
+    request_id: str | None = None
+    key: str | None = None
+    stream: StreamRecord
 
 
 def log_access(record: AccessRecord) -> None:
     access.info("%s %s %d", record.method, record.path, record.status, extra={"record": record})
+
+
+def log_stream_end(record: StreamEndRecord) -> None:
+    access.info("stream %s ended", record.stream.stream, extra={"record": record})
 
 
 class JsonFormatter(logging.Formatter):
@@ -90,7 +104,9 @@ class TerminalFormatter(logging.Formatter):
         message = record.getMessage()
         told = getattr(record, "record", None)
         if isinstance(told, AccessRecord):
-            message += f" {told.seconds:.3f}s" + _told(told.stream)
+            message += f" {told.seconds:.3f}s"
+        if isinstance(told, AccessRecord | StreamEndRecord):
+            message += _told(told.stream)
         line = f"{datetime.fromtimestamp(record.created):%H:%M:%S} {record.levelname.lower():7} {_printable(message)}"
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 

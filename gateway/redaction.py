@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from gateway.config import Upstream
+from gateway.errors import GatewayError
 
 _MAX_MESSAGE = 500  # characters of an upstream's words that are passed on; its longest useful ones are about 300
 _SHORTEST_SECRET = 4  # characters; taking out shorter ones would garble words and tell nothing that a guess would not
@@ -57,6 +58,14 @@ def told(words: str, upstream: Upstream) -> str:
     for secret in sorted(_own(upstream), key=len, reverse=True):
         words = words.replace(secret, "[redacted]")
     return words if len(words) <= _MAX_MESSAGE else words[:_MAX_MESSAGE] + "…"
+
+
+def tell(error: GatewayError, upstream: Upstream) -> str:
+    """Makes the error's words such as are told; returns those for the log: its code, and its note."""
+    error.message = told(error.message, upstream)
+    error.code = told(error.code, upstream)
+    error.param = error.param and told(error.param, upstream)
+    return f"{error.code}: {told(error.note, upstream)}" if error.note else error.code
 
 
 def _own(upstream: Upstream) -> Sequence[str]:

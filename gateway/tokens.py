@@ -13,6 +13,7 @@ from gateway.config import Prices
 _BYTES = 4  # to a token
 _PART = 1000  # tokens of a message's part that is not text: pictures take between 85 and some thousand
 _ANSWER = 256  # tokens that are reserved for an answer where the request sets it no bound
+_MOST_OBJECTS = 20_000  # that are looked at, which takes some 10 ms of everybody's time; prompts have some hundred
 _MILLION = 1_000_000
 _MOST = 1_000_000_000_000  # tokens: more are no count, and would be more than a cost can be worked out of
 
@@ -43,9 +44,16 @@ def measured(usage: dict[str, Any]) -> Tokens:
     )
 
 
-def estimated(body: bytes, said: int) -> Tokens:
-    """For the request in `body` and an answer of `said` bytes."""
-    return Tokens(input=_prompt(_read(body)), output=-(-said // _BYTES), estimated=True)
+def taken(usage: dict[str, Any] | None, *, complete: bool, body: bytes, said: int) -> Tokens:
+    """By the request in `body` and an answer of `said` bytes: as the upstream says, or as much of it as there was."""
+    told = measured(usage) if usage is not None else Tokens()
+    if told.all and complete:
+        return told
+    guess = Tokens(input=prompt(body), output=-(-said // _BYTES), estimated=True)
+    if not told.all:
+        return guess
+    output = max(told.output, guess.output)  # a count from before the end, as Gemini sends it with every chunk
+    return msgspec.structs.replace(told, output=output, estimated=output > told.output)
 
 
 def reservation(body: bytes) -> int:
@@ -53,7 +61,24 @@ def reservation(body: bytes) -> int:
     request = _read(body)
     bound = request.max_completion_tokens or request.max_tokens
     answer = _ANSWER if bound is None or bound < 0 else bound
-    return _prompt(request) + answer * max(1, request.n or 1)
+    return prompt(body) + answer * max(1, request.n or 1)
+
+
+def prompt(body: bytes) -> int:
+    """Of a request, by its texts where that is little work, and by its size where it is much or of an odd form."""
+    if body.count(b"{") > _MOST_OBJECTS:
+        return -(-len(body) // _BYTES)
+    try:
+        request = msgspec.json.decode(body, type=_Prompt)
+    except (ValueError, RecursionError):
+        return -(-len(body) // _BYTES)
+    size, parts = len(bytes(request.tools)), 0
+    for message in request.messages:
+        content = message.content
+        texts: list[str | None] = [content] if isinstance(content, str) else [part.text for part in content or ()]
+        size += sum([len(text.encode()) for text in texts if text is not None])
+        parts += texts.count(None)
+    return -(-size // _BYTES) + parts * _PART
 
 
 def cost(tokens: Tokens, prices: Prices) -> float:
@@ -72,30 +97,23 @@ class _Message(msgspec.Struct):
     content: str | list[_Part] | None = None
 
 
-class _Request(msgspec.Struct):
+class _Prompt(msgspec.Struct):
     messages: list[_Message] = []
     tools: msgspec.Raw = msgspec.Raw()
+
+
+class _Request(msgspec.Struct):
     max_tokens: int | None = None
     max_completion_tokens: int | None = None
     n: int | None = None
 
 
 def _read(body: bytes) -> _Request:
-    """What is looked at of a request; an empty one where it is of another form, which is the upstream's to refuse."""
+    """The numbers of a request; none where they are of another form, which is the upstream's to refuse."""
     try:
-        return msgspec.json.decode(body, type=_Request)
+        return msgspec.json.decode(body, type=_Request, strict=False)
     except (ValueError, RecursionError):
         return _Request()
-
-
-def _prompt(request: _Request) -> int:
-    size, parts = len(bytes(request.tools)), 0
-    for message in request.messages:
-        content = message.content
-        texts: list[str | None] = [content] if isinstance(content, str) else [part.text for part in content or ()]
-        size += sum([len(text.encode()) for text in texts if text is not None])
-        parts += texts.count(None)
-    return -(-size // _BYTES) + parts * _PART
 
 
 def _count(usage: Any, name: str) -> int:

@@ -14,6 +14,7 @@ Decisions, and what made them necessary:
 
 import asyncio
 import io
+import logging
 import ssl
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,12 +29,16 @@ from gateway.config import Upstream
 from gateway.dialects.status import error_from_status
 from gateway.errors import (
     ConnectTimeout,
+    GatewayError,
     UpstreamError,
     UpstreamIncomplete,
     UpstreamMisconfigured,
     UpstreamUnreachable,
 )
+from gateway.redaction import tell
 from gateway.routing import Target
+
+logger = logging.getLogger(__name__)
 
 _ERROR_BODY = 65_536  # bytes read of an error's body: its message is looked for there, nothing else
 _ERROR_BODY_SECONDS = 2.0  # for it to arrive; without it, the status says enough
@@ -143,7 +148,14 @@ class UpstreamClient:
         return UpstreamResponse(response)
 
     async def models(self, upstream: Upstream) -> list[dict[str, Any]]:
-        """The objects of the upstream's own list of models. Raises an UpstreamError."""
+        """The objects of the upstream's own list of models. Raises a GatewayError."""
+        try:
+            return await self._models(upstream)
+        except GatewayError as error:
+            logger.warning("models of upstream %s: %s", upstream.name, tell(error, upstream))
+            raise
+
+    async def _models(self, upstream: Upstream) -> list[dict[str, Any]]:
         options = self._options(upstream, aiohttp.ClientTimeout(total=_MODELS_SECONDS), "application/json")
         with _translated():
             connection = SimpleNamespace(reused=False)

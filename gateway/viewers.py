@@ -53,6 +53,11 @@ class Source(Protocol):
     @property
     def ended(self) -> bool: ...
 
+    @property
+    def full(self) -> bool:
+        """Does somebody wait until what was taken is let go of, by asking for what comes after it?"""
+        ...
+
     def after(self, cursor: int) -> tuple[bytes, int]:
         """The frames of the entries behind `cursor`, up to a bounded size, and the cursor behind them."""
         ...
@@ -70,6 +75,8 @@ class Frames:
     """
 
     __slots__ = ("_behind", "_cursor", "_log", "_piece", "_view")
+
+    full = False
 
     def __init__(self, log: StreamLog, view: View) -> None:
         self._log = log
@@ -113,6 +120,19 @@ class Viewer:
 
     `heartbeat` is how many seconds of silence a comment line fills; None for a view that has no room for comments.
     """
+
+    __slots__ = (
+        "_cursor",
+        "_heartbeat",
+        "_last_write",
+        "_loop",
+        "_silent",
+        "_sink",
+        "_source",
+        "_timer",
+        "_waiting",
+        "_writing",
+    )
 
     def __init__(self, source: Source, sink: Sink, *, cursor: int = 0, heartbeat: float | None) -> None:
         self._source = source
@@ -160,8 +180,8 @@ class Viewer:
         self._cursor = cursor
         if data:
             self._last_write = self._loop.time()
-        if cursor < self._source.last:
-            self._wake()  # the batch is more than one piece
+        if cursor < self._source.last or self._source.full:
+            self._wake()  # the batch is more than one piece, or its room is waited for
 
     async def _write(self, data: bytes, write: Callable[[bytes], Awaitable[None]]) -> None:
         self._last_write = self._loop.time()

@@ -5,6 +5,7 @@ of a stream share the bytes, and what makes a resumed stream the same to the byt
 belong to entries, so a view that leaves some out has gaps in its ids.
 """
 
+import re
 from collections.abc import Callable
 from enum import StrEnum
 
@@ -16,6 +17,7 @@ from gateway.sse import Event, encode, encode_data
 View = Callable[[int, Entry], bytes]
 """`view(number, entry)`: the frame of the stream's entry, or `b""` where this view shows nothing of it."""
 
+_EVENT_ID = re.compile(r"([A-Za-z0-9_-]{22})\.(0|[1-9][0-9]{0,8})", re.ASCII)
 _encode_json = msgspec.json.Encoder().encode
 _CHUNK = Kind.CHUNK
 _TEXT = Kind.TEXT  # a name of the module is found faster than an enumeration's, and it is asked for once per event
@@ -28,10 +30,23 @@ class Format(StrEnum):
     JSON = "json"
 
 
-def start_block(stream_id: str, *, retry_ms: int) -> bytes:
-    """The block before any entry: with it, the client can come back before the upstream has said a word."""
-    data = _encode_json({"stream": stream_id})
-    return encode(Event(data, "start", f"{stream_id}.0"), retry=retry_ms)
+def start_block(stream_id: str, *, retry_ms: int, ticket: str | None = None) -> bytes:
+    """The block before any entry: with it, the client can come back before the upstream has said a word.
+
+    `ticket` is for the one who asked.
+    """
+    data = _encode_json({"stream": stream_id} if ticket is None else {"stream": stream_id, "ticket": ticket})
+    return encode(Event(data, "start", event_id(stream_id, 0)), retry=retry_ms)
+
+
+def event_id(stream_id: str, number: int) -> str:
+    return f"{stream_id}.{number}"
+
+
+def read_event_id(text: str) -> tuple[str, int] | None:
+    """The stream and the number that an event id holds; None for what is none of ours."""
+    match = _EVENT_ID.fullmatch(text)
+    return None if match is None else (match[1], int(match[2]))
 
 
 def sse_view(stream_id: str, *, format: Format, reasoning: bool) -> View:

@@ -80,3 +80,27 @@ async def eventually(holds: Callable[[], bool], *, within: float = 5.0) -> None:
     while not holds():
         assert asyncio.get_running_loop().time() < deadline, "it does not come to hold"
         await asyncio.sleep(0.01)
+
+
+async def start_of(response: ClientResponse) -> dict[str, str]:
+    """What the start block says: the stream, and the ticket where there is one."""
+    (event,) = interpret(await response.content.readuntil(b"\n\n"))
+    assert event.type == "start"
+    value: dict[str, str] = json.loads(event.data)
+    return value
+
+
+async def create(client: Client, body: object = None, *, query: str = "", **headers: str) -> dict[str, Any]:
+    """`POST /streams`, and what it says."""
+    body = {"question": "hi"} if body is None else body
+    async with client.post(f"/streams{query}", json=body, headers=headers) as response:
+        assert response.status == 201, await response.text()
+        value: dict[str, Any] = await response.json()
+        return value
+
+
+async def watched(client: Client, url: str, **headers: str) -> Answer:
+    """A stream by its address, to its end."""
+    async with client.get(url, headers={**EVENTS, **headers}) as response:
+        assert response.status == 200, await response.text()
+        return Answer(await response.read())

@@ -1,5 +1,6 @@
 """What tests of streams stand on: a scripted upstream, and the gateway in front of it, both on real sockets."""
 
+import json
 import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -89,6 +90,24 @@ def overheard(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch)
         for formatter in (JsonFormatter(), TerminalFormatter()):
             heard.hear("log", formatter.format(record).encode(errors="replace"))
     assert heard.leaks() == []
+
+
+@pytest.fixture
+def lines() -> Iterator[list[dict[str, Any]]]:
+    """The access log, each line as it was written: what is told of goes on changing, what was written does not."""
+    written: list[dict[str, Any]] = []
+
+    class Lines(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            written.append(json.loads(JsonFormatter().format(record)))
+
+    logger, handler = logging.getLogger("gateway.access"), Lines()
+    level = logger.level
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    yield written
+    logger.removeHandler(handler)
+    logger.setLevel(level)
 
 
 def configured(url: str, toml: str = "") -> Config:

@@ -1,10 +1,13 @@
-"""What a test run lets an outsider see (log lines, answers), searched for what must not be in it: keys and prompts.
+"""What a test run lets an outsider see (log lines, answers), searched for what must not be in it.
 
 Nothing is declared by the tests. Keys are those that the gateways under test were configured with; prompts are what
-reached the upstream, which nobody else needs to hear.
+reached the upstream, which nobody else needs to hear. Tickets are found in the answers, which is where they belong, and
+nowhere else.
 """
 
 import json
+import re
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -12,17 +15,18 @@ from gateway.config import Config
 
 _SHORTEST = 12  # characters: shorter texts, such as "hi", are found in any log
 _MOST = 4_194_304  # bytes of answers that are kept of one test
+_TICKET = re.compile(rb'(?:"ticket":"|[?&]ticket=)([A-Za-z0-9_-]{22})')  # in a start block, in what POST /streams says
 
 
 class Overheard:
     def __init__(self) -> None:
         self.said: list[tuple[str, bytes]] = []  # where, and what
-        self._size = 0
+        self._sizes: Counter[str] = Counter()
         self._secrets: set[tuple[str, str]] = set()
 
     def hear(self, where: str, data: bytes) -> None:
-        if self._size < _MOST:
-            self._size += len(data)
+        if self._sizes[where] < _MOST:
+            self._sizes[where] += len(data)
             self.said.append((where, data))
 
     def keep(self, what: str, text: str) -> None:
@@ -49,9 +53,10 @@ class Overheard:
         for where, data in self.said:
             whole.setdefault(where, []).append(data)
         found = []
+        tickets = {("a ticket", match.decode()) for match in _TICKET.findall(b"".join(whole.get("answers", [])))}
         for where, parts in whole.items():
             heard = b"".join(parts)
-            for what, text in sorted(self._secrets):
+            for what, text in sorted(self._secrets if where == "answers" else self._secrets | tickets):
                 forms = {
                     text.encode(),
                     json.dumps(text)[1:-1].encode(),

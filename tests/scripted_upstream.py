@@ -25,6 +25,13 @@ class Pause:
 
 
 @dataclass(frozen=True)
+class Until:
+    """Silence until the test sets the event."""
+
+    event: asyncio.Event
+
+
+@dataclass(frozen=True)
 class Stall:
     """Silence until the other side leaves."""
 
@@ -39,7 +46,7 @@ class Reset:
     """RST."""
 
 
-Step = Send | Pause | Stall | Close | Reset
+Step = Send | Pause | Until | Stall | Close | Reset
 
 DONE = b"data: [DONE]\n\n"
 
@@ -192,6 +199,8 @@ async def _play(script: Sequence[Step], writer: asyncio.StreamWriter) -> bool:
                 await writer.drain()
             case Pause(seconds):
                 await asyncio.sleep(seconds)
+            case Until(happened):
+                await happened.wait()
             case Stall():
                 await asyncio.Event().wait()
             case Close():

@@ -25,6 +25,8 @@ KEY = "the-key-of-a-team"
 CONFIG = f"""
 [stream]
 heartbeat_seconds = 0.02
+grace_seconds = 0.05
+keep_seconds = 0.1
 [[keys]]
 name = "team"
 key = "{KEY}"
@@ -51,7 +53,7 @@ async def test_nothing_stays_of_requests_that_are_aborted(gateway: MakeGateway, 
     await leave(client, request("/chat", "application/json"), 1.0)
     app = client.app
     assert isinstance(app, web.Application)
-    generations = app[SERVICES].generations
+    generations = app[SERVICES].streams
     limiter = generations.limiter
     assert isinstance(limiter, MemoryLimiter)
     tasks, files = len(asyncio.all_tasks()), open_files()

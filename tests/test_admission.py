@@ -151,8 +151,9 @@ def test_whom_it_is_sent_to(config: Config, fields: dict[str, object], told: str
     )
 
 
-def test_the_default_assistant_speaks_first_whatever_the_model() -> None:
-    assert sent({"question": "hi", "model": "x"}, WITH_DEFAULT)["messages"][0] == {"role": "system", "content": "S"}
+def test_the_default_assistant_is_asked_where_neither_it_nor_a_model_is_named() -> None:
+    assert sent({"question": "hi"}, WITH_DEFAULT)["messages"] == [{"role": "system", "content": "S"}, HI]
+    assert sent({"question": "hi", "model": "x"}, WITH_DEFAULT)["messages"] == [HI]
     assert sent({"question": "hi", "assistant": "plain"}, WITH_DEFAULT)["messages"] == [HI]
 
 
@@ -172,7 +173,7 @@ def test_the_default_assistant_speaks_first_whatever_the_model() -> None:
 )
 def test_how_it_is_shown(fields: dict[str, object], format: Format, reasoning: bool) -> None:
     result = asked({"question": "hi", **fields})
-    assert (result.format, result.reasoning) == (format, reasoning)
+    assert (result.show.format, result.show.reasoning) == (format, reasoning)
 
 
 # A query
@@ -184,7 +185,7 @@ def test_a_query_asks_as_a_body_does(question: str) -> None:
         CONFIG, SOMEONE, query_fields({"q": question, "model": "x", "format": "json", "reasoning": "1", "other": "x"})
     )
     assert json.loads(result.order.body)["messages"] == [{"role": "user", "content": question}]
-    assert (result.order.model, result.format, result.reasoning) == ("x", Format.JSON, True)
+    assert (result.order.model, result.show.format, result.show.reasoning) == ("x", Format.JSON, True)
     assert b"other" not in result.order.body
 
 
@@ -201,7 +202,7 @@ def test_a_query_of_a_post_says_whom_to_ask_and_how_to_show_it() -> None:
     )
     result = admit(CONFIG, SOMEONE, query | body_fields(b'{"question":"a","model":"y"}'))
     body = json.loads(result.order.body)
-    assert (result.order.model, result.format, result.reasoning) == ("y", Format.JSON, True)
+    assert (result.order.model, result.show.format, result.show.reasoning) == ("y", Format.JSON, True)
     assert body["messages"][-1] == {"role": "user", "content": "a"}
     assert body["temperature"] == 0.3
 

@@ -363,7 +363,7 @@ async def test_fault_69_when_there_is_no_room_new_streams_are_refused_and_old_on
         async with client.get("/chat?q=x", headers=EVENTS) as second:
             assert await error_of(second) == (503, "busy")
             assert second.headers["Retry-After"] == "5"
-        assert len(client.app[SERVICES].generations) == 1
+        assert len(client.app[SERVICES].streams) == 1
 
 
 async def test_what_is_not_http_is_a_bare_400_and_one_log_line(

@@ -35,6 +35,7 @@ FLOORS = [
         "gateway.streamlog",
         "gateway.streamlog.base",
         "gateway.streamlog.followers",
+        "gateway.tickets",
         "gateway.tokens",
         "gateway.views",
         "gateway.watchdog",
@@ -46,7 +47,14 @@ FLOORS = [
         "gateway.streamlog.window",
         "gateway.upstream",
     ],
-    ["gateway.admission", "gateway.generation", "gateway.generations", "gateway.viewers"],
+    [
+        "gateway.admission",
+        "gateway.generation",
+        "gateway.idempotency",
+        "gateway.stream",
+        "gateway.streams",
+        "gateway.viewers",
+    ],
     ["gateway.app", "gateway.demo", "gateway.demo.*", "gateway.handlers", "gateway.handlers.*", "gateway.serve"],
     ["gateway.__main__", "gateway.cli", "gateway.usage"],
 ]

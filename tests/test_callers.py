@@ -33,6 +33,7 @@ from tests.scripted_upstream import (
 from tests.test_cancellation import until
 
 KEY, LIMITED, EXPIRED = "gw-key-of-one-0123456789", "gw-key-of-two-0123456789", "gw-key-of-old-0123456789"
+CANCEL = '[stream]\non_disconnect = "cancel"\n'
 KEYS = f'[[keys]]\nname = "one"\nkey = "{KEY}"\n'
 OLD = f'[[keys]]\nname = "old"\nkey = "{EXPIRED}"\nexpires = 2020-01-01\n'
 MODELS = (
@@ -278,7 +279,6 @@ async def test_of_a_turn_that_says_something_twice_only_what_was_checked_is_sent
         {"assistant": "private"},
         {"assistant": "unheard of"},
         {"assistant": "helper", "model": "h-1"},
-        {"assistant": "helper", "model": None},
         {"model": "h-1"},
         {},
     ],
@@ -469,7 +469,7 @@ async def test_fault_54_a_client_that_leaves_frees_its_place(
     gateway: MakeGateway, upstream: ScriptedUpstream, script: Sequence[Step], route: str
 ) -> None:
     upstream.script(script, OK)
-    client = await gateway(limited(max_streams=1))
+    client = await gateway(limited(max_streams=1) + CANCEL)
     asking = asyncio.create_task(whole(client, route))
     await upstream.until(requests=1)
     async with call(client, route, **bearer(LIMITED)) as response:
@@ -488,7 +488,7 @@ async def test_who_is_refused_for_want_of_room_is_charged_nothing(
     gateway: MakeGateway, upstream: ScriptedUpstream
 ) -> None:
     upstream.script(stream(delta("a"), Stall()), OK)
-    client = await gateway(KEYS + limited(max_streams=1, requests_per_minute=1) + "[store]\nmax_streams = 1\n")
+    client = await gateway(KEYS + limited(max_streams=1, requests_per_minute=1) + f"{CANCEL}[store]\nmax_streams = 1\n")
     async with client.get("/chat?q=x", headers={**EVENTS, **bearer(KEY)}) as response:
         await response.content.readuntil(b"data: a")
         for route in ("POST /chat", "streamed completions"):
@@ -508,7 +508,7 @@ async def test_fault_65_a_shutdown_frees_every_place(gateway: MakeGateway, upstr
     await upstream.until(requests=2)
     await asyncio.sleep(0.05)
     assert taken(client) == 2
-    await client.app[SERVICES].generations.close()
+    await client.app[SERVICES].streams.close()
     assert taken(client) == 0
     await asyncio.wait(asking)
     async with call(client, "streamed completions", **bearer(LIMITED)) as response:
@@ -631,11 +631,37 @@ async def logged(client: Client, route: str, caplog: pytest.LogCaptureFixture) -
 
 
 async def at_rest(client: Client) -> None:
-    await until(lambda: not len(client.app[SERVICES].generations))
+    await until(lambda: not len(client.app[SERVICES].streams))
 
 
 def taken(client: Client) -> int:
     """Places of all callers together."""
-    limiter = client.app[SERVICES].generations.limiter
+    limiter = client.app[SERVICES].streams.limiter
     assert isinstance(limiter, MemoryLimiter)
     return limiter.streams
+
+
+@pytest.mark.parametrize("route", ["whole completions", "streamed completions", "POST /chat"])
+async def test_fault_89_hanging_up_before_the_answer_is_no_way_around_the_limit(
+    gateway: MakeGateway, upstream: ScriptedUpstream, route: str
+) -> None:
+    """Whoever leaves while the upstream is silent has had it read the prompt, and maybe write the answer."""
+    upstream.script([Stall()])
+    client = await gateway(limited(tokens_per_minute=1_000_000) + CANCEL)
+    path, body = PATHS[route]
+    prompt = {"messages": [{"role": "user", "content": "x" * 40_000}]}
+    asking = asyncio.create_task(client.post(path, json=body | prompt, headers=bearer(LIMITED)).__aenter__())
+    await upstream.until(requests=1)
+    asking.cancel()
+    await at_rest(client)
+    limiter = client.app[SERVICES].streams.limiter
+    assert isinstance(limiter, MemoryLimiter)
+    (caller,) = limiter._callers.values()
+    assert await caller.counts.get("tokens") >= 10_000
+
+
+PATHS: dict[str, tuple[str, dict[str, object]]] = {
+    "whole completions": ("/v1/chat/completions", {"model": "m"}),
+    "streamed completions": ("/v1/chat/completions", {"model": "m", "stream": True}),
+    "POST /chat": ("/chat", {}),
+}

@@ -1,4 +1,8 @@
-"""A client that leaves is ordinary: the upstream is let go within a second, and nothing is left or logged as broken."""
+"""A client that leaves is ordinary: nothing is left of it, and nothing logged as broken.
+
+With `on_disconnect = "cancel"`, the upstream is let go within a second. What else may be wished for is in
+`test_policies.py`.
+"""
 
 import asyncio
 import logging
@@ -15,6 +19,7 @@ from tests.clients import EVENTS, TEXT, access_records, ask
 from tests.conftest import Client, MakeGateway
 from tests.scripted_upstream import DONE, Pause, ScriptedUpstream, Stall, Step, chunk, delta, event, finish, stream
 
+CANCEL = '[stream]\non_disconnect = "cancel"\n'
 WAYS = {"events": EVENTS, "text": TEXT, "json": {}}
 MOMENTS: dict[str, Sequence[Step]] = {
     "before the headers": [Stall()],
@@ -31,7 +36,7 @@ async def test_fault_54_a_client_that_leaves_stops_the_upstream(
 ) -> None:
     caplog.set_level(logging.INFO, "gateway.access")
     upstream.script(MOMENTS[moment])
-    client = await gateway()
+    client = await gateway(CANCEL)
     writer = await send(client, f"GET /chat?q=secret-question HTTP/1.1\r\nHost: localhost\r\n{fields(WAYS[way])}\r\n")
     await upstream.until(requests=1)
     await asyncio.sleep(0.05)
@@ -48,7 +53,7 @@ async def test_fault_54_a_client_that_leaves_stops_the_upstream(
 async def test_cancelling_at_each_moment_of_the_main_path(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
     """Whenever the client leaves, the gateway comes back to rest: no stream, no task, no upstream connection."""
     upstream.script(stream(delta("a"), Pause(0.01), delta("b"), Pause(0.01), finish(), DONE))
-    client = await gateway()
+    client = await gateway(CANCEL)
     await ask(client)
     await nothing_left(client)
     tasks = len(asyncio.all_tasks())
@@ -66,7 +71,7 @@ async def test_the_client_of_one_stream_leaves_and_the_others_go_on(
     gateway: MakeGateway, upstream: ScriptedUpstream
 ) -> None:
     upstream.script(stream(delta("a"), Pause(0.3), delta("b"), finish(), DONE))
-    client = await gateway()
+    client = await gateway(CANCEL)
     stays = asyncio.create_task(ask(client))
     leaves = asyncio.create_task(ask(client))
     await upstream.until(requests=2)
@@ -82,7 +87,7 @@ async def test_fault_57_a_slow_reader_lags_without_holding_the_upstream(
     """Its text waits in the log once; what the kernel does not take is not copied into buffers of ours."""
     text = "x" * 100_000
     upstream.script(stream(*[delta(text)] * 40, finish(), DONE))
-    client = await gateway()
+    client = await gateway(CANCEL)
     async with client.get("/chat?q=x", headers=EVENTS, read_bufsize=1024) as response:
         await asyncio.sleep(0.3)
         assert len(upstream.requests) == 1
@@ -97,7 +102,7 @@ async def test_a_reader_that_takes_nothing_is_cut_without_an_end(
 ) -> None:
     monkeypatch.setattr("gateway.viewers.STALL_SECONDS", 0.3)
     upstream.script(stream(*[delta("x" * 100_000)] * 70, Stall()))
-    client = await gateway("[stream]\nheartbeat_seconds = 0.1")
+    client = await gateway(f"{CANCEL}heartbeat_seconds = 0.1")
     writer = await send(
         client, f"GET /chat?q=x HTTP/1.1\r\nHost: localhost\r\n{fields(EVENTS)}\r\n", receive_buffer=4096
     )
@@ -111,12 +116,12 @@ async def test_fault_69_a_log_that_a_slow_client_still_reads_takes_room(
 ) -> None:
     """The upstream has long finished; what it said is held until it has been read."""
     upstream.script(stream(*[delta("x" * 100_000)] * 60, finish(), DONE))
-    client = await gateway("[store]\nmax_streams = 1")
+    client = await gateway(f"{CANCEL}[store]\nmax_streams = 1")
     writer = await send(
         client, f"GET /chat?q=x HTTP/1.1\r\nHost: localhost\r\n{fields(EVENTS)}\r\n", receive_buffer=4096
     )
     await upstream.until(requests=1)
-    await until(lambda: all(g.log.ended for g in client.app[SERVICES].generations), within=5)
+    await until(lambda: all(g.log.ended for g in client.app[SERVICES].streams), within=5)
     async with client.get("/chat?q=x") as response:
         assert response.status == 503
     leave(writer, "rst")
@@ -128,9 +133,9 @@ async def test_a_slow_reader_that_goes_on_taking_is_not_cut(
 ) -> None:
     """Neither as events nor as JSON: what counts is that it takes something, not how long the whole takes."""
     monkeypatch.setattr("gateway.viewers.STALL_SECONDS", 0.5)
-    monkeypatch.setattr("gateway.handlers.chat.STALL_SECONDS", 0.5)
+    monkeypatch.setattr("gateway.handlers.answers.STALL_SECONDS", 0.5)
     upstream.script(stream(*[delta("x" * 50_000)] * 140, finish(), DONE))
-    client = await gateway()
+    client = await gateway(CANCEL)
     for headers in (EVENTS, {}):
         async with client.get("/chat?q=x", headers=headers, read_bufsize=1024) as response:
             started = asyncio.get_running_loop().time()
@@ -145,9 +150,9 @@ async def test_a_slow_reader_that_goes_on_taking_is_not_cut(
 async def test_a_reader_that_takes_no_json_is_cut(
     gateway: MakeGateway, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.handlers.chat.STALL_SECONDS", 0.3)
+    monkeypatch.setattr("gateway.handlers.answers.STALL_SECONDS", 0.3)
     upstream.script(stream(*[delta("x" * 100_000)] * 70, finish(), DONE))
-    client = await gateway()
+    client = await gateway(CANCEL)
     writer = await send(client, "GET /chat?q=x HTTP/1.1\r\nHost: localhost\r\n\r\n", receive_buffer=4096)
     await upstream.until(requests=1)
     await until(lambda: not client.server.handler.connections, within=5)
@@ -158,11 +163,11 @@ async def test_shutting_down_ends_every_stream_with_a_failure_that_says_so(
     gateway: MakeGateway, upstream: ScriptedUpstream
 ) -> None:
     upstream.script(stream(delta("a"), Stall()))
-    client = await gateway()
+    client = await gateway(CANCEL)
     asking = [asyncio.create_task(ask(client)) for _ in range(5)]
     await upstream.until(requests=5)
     await asyncio.sleep(0.1)
-    await client.app[SERVICES].generations.close()
+    await client.app[SERVICES].streams.close()
     for answer in await asyncio.gather(*asking):
         assert answer.failure == {
             "error": {
@@ -207,7 +212,7 @@ def leave(writer: asyncio.StreamWriter, how: str) -> None:
 
 
 async def nothing_left(client: Client) -> None:
-    await until(lambda: len(client.app[SERVICES].generations) == 0)
+    await until(lambda: len(client.app[SERVICES].streams) == 0)
 
 
 async def until(condition: Callable[[], bool], *, within: float = 2.0) -> None:

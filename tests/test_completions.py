@@ -581,3 +581,46 @@ async def test_fault_83_no_path_of_a_client_reaches_the_upstream(
     assert raw.split(b"\r\n")[0].split(b" ")[1] in (b"404", b"405")
     assert {request.path for request in upstream.requests} <= {"/v1/models"}
     assert b"X-Evil" not in raw.partition(b"\r\n\r\n")[0]
+
+
+# What only came to light when it was tried to break it
+
+
+async def test_one_chunk_that_fills_the_window_does_not_hold_up_the_next(
+    gateway: MakeGateway, upstream: ScriptedUpstream
+) -> None:
+    """A picture is passed on, and what follows it with the next read, not with the next heartbeat."""
+    picture = "x" * 2_000_000
+    upstream.script(stream(delta("a"), Pause(0.1), delta(picture), Pause(0.2), delta("b"), finish(), DONE))
+    client = await gateway("[stream]\nmax_event_bytes = 4194304")
+    async with asyncio.timeout(5), post(client, STREAMED) as response:
+        assert (await read(response)).blocks[-1] == b"data: [DONE]"
+
+
+async def test_fault_43_an_answer_that_never_began_is_missed(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
+    """Two were asked for, and one came: the upstream that just stops has not finished."""
+    upstream.script(stream(delta("a"), finish()))
+    client = await gateway()
+    async with post(client, {**STREAMED, "n": 2}) as response:
+        body = await read(response)
+    assert body.broken
+    assert body.error["code"] == "upstream_incomplete"
+
+
+async def test_fault_77_words_about_models_are_cleaned_too(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
+    upstream.script(answer(400, {"error": {"message": f"bad key-of-the-upstream at {upstream.url}"}}))
+    client = await gateway()
+    async with client.get("/v1/models") as response:
+        assert response.status == 400
+        assert (await response.json())["error"]["message"] == "bad [redacted] at [address]"
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/chat", "/streams"])
+async def test_fault_85_who_may_ask_nothing_sends_no_body(
+    gateway: MakeGateway, upstream: ScriptedUpstream, path: str
+) -> None:
+    """A refusal comes before the body is asked for."""
+    client = await gateway('[[keys]]\nname = "one"\nkey = "gw-key-of-one-0123456789"')
+    lines = [f"POST {path} HTTP/1.1", "Host: localhost", "Content-Type: application/json", "Content-Length: 900000"]
+    request = "\r\n".join([*lines, "Expect: 100-continue", "", ""]).encode()
+    assert (await exchange(client, request, until=b'"invalid_api_key"')).startswith(b"HTTP/1.1 401 ")

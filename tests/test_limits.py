@@ -60,11 +60,3 @@ def test_a_name_of_a_key_is_no_name_of_an_assistant() -> None:
         allowance(Caller("192.0.2.7"), "maths", assistant).scope,
     }
     assert len(scopes) == 2
-
-
-@pytest.mark.parametrize(
-    ("limits", "limited"),
-    [((None, None, None), False), ((1, None, None), True), ((None, 1, None), True), ((None, None, 1), True)],
-)
-def test_what_is_limited(limits: tuple[int | None, int | None, int | None], limited: bool) -> None:
-    assert Allowance("s", *limits).is_limited is limited

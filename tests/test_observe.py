@@ -193,6 +193,7 @@ def test_fault_77_a_record_has_no_place_for_prompts_answers_queries_and_secrets(
         "status",
         "seconds",
         "bytes",
+        "viewed",
         "stream",
     }
     assert set(StreamRecord.__struct_fields__) == {
@@ -211,6 +212,7 @@ def test_fault_77_a_record_has_no_place_for_prompts_answers_queries_and_secrets(
         "reasoning_tokens",
         "tokens_estimated",
         "cost",
+        "resumes",
         "attempts",
         "skipped",
         "entries",

@@ -32,6 +32,36 @@ def test_what_is_found(said: str) -> None:
     assert len(heard.leaks()) == 1
 
 
+TICKETS = {
+    "in a start block": 'event: start\ndata: {"stream":"s","ticket":"%s"}\n\n',
+    "beside an address": '{"id":"s","ticket":"%s","expires_in":900}',
+    "in an address": '{"viewer_url":"https://chat.example/streams/s?ticket=%s"}',
+    "in an address, behind another field": '{"url":"/streams/s?format=json&ticket=%s"}',
+}
+
+
+@pytest.mark.parametrize("case", TICKETS)
+def test_a_ticket_belongs_into_an_answer_and_not_into_the_log(case: str) -> None:
+    ticket = "7XbqJ0k2QnUe8d3Lw5v-_A"
+    heard = Overheard()
+    answer = (TICKETS[case] % ticket).encode()
+    heard.hear("answers", answer[:-30])
+    heard.hear("answers", answer[-30:])
+    heard.hear("log", b"GET /streams/s 200")
+    assert heard.leaks() == []
+    heard.hear("log", f"GET /streams/s?ticket={ticket} 200".encode())
+    assert len(heard.leaks()) == 1
+
+
+def test_the_log_is_heard_however_much_was_answered() -> None:
+    heard = Overheard()
+    heard.keep("a key", "the-key-of-a-team")
+    for _ in range(50):
+        heard.hear("answers", b"x" * 100_000)
+    heard.hear("log", b"the-key-of-a-team")
+    assert len(heard.leaks()) == 1
+
+
 async def test_what_is_heard(gateway: MakeGateway, upstream: ScriptedUpstream, overheard: Overheard) -> None:
     """Everything on the gateway's sockets, and every log line; an upstream's key and the prompts are kept from it."""
     upstream.script(stream(delta("all the way"), finish(), DONE))

@@ -103,6 +103,7 @@ def test_limits_are_the_defaults() -> None:
     assert config.stream.max_event_bytes == 1 << 20
     assert config.stream.max_bytes == 8 << 20
     assert (config.store.max_streams, config.store.max_bytes) == (20_000, 256 << 20)
+    assert (config.stream.keep_seconds, config.stream.grace_seconds, config.stream.max_orphans) == (300, 30, 1000)
     for option in re.findall(r"`((?:server|stream|store)\.\w+)`", README):
         table, name = option.split(".")
         assert hasattr(getattr(config, table), name)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.config import Prices
-from gateway.tokens import Tokens, cost, estimated, measured, reservation
+from gateway.tokens import Tokens, cost, measured, reservation, taken
 
 COUNTED = {"prompt_tokens": 30, "completion_tokens": 20, "total_tokens": 50}
 
@@ -57,6 +57,10 @@ USAGE: dict[str, tuple[dict[str, Any], Tokens]] = {
 }
 
 
+def estimated(body: bytes, said: int) -> Tokens:
+    return taken(None, complete=False, body=body, said=said)
+
+
 @pytest.mark.parametrize("case", USAGE)
 def test_fault_41_what_an_upstream_says(case: str) -> None:
     usage, expected = USAGE[case]
@@ -93,12 +97,13 @@ PROMPTS = {
     "content that is null": (body({"role": "assistant", "content": None, "tool_calls": []}), 0),
     "no content": (body({"role": "assistant"}), 0),
     "tools": (body(user("abcd"), tools=[1, 2]), 3),  # `[1, 2]` and `abcd`: ten bytes
-    "no JSON": (b"{", 0),
-    "no object": (b"[]", 0),
-    "another form": (body(user(7)), 0),
-    "messages that are none": (b'{"messages": "hi"}', 0),
-    "nested deeply": (b'{"messages":' + b"[" * 100_000, 0),
-    "not UTF-8": (b'{"messages": [{"content": "\xff"}]}', 0),
+    "no JSON: by its size": (b"{" * 8, 2),
+    "no object": (b"[]", 1),
+    "another form": (body(user(7)), 15),
+    "messages that are none": (b'{"messages": "hi"}', 5),
+    "nested deeply": (b'{"messages":' + b"[" * 100_000, 25_003),
+    "not UTF-8": (b'{"messages": [{"content": "\xff"}]}', 8),
+    "a great many objects": (b'{"messages":[' + b"{}," * 20_000 + b"{}]}", 15_005),
 }
 
 
@@ -123,8 +128,10 @@ RESERVATIONS = {
     "several answers": (body(user("abcd"), max_tokens=10, n=3), 31),
     "several answers without a bound": (body(user("abcd"), n=2), 513),
     "n that is null": (body(user("abcd"), n=None), 257),
-    "what the upstream will refuse": (body(user("abcd"), max_tokens="many"), 256),
-    "no JSON": (b"{", 256),
+    "a bound with a point": (body(user("abcd"), max_tokens=10.0), 11),
+    "what the upstream will refuse": (body(user("abcd"), max_tokens="many"), 257),
+    "an odd type hides no prompt": (body(user("a" * 4000), {"role": "user", "content": {}}, n="1.5"), 1283),
+    "no JSON": (b"{", 257),
 }
 
 

@@ -4,6 +4,7 @@ Every field stands in `config.example.toml` too, with its default and what it is
 """
 
 from datetime import date
+from enum import StrEnum
 from typing import Annotated, Any
 
 import msgspec
@@ -32,6 +33,14 @@ class Secret:
         return "***"
 
 
+class OnDisconnect(StrEnum):
+    """What happens to an answer that is being made when the last one who watches it leaves."""
+
+    CANCEL = "cancel"  # the upstream is let go at once
+    DRAIN = "drain"  # it is finished, for the record
+    DETACH = "detach"  # it goes on for a while, so that a browser can come back, and is then cancelled
+
+
 class Server(Struct, frozen=True, forbid_unknown_fields=True):
     host: str = "127.0.0.1"
     port: Port = 8080
@@ -46,8 +55,13 @@ class Server(Struct, frozen=True, forbid_unknown_fields=True):
 class Stream(Struct, frozen=True, forbid_unknown_fields=True):
     heartbeat_seconds: Seconds = 15.0
     retry_ms: Annotated[int, Meta(ge=0, le=600_000)] = 2000
+    keep_seconds: Seconds = 300.0
+    attach_seconds: Seconds = 60.0
     max_bytes: Bytes = 8_388_608
     max_event_bytes: Bytes = 1_048_576
+    on_disconnect: OnDisconnect = OnDisconnect.DETACH
+    grace_seconds: Seconds = 30.0
+    max_orphans: Count = 1000
 
 
 class Store(Struct, frozen=True, forbid_unknown_fields=True):
@@ -126,6 +140,7 @@ class Key(Struct, frozen=True, forbid_unknown_fields=True):
     tokens_per_minute: Count | None = None
     max_streams: Count | None = None
     expires: date | None = None  # the last day on which it works, in UTC
+    on_disconnect: list[OnDisconnect] = msgspec.field(default_factory=lambda: list(OnDisconnect))  # that it may choose
 
 
 class Config(Struct, frozen=True, forbid_unknown_fields=True):

@@ -22,9 +22,10 @@ _CHUNK = Kind.CHUNK
 class Relay(Decoder):
     """`whole`: the answer was asked for as one JSON body. `hide_usage`: a chunk of only usage is not passed on."""
 
-    def __init__(self, *, whole: bool, hide_usage: bool) -> None:
+    def __init__(self, *, whole: bool, hide_usage: bool, choices: int = 1) -> None:
         super().__init__()
         self.whole = whole
+        self._choices = choices  # that were asked for
         self._hide_usage = hide_usage
         self._is_odd = False  # was the chunk that was read last refused by the structs?
         self._seen: set[int | None] = set()  # the indexes of the choices that have begun
@@ -32,7 +33,7 @@ class Relay(Decoder):
 
     @property
     def complete(self) -> bool:
-        return self.done or (bool(self._finished) and self._seen <= self._finished)
+        return self.done or (len(self._finished) >= self._choices and self._seen <= self._finished)
 
     def decode(self, event: Event, entries: list[Entry]) -> Chunk | None:
         chunk = super().decode(event, entries)

@@ -1,90 +1,55 @@
 """The native surface: `GET /chat` and `POST /chat`, as events, as bare text, or as one JSON object.
 
-A request is read and admitted; the generation starts; the response is a viewer of it. What fails before the first byte
-is a status, what fails after it is in the stream.
+A request is read and admitted; the stream starts; the response is a viewer of it. What fails before the first byte
+is a status, what fails after it is in the stream. A client that lost its connection comes back with the id of the last
+event that it has, and gets the rest of that stream: the model is not asked again.
 """
 
-from collections.abc import Awaitable, Callable
+from aiohttp import web
 
-from aiohttp import HttpVersion11, web
-
-from gateway.admission import Asked, admit
-from gateway.completion import completion
-from gateway.downstream import EventStreamSink, TextSink, deliver
+from gateway.admission import Show, admit, check_caller, shown
+from gateway.auth import Caller
 from gateway.errors import StreamNotFound
 from gateway.fields import body_fields, query_fields, view_fields
-from gateway.generation import Generation
-from gateway.handlers.reading import identified, read_body, read_query
-from gateway.handlers.responses import attached, json_response, success
-from gateway.handlers.services import SERVICES
+from gateway.handlers.answers import events, rest, text, whole
+from gateway.handlers.reading import idempotency_key, identified, last_event_id, read_body, read_query
+from gateway.handlers.responses import attached, ticketed_start
+from gateway.handlers.services import SERVICES, VIEWED
 from gateway.negotiation import Representation, negotiate
-from gateway.streamlog.base import StreamLog
-from gateway.viewers import STALL_SECONDS, Frames, Viewer
-from gateway.views import sse_view, start_block, text_view
+from gateway.views import read_event_id
 
 
 async def ask(request: web.Request) -> web.StreamResponse:
     services = request.app[SERVICES]
     query = read_query(request)
-    _refuse_unknown_stream(request, query)
     caller = identified(request)
+    last = last_event_id(request, query)
+    if not last:
+        check_caller(services.config, caller)
+    fields = view_fields(query)
+    if request.method == "POST":
+        fields |= body_fields(await read_body(request, services.config.server.max_body_bytes))
+    wanted = negotiate(", ".join(request.headers.getall("Accept", [])))
+    if last:
+        return await _resumed(request, caller, last, shown(fields), as_text=wanted is Representation.TEXT)
     if request.method == "GET":
         fields = query_fields(query)
-    else:
-        fields = view_fields(query) | body_fields(await read_body(request, services.config.server.max_body_bytes))
-    asked = admit(services.config, caller, fields)
-    generation = await services.generations.record(asked.order)
-    answer = _ANSWERS[negotiate(", ".join(request.headers.getall("Accept", [])))]
-    with attached(request, generation):
-        return await answer(request, asked, generation)
+    asked = admit(services.config, caller, fields, is_kept=wanted is Representation.EVENTS)
+    stream = await services.streams.record(asked.order, idempotency_key(request, query, caller))
+    with attached(request, stream):
+        match wanted:
+            case Representation.EVENTS:
+                return await events(request, stream, asked.show, start=ticketed_start(request, stream))
+            case Representation.TEXT:
+                return await text(request, stream)
+            case Representation.JSON:
+                return await whole(request, stream, asked.show)
 
 
-def _refuse_unknown_stream(request: web.Request, query: dict[str, str]) -> None:
-    """A client that comes back must never ask the model again. No stream outlives its connection, so none is known."""
-    if request.headers.get("Last-Event-ID") or query.get("last_event_id"):
+async def _resumed(request: web.Request, caller: Caller, last: str, show: Show, *, as_text: bool) -> web.StreamResponse:
+    place = read_event_id(last)
+    stream = None if place is None else request.app[SERVICES].streams.find(place[0])
+    if place is None or stream is None or stream.owner != caller.name:
         raise StreamNotFound()
-
-
-async def _events(request: web.Request, asked: Asked, generation: Generation[StreamLog]) -> web.StreamResponse:
-    limits = request.app[SERVICES].config.stream
-    frames = Frames(generation.log, sse_view(generation.id, format=asked.format, reasoning=asked.reasoning))
-    async with EventStreamSink(request) as sink:
-        await sink.write(start_block(generation.id, retry_ms=limits.retry_ms))
-        await Viewer(frames, sink, heartbeat=limits.heartbeat_seconds).run()
-    return sink.response
-
-
-async def _text(request: web.Request, asked: Asked, generation: Generation[StreamLog]) -> web.StreamResponse:
-    if request.version < HttpVersion11:
-        return await _whole_text(request, generation)
-    sink = TextSink(request)
-    await Viewer(Frames(generation.log, text_view), sink, heartbeat=None).run()
-    if sink.opened and not generation.is_whole:
-        sink.break_off()
-    else:
-        await success(generation)
-        await sink.open()  # where there was no text at all
-    return sink.response
-
-
-async def _whole_text(request: web.Request, generation: Generation[StreamLog]) -> web.StreamResponse:
-    """For a peer that knows no chunks: to it, a body that breaks off would look like one that ends."""
-    await success(generation)
-    parts = [text_view(number, entry) for number, entry in enumerate(generation.log.entries, 1)]
-    response = web.Response(body=b"".join(parts), content_type="text/plain", charset="utf-8")
-    return await deliver(request, response, stall_seconds=STALL_SECONDS)
-
-
-async def _json(request: web.Request, asked: Asked, generation: Generation[StreamLog]) -> web.StreamResponse:
-    await success(generation)
-    response = json_response(completion(generation.log.entries, generation.outcome(), reasoning=asked.reasoning))
-    return await deliver(request, response, stall_seconds=STALL_SECONDS)
-
-
-_Answer = Callable[[web.Request, Asked, Generation[StreamLog]], Awaitable[web.StreamResponse]]
-
-_ANSWERS: dict[Representation, _Answer] = {
-    Representation.EVENTS: _events,
-    Representation.TEXT: _text,
-    Representation.JSON: _json,
-}
+    request[VIEWED] = stream.id
+    return await rest(request, stream, place[1], show, as_text=as_text)

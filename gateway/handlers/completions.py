@@ -7,11 +7,11 @@ broken off, since every SDK takes a clean end for success.
 
 from aiohttp import web
 
-from gateway.admission import admit_completion
+from gateway.admission import admit_completion, check_key
 from gateway.downstream import EventStreamSink, deliver
-from gateway.fields import body_fields
+from gateway.fields import body_fields, policy_field
 from gateway.generation import Generation
-from gateway.handlers.reading import identified, read_body
+from gateway.handlers.reading import identified, read_body, read_query
 from gateway.handlers.responses import attached, success
 from gateway.handlers.services import SERVICES
 from gateway.sse import HEARTBEAT
@@ -25,14 +25,14 @@ _LARGEST_BODY = 33_554_432  # bytes: pictures travel inside of requests, and Ope
 async def create(request: web.Request) -> web.StreamResponse:
     services = request.app[SERVICES]
     caller = identified(request)
-    fields = body_fields(await read_body(request, _LARGEST_BODY))
+    check_key(services.config, caller)
+    query = read_query(request)
+    fields = policy_field(query) | body_fields(await read_body(request, _LARGEST_BODY))
     asked = admit_completion(services.config, caller, fields)
     answer, view = (_streamed, chunk_view) if asked.stream else (_whole, body_view)
-    generation = await services.generations.relay(
-        asked.order, view, whole=not asked.stream, hide_usage=asked.hide_usage
-    )
-    with attached(request, generation):
-        return await answer(request, generation)
+    stream = await services.streams.relay(asked, view)
+    with attached(request, stream):
+        return await answer(request, stream.generation)
 
 
 async def _streamed(request: web.Request, generation: Generation[Window]) -> web.StreamResponse:

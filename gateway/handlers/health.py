@@ -11,6 +11,6 @@ async def healthz(request: web.Request) -> web.Response:
 
 
 async def readyz(request: web.Request) -> web.Response:
-    if request.app[SERVICES].generations.closing:
+    if request.app[SERVICES].streams.closing:
         return json_response({"status": "shutting down"}, status=503)
     return json_response({"status": "ready"})

@@ -16,13 +16,14 @@ from gateway import errors
 from gateway.addresses import client_address
 from gateway.downstream import bytes_sent
 from gateway.handlers.responses import error_response
-from gateway.handlers.services import CALLER, CLIENT, LIMITS, REQUEST_ID, RESPONSE, SERVICES, STREAM_RECORD
-from gateway.observe import AccessRecord, log_access
+from gateway.handlers.services import CALLER, CLIENT, LIMITS, REQUEST_ID, RESPONSE, SERVICES, STARTED, VIEWED
+from gateway.observe import AccessRecord, StreamEndRecord, log_access, log_stream_end
 from gateway.origins import check_anonymous, check_page, check_prefetch, own_origin
 
 logger = logging.getLogger(__name__)
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")  # what is taken over from a proxy's or client's `x-request-id`
+_ENCODED_QUERY = re.compile("%3[Ff]")  # what was meant to be a query and became a path may hold a ticket, or a prompt
 _LONGEST_PATH = 200  # characters of a path that the log keeps
 _CLIENT_GONE = 499  # nginx's number for it; there is no standard one
 _HEALTH_PATHS = frozenset({"/healthz", "/readyz"})
@@ -36,42 +37,55 @@ async def observed(request: web.Request, handler: Handler) -> web.StreamResponse
     proxies = request.app[SERVICES].config.server.trusted_proxies
     request[CLIENT] = client_address(request.remote, ",".join(request.headers.getall("X-Forwarded-For", [])), proxies)
     loop = asyncio.get_running_loop()
-    started, status = loop.time(), _CLIENT_GONE
+    started, status, length = loop.time(), _CLIENT_GONE, 0
     try:
         response = await _answered(request, handler)
-        status = response.status
+        status, length = response.status, response.content_length or 0
         return response
     except errors.ClientGone:
         return web.Response(status=_CLIENT_GONE)  # nobody reads it
     finally:
-        caller = request.get(CALLER)
-        log_access(
-            AccessRecord(
-                request_id=request[REQUEST_ID],
-                client=request[CLIENT],
-                key=None if caller is None else caller.name,
-                method=request.method[:32],
-                path=request.rel_url.raw_path[:_LONGEST_PATH],
-                status=status,
-                seconds=round(loop.time() - started, 4),
-                bytes=bytes_sent(request.get(RESPONSE)),
-                stream=request.get(STREAM_RECORD),
-            )
+        _log(request, status, bytes_sent(request.get(RESPONSE)) or length, loop.time() - started)
+
+
+def _log(request: web.Request, status: int, sent: int, seconds: float) -> None:
+    caller, started = request.get(CALLER), request.get(STARTED)
+    key = None if caller is None else caller.name
+    log_access(
+        AccessRecord(
+            request_id=request[REQUEST_ID],
+            client=request[CLIENT],
+            key=key,
+            method=request.method[:32],
+            path=_ENCODED_QUERY.split(request.rel_url.raw_path, maxsplit=1)[0][:_LONGEST_PATH],
+            status=status,
+            seconds=round(seconds, 4),
+            bytes=sent,
+            viewed=request.get(VIEWED),
+            stream=None if started is None else started.record,
         )
+    )
+    if started is not None and started.record.end is None:
+        end = StreamEndRecord(request_id=request[REQUEST_ID], key=key, stream=started.record)
+        started.generation.task.add_done_callback(lambda _: log_stream_end(end))
 
 
 async def _answered(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
     except errors.GatewayError as error:
-        return error_response(error)
+        failure = error
     except web.HTTPException as error:
-        return error_response(_translated(error))
+        failure = _translated(error)
     except errors.ClientGone:
         raise
     except Exception:
         logger.exception("request %s broke on a fault of ours", request[REQUEST_ID])
-        return error_response(errors.GatewayError())
+        failure = errors.GatewayError()
+    if RESPONSE in request and request.transport is not None:
+        request.transport.abort()
+        raise errors.ClientGone()
+    return error_response(failure)
 
 
 def _translated(error: web.HTTPException) -> errors.GatewayError:
@@ -102,20 +116,20 @@ async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 
 _PREFLIGHT = {
-    "Access-Control-Allow-Methods": "GET, POST",
-    "Access-Control-Allow-Headers": "Authorization, Content-Type, Last-Event-ID, X-Request-ID",
+    "Access-Control-Allow-Methods": "GET, POST, DELETE",
+    "Access-Control-Allow-Headers": "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, X-Request-ID",
     "Access-Control-Max-Age": _PREFLIGHT_SECONDS,
 }
 
 
-_EXPOSED = "X-Request-ID, Retry-After, " + ", ".join(
+_EXPOSED = "Location, X-Request-ID, Retry-After, " + ", ".join(
     f"x-ratelimit-{what}-{kind}" for what in ("limit", "remaining", "reset") for kind in ("requests", "tokens")
 )
 
 
 async def add_common_headers(request: web.Request, response: web.StreamResponse) -> None:
     """On every response, streamed or not."""
-    request[RESPONSE] = response
+    request[RESPONSE] = response  # from here on it is too late for another
     headers = response.headers
     headers.update(request.get(LIMITS, {}))
     headers["X-Request-ID"] = request.get(REQUEST_ID) or secrets.token_hex(16)

@@ -11,14 +11,17 @@ from aiohttp import web
 from gateway.admission import check_key
 from gateway.auth import Caller
 from gateway.config import Config
+from gateway.downstream import deliver
 from gateway.handlers.reading import identified
 from gateway.handlers.responses import json_response
 from gateway.handlers.services import SERVICES
 from gateway.routing import unknown_model
+from gateway.viewers import STALL_SECONDS
 
 
-async def list_all(request: web.Request) -> web.Response:
-    return json_response({"object": "list", "data": await _models(request)})
+async def list_all(request: web.Request) -> web.StreamResponse:
+    response = json_response({"object": "list", "data": await _models(request)})
+    return await deliver(request, response, stall_seconds=STALL_SECONDS)
 
 
 async def retrieve(request: web.Request) -> web.Response:

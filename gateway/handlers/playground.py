@@ -24,15 +24,22 @@ _ASSETS = (
     "blocks.js",
     "client.js",
     "composer.css",
+    "conversation.js",
     "demo.js",
     "element.js",
     "events.js",
     "icon.svg",
     "inline.js",
+    "key.js",
     "markdown.js",
     "measures.js",
+    "memory.js",
+    "offer.js",
     "playground.css",
     "playground.js",
+    "scroll.js",
+    "states.js",
+    "tabs.js",
     "turn.js",
 )
 
@@ -91,5 +98,5 @@ async def offer(request: web.Request) -> web.Response:
         return json_response({"models": [], "assistants": public, "default": None, "key": True})
     models = caller.key.models if caller.key is not None and caller.key.models else [m.name for m in config.models]
     default = config.assistants.get("default", Assistant()).model or default_model(config)
-    assistants = list(config.assistants)
-    return json_response({"models": models, "assistants": assistants, "default": default, "key": bool(config.keys)})
+    assistants, opens = list(config.assistants), bool(config.keys) and not config.server.allow_anonymous
+    return json_response({"models": models, "assistants": assistants, "default": default, "key": opens})

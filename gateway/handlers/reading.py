@@ -1,10 +1,10 @@
 """What handlers read of a request: its query, its body, who sent it."""
 
 import asyncio
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from urllib.parse import parse_qsl
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from gateway.auth import Caller
 from gateway.errors import BodyTimeout, BodyTooLarge, InvalidRequest, MediaTypeNotSupported, QueryTooLong
@@ -12,16 +12,43 @@ from gateway.handlers.services import CALLER, CLIENT, SERVICES
 
 _LONGEST_QUERY = 8192  # bytes: what proxies and servers commonly take in a request line
 _MOST_FIELDS = 100  # in a query: ours has five
+_LONGEST_IDEMPOTENCY = 255  # characters; a UUID has 36
+_SHORTEST_ANONYMOUS = 16  # of who has no API key: then it is all that tells one caller from another
 _BODY_SECONDS = 30.0  # for a megabyte that is 280 kbit/s; slower is an attack or a phone in a tunnel
 
 
 def identified(request: web.Request) -> Caller:
     """Who asks. Raises Unauthorized."""
     fields = request.headers.getall("Authorization", [])
-    today = datetime.now(UTC).date()
-    caller = request.app[SERVICES].keys.identify(request[CLIENT], ", ".join(fields) if fields else None, today)
+    caller = request.app[SERVICES].keys.identify(request[CLIENT], ", ".join(fields) if fields else None, today())
     request[CALLER] = caller
     return caller
+
+
+def today() -> date:
+    return datetime.now(UTC).date()
+
+
+def bearer(request: web.Request) -> str:
+    scheme, _, secret = request.headers.get("Authorization", "").partition(" ")
+    return secret.strip() if scheme.lower() == "bearer" else ""
+
+
+def last_event_id(request: web.Request, query: dict[str, str]) -> str:
+    """Where the client got to; the field, which a browser sends by itself, outranks the query. Empty is absent."""
+    return request.headers.get("Last-Event-ID") or query.get("last_event_id", "")
+
+
+def idempotency_key(request: web.Request, query: dict[str, str], caller: Caller) -> tuple[str | None, str] | None:
+    """Who sends the key, and the key. Raises InvalidRequest."""
+    key = request.headers.get("Idempotency-Key") or query.get("idempotency_key", "")
+    if not key:
+        return None
+    least = 1 if caller.key is not None else _SHORTEST_ANONYMOUS
+    if not (key.isascii() and key.isprintable() and least <= len(key) <= _LONGEST_IDEMPOTENCY):
+        words = f"An Idempotency-Key is {least} to {_LONGEST_IDEMPOTENCY} printable ASCII characters, such as a UUID."
+        raise InvalidRequest(words, param="idempotency_key")
+    return caller.name, key
 
 
 def read_query(request: web.Request) -> dict[str, str]:
@@ -48,7 +75,8 @@ async def read_body(request: web.Request, most: int) -> bytes:
     too_large = BodyTooLarge(f"The body is over {most} bytes.")
     if (request.content_length or 0) > most:
         raise too_large
-    if request.headers.get("Expect", "").lower() == "100-continue" and request.transport is not None:
+    expects = request.headers.get("Expect", "").lower() == "100-continue" and request.version >= HttpVersion11
+    if expects and request.transport is not None:
         request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     try:
         async with asyncio.timeout(_BODY_SECONDS):

@@ -7,10 +7,12 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from gateway.errors import GatewayError, ShuttingDown
+from gateway.errors import GatewayError, Stopped
 from gateway.generation import Generation
-from gateway.handlers.services import LIMITS, STREAM_RECORD
+from gateway.handlers.services import LIMITS, SERVICES, STARTED, VIEWED
+from gateway.stream import HeldStream
 from gateway.viewers import until
+from gateway.views import start_block
 
 _encode_json = msgspec.json.Encoder().encode
 
@@ -26,19 +28,35 @@ def error_response(error: GatewayError) -> web.Response:
 
 
 @contextmanager
-def attached(request: web.Request, generation: Generation[Any]) -> Iterator[None]:
-    """The request watches what it asked for, and is charged with it."""
-    request[STREAM_RECORD] = generation.record
-    request[LIMITS] = generation.charge.headers
-    generation.attach()
+def attached(request: web.Request, stream: HeldStream[Any], *, as_guest: bool = False) -> Iterator[None]:
+    """The request watches the stream. A guest may not stop it."""
+    streams = request.app[SERVICES].streams
+    claim(request, stream)
+    streams.attach(stream, as_guest=as_guest)
     try:
         yield
     finally:
-        generation.detach()
+        streams.detach(stream)
+
+
+def claim(request: web.Request, stream: HeldStream[Any]) -> None:
+    """The first request to come, which started it, has it on its line of the log; the others have watched it."""
+    if stream.is_claimed:
+        request[VIEWED] = stream.id
+        return
+    stream.is_claimed = True
+    request[STARTED] = stream
+    request[LIMITS] = stream.generation.charge.headers
+
+
+def ticketed_start(request: web.Request, stream: HeldStream[Any]) -> bytes:
+    """The start block for the one who asked."""
+    retry_ms = request.app[SERVICES].config.stream.retry_ms
+    return start_block(stream.id, retry_ms=retry_ms, ticket=stream.tickets.issue(may_stop=True))
 
 
 async def success(generation: Generation[Any]) -> None:
     """Returns when the answer is there and whole. Raises the GatewayError that it failed with."""
     await until(generation.log, lambda: generation.log.ended)
     if not generation.is_whole:
-        raise generation.failure or ShuttingDown()
+        raise generation.failure or Stopped()

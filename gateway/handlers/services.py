@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from aiohttp import web
 
 from gateway.auth import Caller, KeyRing
 from gateway.config import Config
-from gateway.generations import Generations
-from gateway.observe import StreamRecord
+from gateway.stream import HeldStream
+from gateway.streams import Streams
 from gateway.upstream import UpstreamClient
 
 
@@ -17,7 +18,7 @@ class Services:
     config: Config
     keys: KeyRing
     client: UpstreamClient
-    generations: Generations
+    streams: Streams
 
 
 SERVICES = web.AppKey("services", Services)
@@ -26,4 +27,5 @@ CALLER = web.RequestKey("caller", Caller)
 LIMITS = web.RequestKey("limits", Mapping[str, str])  # what the response says of them
 RESPONSE = web.RequestKey("response", web.StreamResponse)  # from the moment that its header is sent
 REQUEST_ID = web.RequestKey("request_id", str)
-STREAM_RECORD = web.RequestKey("stream_record", StreamRecord)
+STARTED = web.RequestKey[HeldStream[Any]]("started", HeldStream)  # the stream that the request started
+VIEWED = web.RequestKey("viewed", str)  # the id of one that another had started

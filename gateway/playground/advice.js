@@ -8,6 +8,9 @@ const ADVICE = {
   origin_not_allowed: 'Open this page at the address that the gateway is known by (`public_url`).',
   body_too_large: 'The conversation has grown too long to send: start a new one.',
   query_too_long: 'Ask with fetch: it sends the question in a body, where there is room.',
+  invalid_api_key: 'Write one into the field below.',
+  rate_limit_exceeded: 'Wait a little before you ask again.',
+  too_many_streams: 'Stop another answer, or wait until one has ended.',
   // The model's server
   upstream_unreachable: 'Is it running, and is its `base_url` right? `gateway check` shows what is configured.',
   upstream_misconfigured: 'Look at the key and the `base_url`; `gateway check` shows what is configured.',
@@ -34,19 +37,49 @@ export function fromEvent({ error, retryable }) {
   return { message: error.message, advice: ADVICE[error.code] ?? otherwise, code: error.code, again: retryable }
 }
 
-/** From what `client.js` throws. `started`: had the gateway taken the question on? */
-export function fromError(error, { way, started }) {
-  if (error.status) return refused(error)
-  if (started) return { message: 'The connection was lost in the middle of the answer.', advice: LOST, again: true }
-  if (way === 'EventSource') return { message: error.message, advice: UNREADABLE, again: true, other: 'fetch' }
+/** From what `client.js` throws. `address`: had the gateway taken the question on? `resumes`: is there a way back? */
+export function fromError(error, { address, way }) {
+  const code = [error.status, error.code].filter(Boolean).join(' ')
+  if (error.code === 'stream_not_found') return { ...FORGOTTEN, code }
+  if (address && error.status < 500) return { message: error.message, advice: PART, code, again: true }
+  if (address) return { ...LOST, code }
+  if (error.status) return { ...refused(error, way), code }
   return { message: 'The gateway cannot be reached.', advice: 'Is it still running?', again: true }
 }
 
-const LOST = 'What is above is a part of it. Ask again; the model then answers anew.'
-const UNREADABLE =
-  'Most likely the question is too long for an address (8 KiB), or there is no such model. Fetch can read the reason.'
+const PART = 'What is above is a part of it. Ask again; the model then answers anew.'
 
-function refused({ message, code, status }) {
-  const otherwise = status >= 500 ? 'Asking again may work.' : 'The same question would be refused again.'
-  return { message, advice: ADVICE[code] ?? otherwise, code: `${status} ${code ?? ''}`.trim(), again: status >= 429 }
+const FORGOTTEN = {
+  message: 'The gateway no longer has this answer.',
+  advice: `It was restarted, or that was too long ago. ${PART}`,
+  again: true,
 }
+
+const LOST = {
+  message: 'The connection was lost in the middle of the answer.',
+  advice: 'What is above is a part of it. If the gateway still has the rest, it can be had without asking again.',
+  again: true,
+  resumes: true,
+}
+
+/** When the gateway ended an answer while the connection was lost. */
+export const UNWATCHED = {
+  message: 'The answer was ended, since nobody had watched it for a while.',
+  advice: PART,
+  again: true,
+}
+
+/** When the page was reloaded too early. */
+export const DROPPED = {
+  message: 'The page was reloaded before the gateway had answered.',
+  advice: 'Ask again.',
+  again: true,
+}
+
+function refused({ message, code, status }, way) {
+  const otherwise = status >= 500 ? 'Asking again may work.' : 'The same question would be refused again.'
+  const other = way === 'EventSource' && TOO_LONG.has(status) ? 'fetch' : null
+  return { message, advice: ADVICE[code] ?? otherwise, again: status >= 429 || other !== null, other }
+}
+
+const TOO_LONG = new Set([414, 431]) // for an address; not for a body

@@ -1,45 +1,143 @@
 // How a page talks to the gateway, in the two ways that a browser has. Copy what you need.
 //
-// Both hand every event to `on` as {type, data, lastEventId}; an EventSource adds `reconnecting` to the types below.
-// Both return a promise: it is kept when `end` has come, and broken when the gateway refuses or the connection is lost.
-// Aborting `signal` stops the answer: the connection closes, and the gateway lets the model go.
+// Every event goes to `on(event, address)` as {type, data, lastEventId}. Two types are not of the stream: `open`, when
+// a connection is there, and `reconnecting`, when one was lost and is tried again. From `start` on there is an address:
+// with it, the same answer can be watched elsewhere, and stopped for everyone.
+// The promise is kept when `end` has come. It is broken when the gateway refuses, or stays out of reach for about two
+// minutes, and when `signal` is aborted, which leaves the answer without stopping it.
+// However often the connection is lost, nothing is missing or there twice, and the model is asked once.
 
 import { events } from './events.js'
 
-const TYPES = ['start', 'message', 'reasoning', 'refusal', 'tool_call', 'failure', 'end']
+const TYPES = ['open', 'start', 'message', 'reasoning', 'refusal', 'tool_call', 'failure', 'end']
+const MOST_TRIES = 15 // in a row that brought nothing
 
-/** GET /chat: one question, as {q, model, assistant, reasoning}. A lost connection is the browser's to bring back. */
-export function askWithEventSource(fields, on, signal) {
+/** POST /chat: {question} or {messages}, and any parameter. */
+export function askWithFetch(fields, on, { signal, headers } = {}) {
+  const asking = posting(fields, headers)
+  const connect = (address, take, over) => read(address ?? '/chat', take, over, address ? {} : asking)
+  return follow(connect, on, signal, fields)
+}
+
+/** GET /chat: one question, as {q, model, assistant, format, reasoning}. */
+export function askWithEventSource(fields, on, { signal } = {}) {
+  const asking = `/chat?${new URLSearchParams({ ...fields, idempotency_key: newKey() })}`
+  return follow((address, take, over) => hear(address ?? asking, take, over), on, signal, fields)
+}
+
+/** Follows an answer from its beginning: after a reload, in a second tab, or where a backend did `POST /streams`. */
+export function watch(address, on, { signal } = {}) {
+  return follow(hear, on, signal, {}, address)
+}
+
+/** POST /streams: starts an answer to `watch`, and returns its address. Its asker may have a key, in `headers`. */
+export function start(fields, on, { signal, headers } = {}) {
+  const asking = posting(fields, headers)
+  return insist(async (over) => {
+    const { id, ticket } = await (await accepted('/streams', { ...asking, signal: over })).json()
+    return addressOf(id, ticket, fields)
+  }, on, signal)
+}
+
+/** Stops the answer for everyone who watches it: what comes next is an `end` with the reason `stopped`. */
+export async function stop(address) {
+  await accepted(address, { method: 'DELETE' })
+}
+
+// Keeping at it
+
+/** `connect(address, take, over)` opens a connection: to ask, while there is no address, then for what is missing. */
+async function follow(connect, on, signal, view, address) {
+  let last = '', ended = false
+  await insist(async (over, alive) => {
+    const take = (event) => {
+      const { stream, ticket } = event.type === 'start' ? JSON.parse(event.data) : {}
+      if (ticket) address = addressOf(stream, ticket, view)
+      last = event.lastEventId || last
+      ended ||= event.type === 'end'
+      if (event.type !== 'open') alive()
+      try { on(event, address) } catch (error) { reportError(error) } // a fault of the page is no lost connection
+    }
+    const hadAll = await connect(address && behind(last, address), take, over)
+    if (!ended && !hadAll) throw new Error('The connection ended before the answer did.')
+  }, (event) => on(event, address), signal)
+}
+
+/** Tries again, a little later each time, what failed for want of a connection. A refusal (4xx) is final. */
+async function insist(attempt, on, signal) {
+  for (let tries = 1; ; tries += 1) {
+    const over = new AbortController()
+    const cut = () => over.abort(new Error('The network has changed.')) // what it leaves may be dead, and never say so
+    addEventListener('online', cut, { signal: over.signal })
+    signal?.addEventListener('abort', cut, { signal: over.signal })
+    try {
+      signal?.throwIfAborted()
+      return await attempt(over.signal, () => { tries = 0 })
+    } catch (error) {
+      signal?.throwIfAborted()
+      if (error.status < 500 || tries > MOST_TRIES) throw error
+      on({ type: 'reconnecting', error })
+    } finally {
+      over.abort()
+    }
+    const most = Math.min(1000 * 2 ** (tries - 1), 10_000)
+    await new Promise((resolve) => {
+      setTimeout(resolve, most * (0.75 + Math.random() / 4)) // after a restart, not everyone comes at once
+      addEventListener('online', resolve, { once: true })
+      signal?.addEventListener('abort', resolve, { once: true })
+    })
+  }
+}
+
+function addressOf(stream, ticket, { format = 'text', reasoning = 0 }) {
+  return `/streams/${stream}?${new URLSearchParams({ ticket, format, reasoning })}`
+}
+
+function behind(last, address) {
+  const url = new URL(address, location)
+  if (last) url.searchParams.set('last_event_id', last)
+  return url
+}
+
+/** With the same key, the same question is asked once, however often it is sent. */
+function newKey() {
+  return btoa(String.fromCharCode(...crypto.getRandomValues(new Uint8Array(18))))
+}
+
+function posting(fields, headers) {
+  const own = { 'Content-Type': 'application/json', 'Idempotency-Key': newKey() }
+  return { method: 'POST', headers: { ...own, ...headers }, body: JSON.stringify(fields) }
+}
+
+// One connection
+
+/** Where an EventSource has given up, which it does at any status but 200, a fetch goes on: it can read why. */
+function hear(address, take, over) {
   return new Promise((resolve, reject) => {
-    const source = new EventSource(`/chat?${new URLSearchParams(fields)}`)
+    const source = new EventSource(address)
     const close = (settle, value) => { source.close(); settle(value) }
-    for (const type of TYPES) source.addEventListener(type, on)
+    for (const type of TYPES) source.addEventListener(type, take)
     source.addEventListener('end', () => close(resolve)) // else the browser would reconnect, even after a clean end
     source.addEventListener('error', () => {
-      if (source.readyState === EventSource.CONNECTING) on({ type: 'reconnecting' })
-      else close(reject, new Error('The gateway refused, and an EventSource cannot read why.'))
+      if (source.readyState === EventSource.CLOSED) resolve(read(address, take, over))
+      else close(reject, new Error('The connection was lost.')) // and not left to the browser, which never gives up
     })
-    signal?.addEventListener('abort', () => close(reject, signal.reason))
+    over.addEventListener('abort', () => close(reject, over.reason))
   })
 }
 
-/** POST /chat: {question} or {messages}, and any parameter. What the gateway refuses is an error that says why. */
-export async function askWithFetch(fields, on, signal) {
-  const response = await fetch('/chat', {
-    method: 'POST',
-    headers: { 'Content-Type': 'application/json', Accept: 'text/event-stream' },
-    body: JSON.stringify(fields),
-    signal,
-  })
-  if (!response.ok) {
-    const { error } = await response.json().catch(() => ({})) // a proxy on the way may answer with a page of its own
-    const message = error?.message ?? 'The answer comes from something on the way, not from the gateway.'
-    throw Object.assign(new Error(message), { code: error?.code, status: response.status })
-  }
-  let ended = false
-  for await (const event of events(response.body)) {
-    on(event)
-    ended ||= event.type === 'end'
-  }
-  if (!ended) throw new Error('The connection ended before the answer did.')
+async function read(address, take, over, request = {}) {
+  const headers = { Accept: 'text/event-stream', ...request.headers }
+  const response = await accepted(address, { ...request, headers, signal: over })
+  if (response.status === 204) return true // the end had come before
+  take({ type: 'open' })
+  for await (const event of events(response.body)) take(event)
+}
+
+async function accepted(address, request) {
+  const response = await fetch(address, request)
+  if (response.ok) return response
+  const { error } = await response.json().catch(() => ({})) // a proxy on the way may answer with a page of its own
+  const message = error?.message ?? 'The answer comes from something on the way, not from the gateway.'
+  throw Object.assign(new Error(message), { code: error?.code, status: response.status })
 }

@@ -8,12 +8,28 @@ export class Measures {
     this.first = null // when the first delta came, of whatever kind
     this.last = null
     this.deltas = 0
+    this.late = false // did it begin before it was watched? Then it was not seen when things happened
+  }
+
+  /** As plain values, and back: the clock stands still then. */
+  record() {
+    const { sent, first, last, deltas, late } = this
+    return { whole: this.now() - sent, first: first && first - sent, last: last && last - sent, deltas, late }
+  }
+
+  static recall({ whole, ...noted }) {
+    return Object.assign(new Measures(() => whole), noted, { sent: 0 })
   }
 
   delta() {
     this.last = this.now()
     this.first ??= this.last
     this.deltas += 1
+  }
+
+  /** Until the first token; null where that is not known. */
+  get latency() {
+    return this.first === null || this.late ? null : this.waited
   }
 
   get waited() {
@@ -27,7 +43,7 @@ export class Measures {
   /** Per second, between the first and the last: what lies before the first is time to first token. */
   speed(count) {
     const seconds = (this.last - this.first) / 1000
-    return count > 1 && seconds > 0.05 ? (count - 1) / seconds : null
+    return !this.late && count > 1 && seconds > 0.05 ? (count - 1) / seconds : null
   }
 }
 
@@ -39,11 +55,11 @@ export function waiting(measures) {
 
 /** One line: the parts of it that are known. */
 export function summary(measures, end) {
-  const { waited, first, deltas } = measures
+  const { latency, deltas } = measures
   const tokens = end?.usage?.completion_tokens
   const speed = measures.speed(tokens ?? deltas)
   return [
-    first !== null && `first token ${seconds(waited)}`,
+    latency !== null && `first token ${seconds(latency)}`,
     speed && `${rate(speed)} ${tokens ? 'tokens' : 'deltas'}/s`,
     tokens && `${tokens} tokens`,
   ].filter(Boolean)
@@ -54,8 +70,8 @@ export function table(measures, end, { way, model }) {
   const { usage = null } = end ?? {}
   const speed = measures.speed(usage?.completion_tokens ?? measures.deltas)
   const pairs = {
-    'Time to first token': measures.first !== null && seconds(measures.waited),
-    'Whole time': seconds((measures.now() - measures.sent) / 1000),
+    'Time to first token': measures.latency !== null && seconds(measures.latency),
+    'Whole time': !measures.late && seconds((measures.now() - measures.sent) / 1000),
     [usage?.completion_tokens ? 'Tokens per second' : 'Deltas per second']: speed && rate(speed),
     'Deltas': String(measures.deltas),
     'Usage': usage ? tokens(usage) : 'not reported',

@@ -1,16 +1,21 @@
-// The page: what the person does, turned into questions, and the state of it all.
+// The page: what the person does, and the state of it all.
 //
-// How a page talks to the gateway is in client.js; how an answer is shown, in turn.js.
+// How a page talks to the gateway is in client.js; what becomes of a question, in conversation.js; how an answer is
+// shown, in turn.js.
 
-import { askWithEventSource, askWithFetch } from './client.js'
+import { Conversation } from './conversation.js'
 import { EXAMPLES, demos, explanation } from './demo.js'
 import { element } from './element.js'
-import { Turn } from './turn.js'
+import { chosenKey, loadKey, wantsKey } from './key.js'
+import { keptConversation } from './memory.js'
+import { choose, chooseAgain, chosenModel, chosenWay, offer } from './offer.js'
+import { follow, followAgain } from './scroll.js'
+import { hearTabs, tellTabs } from './tabs.js'
 
-const WAYS = { EventSource: askWithEventSource, fetch: askWithFetch }
 const HINTS = {
   fetch: '',
   EventSource: 'EventSource asks by GET, so each question stands alone.',
+  keyed: 'An EventSource cannot send a key: fetch starts the answer, and it watches.',
 }
 const BUSY = 'Esc or Stop first, then Enter sends.'
 const CONNECTION = {
@@ -19,120 +24,59 @@ const CONNECTION = {
   thinking: 'Streaming',
   answering: 'Streaming',
   reconnecting: 'Reconnecting',
+  unreachable: 'Reconnecting',
+  busy: 'Reconnecting',
 }
 
 const at = (id) => document.getElementById(id)
 const form = at('composer')
 const question = at('question')
-const turns = []
-let offer = { models: [], assistants: [], default: null }
-let running = null // the turn that is being answered, and what stops it: {turn, stop}
-
-// Asking
-
-/** Asks `turn` (again), with the answered turns before it as its history where the way of asking can carry one. */
-async function ask(turn, way = chosenWay()) {
-  if (running) return
-  const abort = new AbortController()
-  running = { turn, stop: () => abort.abort() }
-  turn.begin(chosenModel() || at('assistant').value || offer.default, way)
-  try {
-    await WAYS[way](fields(turn, way), (event) => turn.take(event), abort.signal)
-  } catch (error) {
-    if (abort.signal.aborted) turn.stop()
-    else turn.lose(error)
-  } finally {
-    running = null
-    showState(turn)
-  }
-}
-
-function fields(turn, way) {
-  const chosen = Object.entries({ model: chosenModel(), assistant: at('assistant').value, reasoning: '1' })
-  const whom = Object.fromEntries(chosen.filter(([, value]) => value))
-  return way === 'fetch' ? { ...whom, messages: messages(turn) } : { ...whom, q: turn.question }
-}
-
-function messages(turn) {
-  const earlier = turns.slice(0, turns.indexOf(turn)).filter(({ said }) => said) // without an answer, no question
-  const exchanges = earlier.flatMap(({ question, said }) => [
-    { role: 'user', content: question },
-    { role: 'assistant', content: said },
-  ])
-  return [...exchanges, { role: 'user', content: turn.question }]
-}
+const conversation = new Conversation(at('conversation'), {
+  choose: () => ({ ...choose(), key: chosenKey() }),
+  notify: showState,
+  grown: follow,
+})
 
 function askNew(text) {
-  if (running || !text.trim()) return
-  const turn = new Turn(text.trim(), { notify: showState, grown: follow, askAgain })
-  turns.push(turn)
-  at('welcome').hidden = true
-  at('anew').hidden = false
-  at('conversation').append(turn.root)
-  following = true
-  ask(turn)
-  follow()
+  if (conversation.running || !text.trim()) return
+  if (wantsKey()) return at('key').focus()
+  conversation.ask(conversation.add(text.trim()))
+  showConversation()
 }
 
-function askAgain(turn, way) {
-  ask(turn, way)
-  keepFocus()
+function showConversation() {
+  at('welcome').hidden = true
+  at('anew').hidden = false
+  followAgain()
 }
 
 function startAnew() {
-  running?.stop()
-  turns.length = 0
-  at('conversation').replaceChildren()
+  conversation.clear()
   at('welcome').hidden = false
   at('anew').hidden = at('latest').hidden = true
   question.focus()
 }
 
-// Whom and how
-
-function chosenModel() {
-  return (at('model').hidden ? at('model-name').value : at('model').value).trim()
-}
-
-function chosenWay() {
-  return form.elements.way.value
-}
-
 function showHint() {
-  const usual = [explanation(chosenModel()), HINTS[chosenWay()]].filter(Boolean).join(' ')
-  at('hint').textContent = running && (question.value.trim() || !usual) ? BUSY : usual
-}
-
-async function loadOffer() {
-  const response = await fetch('/playground/offer.json').catch(() => null)
-  if (response?.ok) offer = await response.json()
-  fill(at('model'), offer.models)
-  fill(at('assistant'), offer.assistants)
-  if (offer.assistants.length) at('model').prepend(element('option', { value: '' }, 'default'))
-  if (!offer.assistants.includes('default')) at('assistant').prepend(element('option', { value: '' }, 'none'))
-  at('model').value = offer.assistants.length ? '' : offer.default
-  at('assistant').value = offer.assistants.includes('default') ? 'default' : ''
-  at('assistant-field').hidden = !offer.assistants.length
-  if (!offer.models.length) askForModelName()
-  showHint()
-}
-
-function fill(select, names) {
-  select.replaceChildren(...names.map((name) => element('option', {}, name)))
-}
-
-/** Where no models are configured, every name goes to the upstream: then it is written, not chosen. */
-function askForModelName() {
-  at('model').hidden = true
-  at('model-name').hidden = false
-  at('model-name').placeholder = offer.default ?? 'name of a model'
-  document.querySelector('label[for=model]').htmlFor = 'model-name'
+  const way = chosenWay() === 'EventSource' && chosenKey() ? 'keyed' : chosenWay()
+  const usual = [explanation(chosenModel()), HINTS[way]].filter(Boolean).join(' ')
+  at('hint').textContent = conversation.running && (question.value.trim() || !usual) ? BUSY : usual
 }
 
 // The empty page
 
 function welcome() {
+  hearTabs((answers) => {
+    at('elsewhere').hidden = !answers.length
+    at('arriving').replaceChildren(...answers.map((answer) => {
+      const title = [element('b', {}, answer.question), element('span', {}, 'Watch it here, too')]
+      return offered(title, () => watchHere(answer))
+    }))
+  })
   at('examples').replaceChildren(...EXAMPLES.map((text) => offered([text], () => askNew(text))))
+}
+
+function showDemos() {
   const shown = demos(offer.models)
   at('beyond').hidden = !shown.length
   at('demos').replaceChildren(...shown.map(([model, does, asked]) => {
@@ -159,12 +103,14 @@ function offered(content, act) {
 // The state of it
 
 function showState(turn) {
-  const busy = running?.turn === turn && turn.running
-  at('state').textContent = busy ? CONNECTION[turn.state] : 'Ready'
+  const busy = conversation.running?.turn === turn && turn.running
+  const connection = CONNECTION[turn.state]
+  at('state').textContent = !busy ? 'Ready' : turn.watching && connection === 'Streaming' ? 'Watching' : connection
   at('state').dataset.state = busy ? turn.state : 'idle'
   swap(busy ? at('send') : at('stop'), busy ? at('stop') : at('send'))
   showHint()
   announce(turn)
+  showTabs(turn)
 }
 
 /** Puts one button into the place of the other, and keeps the focus there. */
@@ -190,32 +136,39 @@ function announce(turn) {
   if (at('announcer').textContent !== words) at('announcer').textContent = words
 }
 
-// Keeping the end in sight, for as long as the reader is there
+// Other tabs
 
-let following = true
+const tabs = tellTabs(() => {
+  const { turn } = conversation.running ?? {}
+  return turn?.address ? { id: idOf(turn), question: turn.question, records: conversation.records } : null
+})
+let told = null // the answer that they know of
 
-function follow() {
-  if (following) scrollTo({ top: document.documentElement.scrollHeight })
-  else at('latest').hidden = false
+function showTabs(turn) {
+  if (!turn.address) return
+  if (turn.running && told !== idOf(turn)) {
+    told = idOf(turn)
+    tabs.tell()
+  }
+  if (turn.end) tabs.over(idOf(turn))
 }
 
-addEventListener('scroll', () => {
-  const { scrollHeight } = document.documentElement
-  following = innerHeight + scrollY >= scrollHeight - 32
-  if (following) at('latest').hidden = true
-}, { passive: true })
+function idOf({ address }) {
+  return new URL(address, location).pathname
+}
 
-at('latest').addEventListener('click', () => {
-  following = true
-  follow()
-  at('latest').hidden = true
-})
+function watchHere({ records }) {
+  if (conversation.running) return
+  conversation.recall(records, { watching: true })
+  showConversation()
+}
 
 // What the person does
 
 form.addEventListener('submit', (event) => {
   event.preventDefault()
-  if (running || !question.value.trim()) return
+  if (conversation.running || !question.value.trim()) return
+  if (wantsKey()) return at('key').focus()
   const typing = document.activeElement === question
   askNew(question.value)
   question.value = ''
@@ -227,7 +180,7 @@ form.addEventListener('submit', (event) => {
 form.addEventListener('input', showHint)
 at('anew').addEventListener('click', startAnew)
 at('stop').addEventListener('click', (event) => {
-  if (event.detail < 2) running?.stop() // the second half of a double click on Send is no wish to stop
+  if (event.detail < 2) conversation.stop() // the second half of a double click on Send is no wish to stop
 })
 
 question.addEventListener('input', resize)
@@ -238,7 +191,7 @@ question.addEventListener('keydown', (event) => {
 })
 
 document.addEventListener('keydown', (event) => {
-  if (event.key === 'Escape' && !event.isComposing) running?.stop()
+  if (event.key === 'Escape' && !event.isComposing) conversation.stop()
 })
 
 function resize() {
@@ -246,5 +199,20 @@ function resize() {
   question.style.height = `${question.scrollHeight}px` // CSS bounds it
 }
 
-await loadOffer()
+await loadKey((note) => {
+  showDemos()
+  showHint()
+  if (document.activeElement === at('key')) at('announcer').textContent = note
+})
 welcome()
+const records = keptConversation()
+if (records.length) {
+  try {
+    chooseAgain(records.at(-1))
+    conversation.recall(records)
+    showConversation()
+  } catch (error) {
+    startAnew() // an earlier version of this page may have kept it otherwise
+    reportError(error)
+  }
+}

@@ -1,41 +1,19 @@
 // One question and its answer in the page. Events come in by `take`; what they mean is in the table `TAKES`.
 
-import { fromError, fromEvent } from './advice.js'
+import { DROPPED, UNWATCHED, fromError, fromEvent } from './advice.js'
 import { element } from './element.js'
 import { inline } from './inline.js'
 import { markdown } from './markdown.js'
 import { Measures, seconds, summary, table, waiting } from './measures.js'
-
-const STATES = {
-  connecting: 'Connecting…',
-  waiting: 'Waiting for the first token…',
-  thinking: 'Thinking…',
-  answering: 'Answering…',
-  reconnecting: 'Connection lost, trying again…',
-}
-
-const ENDS = {
-  complete: 'Complete',
-  stopped: 'Stopped',
-  timeout: 'Timed out',
-  upstream_error: 'Failed',
-  incomplete: 'Incomplete',
-  shutting_down: 'Ended by a restart',
-}
-
-const FINISHES = {
-  length: 'Cut at the token limit',
-  content_filter: 'Cut by a content filter',
-  tool_calls: 'Complete: it calls tools',
-}
+import { STATES, ended } from './states.js'
 
 export class Turn {
   /** `notify(turn)` is called when the state has changed, `grown()` when there is more to see. */
-  constructor(question, { notify, grown, askAgain }) {
+  constructor(question, { notify, grown, again }) {
     Object.assign(this, { question, notify, grown })
     this.root = document.querySelector('#turn').content.cloneNode(true).firstElementChild
     this.part('.question').textContent = question
-    this.part('.failure button').addEventListener('click', () => askAgain(this, this.failure.other))
+    this.part('.failure button').addEventListener('click', () => again(this, this.failure))
     this.part('.measures').addEventListener('toggle', (event) => event.target.scrollIntoView({ block: 'nearest' }))
   }
 
@@ -45,31 +23,44 @@ export class Turn {
 
   // What happens to it, in this order
 
-  begin(model, way) {
-    Object.assign(this, { model, way, text: '', refusal: '', calls: [], thought: 0 })
+  /** `address`: of an answer that is under way; `watching`: it was asked in another tab. */
+  begin({ model, way, address = null, watching = false }) {
+    Object.assign(this, { model, way, address, watching })
+    Object.assign(this, { text: '', refusal: '', calls: [], fragments: [], thought: 0 })
     Object.assign(this, { state: null, started: false, failure: null, end: null })
     this.measures = new Measures()
+    this.measures.late = address !== null
     this.pending = this.rested = 0
+    this.before = null // the state that the connection was lost in
     for (const name of ['.prose', '.thoughts', '.calls', '.refusal p']) this.part(name).replaceChildren()
     for (const name of ['.reasoning', '.calls', '.refusal', '.failure']) this.part(name).hidden = true
-    this.part('.who').textContent = model || 'Answer'
+    this.part('.who').replaceChildren(model || 'Answer')
+    if (watching) this.part('.who').append(' ', element('span', {}, 'asked in another tab'))
     this.show = markdown(this.part('.prose'))
     this.timer = setInterval(() => this.measure(), 250)
     this.enter('connecting')
   }
 
   take(event) {
-    TAKES[event.type]?.call(this, event.data)
+    TAKES[event.type]?.call(this, event.data, event)
   }
 
+  /** For one that the gateway could not be told to stop. */
   stop() {
-    if (!this.end) this.settle('stopped', 'Stopped')
+    if (!this.end) this.settle('stopped', this.started ? 'Stopped here, out of touch with the gateway' : 'Stopped')
   }
 
   lose(error) {
     if (this.end) return // all of it had come
     if (!this.failure) this.fail(fromError(error, this))
-    this.settle('failed', error.status ? 'Refused' : 'Connection lost')
+    this.settle('failed', error.status && !this.started ? 'Refused' : 'Connection lost')
+  }
+
+  /** For one of which the page had heard nothing when it was reloaded. */
+  drop({ model, way, watching }) {
+    this.begin({ model, way, watching })
+    this.fail(DROPPED)
+    this.settle('failed', 'Not asked')
   }
 
   // How it shows
@@ -94,8 +85,33 @@ export class Turn {
   }
 
   delta(state) {
+    this.before = null
     this.measures.delta()
     this.enter(state)
+  }
+
+  /** What to keep of it, as plain values: of one that is under way, where to find it. */
+  record() {
+    const { question, model, way, address, watching } = this
+    if (this.running) return { question, model, way, address, watching }
+    const { state, label, text, refusal, fragments, thought, failure, end } = this
+    const said = { text, refusal, fragments, thought, thoughts: this.part('.thoughts').textContent }
+    const over = { state, label, failure, end, measures: this.measures.record(), ...said }
+    return { question, model, way, address: failure?.resumes ? address : null, watching, over }
+  }
+
+  /** Shows again what was kept of one that is over. */
+  recall({ model, way, address, watching, over }) {
+    const { notify } = this
+    this.notify = () => {} // it is no news
+    this.begin({ model, way, address, watching })
+    const said = Object.entries({ reasoning: over.thoughts, message: over.text, refusal: over.refusal })
+    for (const [type, data] of said) if (data) this.take({ type, data })
+    for (const data of over.fragments) this.take({ type: 'tool_call', data })
+    Object.assign(this, { thought: over.thought, end: over.end, measures: Measures.recall(over.measures) })
+    if (over.failure) this.fail(over.failure)
+    this.settle(over.state, over.label)
+    this.notify = notify
   }
 
   /** Draws in the next frame; a long answer only as often as leaves the page three quarters of its time. */
@@ -121,7 +137,8 @@ export class Turn {
       inline(box.querySelector(part), words, { linked: true }) // no links: the words may be the upstream's
     }
     box.querySelector('span').textContent = failure.code ?? ''
-    box.querySelector('button').textContent = failure.other ? `Ask with ${failure.other}` : 'Ask again'
+    const again = failure.other ? `Ask with ${failure.other}` : 'Ask again'
+    box.querySelector('button').textContent = failure.resumes ? 'Go on' : again
     box.querySelector('button').hidden = !failure.again
     box.hidden = false
   }
@@ -150,9 +167,14 @@ export class Turn {
 // What each type of event does, with a turn as `this`
 
 const TAKES = {
+  open() {
+    if (this.before) this.enter(this.before)
+    this.before = null
+  },
+
   start() {
     this.started = true
-    this.enter(this.measures.first === null ? 'waiting' : 'answering') // a stream that goes on may start again
+    this.enter('waiting')
   },
 
   message(data) {
@@ -180,6 +202,7 @@ const TAKES = {
   tool_call(data) {
     this.delta('answering')
     const fragment = JSON.parse(data)
+    this.fragments.push(data)
     const place = fragment.index ?? (fragment.id ? this.calls.length : this.calls.length - 1) // some send no index
     this.calls[place] ??= callIn(this.part('.calls'))
     this.calls[place].name.append(fragment.function?.name ?? '')
@@ -194,13 +217,14 @@ const TAKES = {
 
   end(data) {
     this.end = JSON.parse(data)
-    const { reason, finish_reason } = this.end
-    const label = reason === 'complete' ? FINISHES[finish_reason] ?? ENDS.complete : ENDS[reason] ?? reason
-    this.settle(this.failure ? 'failed' : reason === 'stopped' ? 'stopped' : 'complete', label)
+    const { reason } = this.end
+    if (reason === 'client_gone' && !this.failure) this.fail(UNWATCHED)
+    this.settle(this.failure ? 'failed' : reason === 'stopped' ? 'stopped' : 'complete', ended(this.end))
   },
 
-  reconnecting() {
-    this.enter('reconnecting')
+  reconnecting(data, { error }) {
+    this.before ??= this.state
+    this.enter(this.started ? 'reconnecting' : error.code ? 'busy' : 'unreachable')
   },
 }
 

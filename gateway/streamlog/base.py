@@ -37,6 +37,10 @@ class Recording(Protocol):
         """Returns when it is not full."""
         ...
 
+    def abandon(self) -> None:
+        """Nobody will read it any more, though it may still be written."""
+        ...
+
     def append(self, batch: Sequence[Entry]) -> None: ...
 
     def follow(self, wake: Callable[[], None]) -> Callable[[], None]:
@@ -52,6 +56,18 @@ class StreamLog(Recording, Protocol):
 
 
 class StreamStore(Protocol):
+    @property
+    def full(self) -> bool:
+        """Is there no room for one more?"""
+        ...
+
+    @property
+    def overfull(self) -> bool:
+        """Does it hold more than it should? `relieve` is called whenever that comes to be so."""
+        ...
+
+    relieve: Callable[[], None]
+
     def create(self, stream_id: str) -> StreamLog:
         """A new, empty log. Raises Busy when there is no room for one more."""
         ...

@@ -7,17 +7,18 @@ class Followers:
     __slots__ = ("_wakes",)
 
     def __init__(self) -> None:
-        self._wakes: tuple[Callable[[], None], ...] = ()  # replaced, not changed: one that is told may leave
+        self._wakes: dict[object, Callable[[], None]] = {}
 
     def follow(self, wake: Callable[[], None]) -> Callable[[], None]:
         """Calls `wake` after every batch until the function that it returns is called."""
-        self._wakes += (wake,)
+        token = object()
+        self._wakes[token] = wake
 
         def unfollow() -> None:
-            self._wakes = tuple(other for other in self._wakes if other is not wake)
+            self._wakes.pop(token, None)
 
         return unfollow
 
     def tell(self) -> None:
-        for wake in self._wakes:
+        for wake in list(self._wakes.values()):  # one that is told may leave
             wake()

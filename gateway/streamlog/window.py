@@ -30,6 +30,7 @@ class Window(Followers):
         self._frames: deque[bytes] = deque()  # of the entries behind `_taken`
         self._taken = 0
         self._waiting = 0  # bytes that they hold
+        self._abandoned = False
         self._room: asyncio.Future[None] | None = None
 
     @property
@@ -41,15 +42,23 @@ class Window(Followers):
             self._room = asyncio.get_running_loop().create_future()
             await self._room
 
+    def abandon(self) -> None:
+        """The viewer is gone: what comes is counted, and nothing waits for anybody."""
+        self._abandoned = True
+        self._frames.clear()
+        self._waiting = 0
+        self._free()
+
     def append(self, batch: Sequence[Entry]) -> None:
         if self.ended:
             raise ValueError("a stream that has ended takes no more entries")
         for entry in batch:
             self.last += 1
             self.size += len(entry[1])
-            frame = self._view(self.last, entry)
-            self._frames.append(frame)
-            self._waiting += len(frame)
+            if not self._abandoned:
+                frame = self._view(self.last, entry)
+                self._frames.append(frame)
+                self._waiting += len(frame)
         self.ended = bool(batch) and batch[-1][0] is Kind.END
         self.tell()
 
@@ -59,8 +68,7 @@ class Window(Followers):
         while self._taken < cursor:
             self._waiting -= len(frames.popleft())
             self._taken += 1
-        if self._room is not None and not self._room.done() and not self.full:
-            self._room.set_result(None)
+        self._free()
         if len(frames) == 1:  # nearly always
             return frames[0], cursor + 1
         pieces, size = [], 0
@@ -70,3 +78,7 @@ class Window(Followers):
             pieces.append(frame)
             size += len(frame)
         return b"".join(pieces), cursor + len(pieces)
+
+    def _free(self) -> None:
+        if self._room is not None and not self._room.done() and not self.full:
+            self._room.set_result(None)

@@ -23,6 +23,7 @@ from gateway.demo.models import MODELS
 from gateway.serve import listening
 
 from .playground import Playground
+from .wire import Wire
 
 if TYPE_CHECKING:
     from playwright.async_api import Browser, Page, ViewportSize
@@ -89,6 +90,13 @@ async def serve(demo: Demo) -> AsyncIterator[Serve]:
 @pytest_asyncio.fixture(loop_scope="session")
 async def gateway(serve: Serve) -> str:
     return await serve()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def wire(gateway: str) -> AsyncIterator[Wire]:
+    """To the gateway."""
+    async with Wire(gateway) as wire:
+        yield wire
 
 
 def _config(demo: Demo) -> Config:

@@ -43,6 +43,7 @@ class Playground:
         await self.page.unroute_all()
         await self.page.emulate_media(color_scheme="null", reduced_motion="null")
         await self.page.context.set_offline(False)
+        await self.page.evaluate("sessionStorage.clear()")
         await self.page.goto("about:blank")  # ends what is still open
 
     def complaints(self) -> list[str]:

@@ -270,8 +270,8 @@ async def test_fault_57_a_client_that_does_not_read_stops_the_upstream_and_then_
     upstream.script(script)
     client = await gateway("[timeouts]\nidle = 0.3")
     reader, writer = await asking(client, receive_buffer=4096)
-    await until(lambda: len(client.app[SERVICES].generations) == 1)
-    (generation,) = client.app[SERVICES].generations
+    await until(lambda: len(client.app[SERVICES].streams) == 1)
+    (generation,) = client.app[SERVICES].streams
     window = generation.log
     assert isinstance(window, Window)
     await until_still(lambda: script.played)
@@ -296,7 +296,7 @@ async def test_fault_57_a_client_that_never_reads_is_cut_and_the_upstream_let_go
     client = await gateway()
     _, writer = await asking(client, receive_buffer=4096)
     await upstream.until(requests=1)
-    await until(lambda: not upstream.open_connections and not len(client.app[SERVICES].generations))
+    await until(lambda: not upstream.open_connections and not len(client.app[SERVICES].streams))
     writer.close()
 
 

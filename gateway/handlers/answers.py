@@ -1,0 +1,82 @@
+"""A recorded stream as a response: as events, as bare text, or as one JSON object.
+
+As events, everything is in the stream, failures too. Bare text has no place for a failure: the header waits for the
+first content, and what fails after that breaks the body off. As JSON a failure is a status.
+"""
+
+from aiohttp import HttpVersion11, web
+
+from gateway.admission import Show
+from gateway.completion import completion
+from gateway.downstream import EventStreamSink, TextSink, deliver
+from gateway.errors import StreamNotFound
+from gateway.handlers.responses import attached, json_response, success
+from gateway.handlers.services import SERVICES
+from gateway.stream import HeldStream, shared_frames
+from gateway.streamlog.base import StreamLog
+from gateway.viewers import STALL_SECONDS, Frames, Viewer
+from gateway.views import text_view
+
+
+async def events(
+    request: web.Request, stream: HeldStream[StreamLog], show: Show, *, start: bytes = b"", cursor: int = 0
+) -> web.StreamResponse:
+    """The events behind `cursor`, as they come; before them `start`, where the client has not had it."""
+    heartbeat = request.app[SERVICES].config.stream.heartbeat_seconds
+    frames = shared_frames(stream, show.format, show.reasoning)
+    async with EventStreamSink(request, header_alone=not start) as sink:
+        if start:
+            await sink.write(start)
+        await Viewer(frames, sink, cursor=cursor, heartbeat=heartbeat).run()
+    return sink.response
+
+
+async def text(request: web.Request, stream: HeldStream[StreamLog], *, cursor: int = 0) -> web.StreamResponse:
+    """The text behind `cursor`, as it comes."""
+    if request.version < HttpVersion11:
+        return await _whole_text(request, stream, cursor)
+    sink = TextSink(request)
+    await Viewer(Frames(stream.log, text_view), sink, cursor=cursor, heartbeat=None).run()
+    if sink.opened and not stream.generation.is_whole:
+        sink.break_off()
+    else:
+        await success(stream.generation)
+        await sink.open()  # where there was no text at all
+    return sink.response
+
+
+async def _whole_text(request: web.Request, stream: HeldStream[StreamLog], cursor: int) -> web.StreamResponse:
+    """For a peer that knows no chunks: to it, a body that breaks off would look like one that ends."""
+    await success(stream.generation)
+    entries = list(stream.log.entries)[cursor:]
+    body = b"".join([text_view(number, entry) for number, entry in enumerate(entries, cursor + 1)])
+    response = web.Response(body=body, content_type="text/plain", charset="utf-8")
+    return await deliver(request, response, stall_seconds=STALL_SECONDS)
+
+
+async def whole(request: web.Request, stream: HeldStream[StreamLog], show: Show) -> web.StreamResponse:
+    """A `chat.completion`, once it is there."""
+    await success(stream.generation)
+    value = completion(stream.log.entries, stream.generation.outcome(), reasoning=show.reasoning)
+    return await deliver(request, json_response(value), stall_seconds=STALL_SECONDS)
+
+
+async def rest(
+    request: web.Request,
+    stream: HeldStream[StreamLog],
+    cursor: int,
+    show: Show,
+    *,
+    as_text: bool = False,
+    as_guest: bool = False,
+) -> web.StreamResponse:
+    """What comes behind `cursor`, for a client that comes back; 204 where that is nothing. Raises StreamNotFound."""
+    if cursor > stream.log.last:
+        raise StreamNotFound()
+    if stream.log.ended and cursor == stream.log.last:
+        return web.Response(status=204)
+    stream.record.resumes += 1
+    with attached(request, stream, as_guest=as_guest):
+        if as_text:
+            return await text(request, stream, cursor=cursor)
+        return await events(request, stream, show, cursor=cursor)

@@ -1,0 +1,124 @@
+"""Streams by their address: `POST /streams` starts one, `GET` watches it, `DELETE` stops it.
+
+A page that has no key gets the address from its backend, with a ticket in it. What a ticket or a key does not open, and
+what is not there, is the same 404.
+"""
+
+import msgspec
+from aiohttp import web
+
+from gateway.admission import admit, check_caller, shown
+from gateway.downstream import deliver
+from gateway.entries import EndReason, Kind
+from gateway.errors import StreamNotFound, Unauthorized
+from gateway.fields import body_fields, view_fields
+from gateway.handlers.answers import events, rest, text
+from gateway.handlers.reading import bearer, idempotency_key, identified, last_event_id, read_body, read_query, today
+from gateway.handlers.responses import attached, claim, json_response
+from gateway.handlers.services import SERVICES, VIEWED
+from gateway.negotiation import Representation, negotiate
+from gateway.stream import HeldStream
+from gateway.streamlog.base import StreamLog
+from gateway.viewers import STALL_SECONDS
+from gateway.views import event_id, read_event_id, start_block, text_view
+
+
+async def create(request: web.Request) -> web.Response:
+    services = request.app[SERVICES]
+    query = read_query(request)
+    caller = identified(request)
+    check_caller(services.config, caller)
+    fields = view_fields(query) | body_fields(await read_body(request, services.config.server.max_body_bytes))
+    asked = admit(services.config, caller, fields, is_kept=True)
+    stream = await services.streams.record(asked.order, idempotency_key(request, query, caller))
+    services.streams.expect(stream)
+    claim(request, stream)
+    return _created(request, stream)
+
+
+def _created(request: web.Request, stream: HeldStream[StreamLog]) -> web.Response:
+    """Addresses start with `public_url` where there is one, and with `/` else."""
+    base = (request.app[SERVICES].config.server.public_url or "").rstrip("/")
+    address = f"{base}/streams/{stream.id}"
+    ticket, viewing = stream.tickets.issue(may_stop=True), stream.tickets.issue(may_stop=False)
+    body = {
+        "id": stream.id,
+        "url": f"{address}?ticket={ticket}",
+        "ticket": ticket,
+        "viewer_url": f"{address}?ticket={viewing}",
+        "expires_in": stream.tickets.expires_in,
+    }
+    response = json_response(body, status=201)
+    response.headers["Location"] = address
+    return response
+
+
+async def watch(request: web.Request) -> web.StreamResponse:
+    query = read_query(request)
+    stream, may_stop = _opened(request, query)
+    wanted = negotiate(", ".join(request.headers.getall("Accept", [])))
+    if wanted is Representation.JSON:
+        return await deliver(request, _snapshot(stream), stall_seconds=STALL_SECONDS)
+    show, as_text = shown(view_fields(query)), wanted is Representation.TEXT
+    last = last_event_id(request, query)
+    if last:
+        return await rest(request, stream, _cursor(stream, last), show, as_text=as_text, as_guest=not may_stop)
+    with attached(request, stream, as_guest=not may_stop):
+        if as_text:
+            return await text(request, stream)
+        start = start_block(stream.id, retry_ms=request.app[SERVICES].config.stream.retry_ms)
+        return await events(request, stream, show, start=start)
+
+
+async def stop(request: web.Request) -> web.Response:
+    """Stopping what has ended changes nothing, and is no error."""
+    stream, may_stop = _opened(request, read_query(request))
+    if not may_stop:
+        raise StreamNotFound()
+    stream.generation.interrupt(EndReason.STOPPED)
+    return web.Response(status=204)
+
+
+def _opened(request: web.Request, query: dict[str, str]) -> tuple[HeldStream[StreamLog], bool]:
+    """The stream of the path, if the request holds what opens it, and whether that may stop it, too.
+
+    What opens it is a ticket, as long as the key that made it is valid, or that key itself. Raises StreamNotFound.
+    """
+    services = request.app[SERVICES]
+    stream = services.streams.find(request.match_info["id"])
+    if stream is None:
+        raise StreamNotFound()
+    try:
+        caller = identified(request)
+    except Unauthorized:
+        caller = None  # what is sent as a bearer's may be a ticket
+    is_owner = caller is not None and caller.key is not None and caller.name == stream.owner
+    ticket = query.get("ticket") or bearer(request)
+    is_valid = services.keys.holds(stream.owner, today())
+    if not is_owner and not (is_valid and stream.tickets.admit(ticket, to_stop=False)):
+        raise StreamNotFound()
+    request[VIEWED] = stream.id
+    return stream, is_owner or stream.tickets.admit(ticket, to_stop=True)
+
+
+def _cursor(stream: HeldStream[StreamLog], last: str) -> int:
+    place = read_event_id(last)
+    if place is None or place[0] != stream.id:
+        raise StreamNotFound()
+    return place[1]
+
+
+def _snapshot(stream: HeldStream[StreamLog]) -> web.Response:
+    entries = stream.log.entries
+    shown_text = b"".join([text_view(number, entry) for number, entry in enumerate(entries, 1)])
+    kind, payload = entries[-1] if entries else (None, b"")
+    return json_response(
+        {
+            "id": stream.id,
+            "state": "ended" if stream.log.ended else "running",
+            "text": shown_text.decode(),
+            "events": len(entries),
+            "last_event_id": event_id(stream.id, stream.log.last),
+            "end": msgspec.Raw(payload) if kind is Kind.END else None,
+        }
+    )

@@ -1,0 +1,54 @@
+// The field for an API key, where the gateway takes one.
+
+import { keepKey, keptKey } from './memory.js'
+import { lacksKey, loadOffer, offer } from './offer.js'
+
+const NOTES = {
+  none: 'Kept in this tab alone.',
+  needed: 'One is needed here.',
+  taken: 'Taken. Kept in this tab alone.',
+  refused: 'Refused: it is wrong, or has expired.',
+}
+
+const field = document.getElementById('key-field')
+const input = document.getElementById('key')
+const note = document.getElementById('key-note')
+
+let key = ''
+let tried = '' // what the gateway was last asked about
+
+/** The key that the gateway has taken; empty without one. */
+export function chosenKey() {
+  return key
+}
+
+/** Loads the offer, with the key that this tab had before. `changed(note)` is called whenever there is another offer. */
+export async function loadKey(changed) {
+  input.value = keptKey()
+  await apply(changed)
+  const applyNew = () => input.value.trim() !== tried && apply(changed)
+  input.addEventListener('change', applyNew)
+  input.addEventListener('keydown', (event) => {
+    if (event.key !== 'Enter') return
+    event.preventDefault() // it is no question
+    applyNew()
+  })
+}
+
+export function wantsKey() {
+  return lacksKey(key) && !offer.assistants.length
+}
+
+async function apply(changed) {
+  tried = input.value.trim()
+  const given = tried
+  const isTaken = await loadOffer(given)
+  if (!isTaken) await loadOffer('')
+  if (given !== tried) return // another one is under way
+  key = isTaken ? given : ''
+  keepKey(key)
+  field.hidden = !offer.key
+  input.setAttribute('aria-invalid', String(!isTaken))
+  note.textContent = NOTES[!isTaken ? 'refused' : key ? 'taken' : wantsKey() ? 'needed' : 'none']
+  changed(note.textContent)
+}

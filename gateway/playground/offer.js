@@ -1,0 +1,76 @@
+// Whom to ask, and how: what the gateway offers, and what the person has chosen of it.
+
+import { element } from './element.js'
+
+const at = (id) => document.getElementById(id)
+const NOTHING = { models: [], assistants: [], default: null, key: false }
+
+export let offer = NOTHING
+
+/** Loads it: false where the gateway refuses the key. */
+export async function loadOffer(key) {
+  const headers = key ? { Authorization: `Bearer ${key}` } : {}
+  const response = await fetch('/playground/offer.json', { headers }).catch(() => null)
+  if (response?.status === 401) return false
+  offer = response?.ok ? await response.json() : NOTHING
+  show(key)
+  return true
+}
+
+function show(key) {
+  const { models, assistants } = offer
+  const isGuest = lacksKey(key)
+  fill(at('model'), models)
+  fill(at('assistant'), assistants)
+  if (assistants.length) at('model').prepend(element('option', { value: '' }, 'default'))
+  if (!assistants.includes('default') && !isGuest) at('assistant').prepend(element('option', { value: '' }, 'none'))
+  at('model').value = assistants.length ? '' : offer.default
+  at('assistant').value = assistants.includes('default') ? 'default' : isGuest ? assistants[0] ?? '' : ''
+  at('assistant-field').hidden = !assistants.length
+  at('model-field').hidden = isGuest // an assistant that anyone may ask has a model of its own
+  nameModel(!models.length)
+}
+
+/** Is a key needed for anything but assistants that anyone may ask? */
+export function lacksKey(key) {
+  return offer.key && !key && !offer.models.length && offer.default === null
+}
+
+function fill(select, names) {
+  select.replaceChildren(...names.map((name) => element('option', {}, name)))
+}
+
+/** Where no models are configured, every name goes to the upstream: then it is written, not chosen. */
+function nameModel(isWritten) {
+  at('model').hidden = isWritten
+  at('model-name').hidden = !isWritten
+  at('model-name').placeholder = offer.default ?? 'name of a model'
+  at('model-label').htmlFor = isWritten ? 'model-name' : 'model'
+}
+
+// What is chosen
+
+export function chosenModel() {
+  if (at('model-field').hidden) return ''
+  return (at('model').hidden ? at('model-name').value : at('model').value).trim()
+}
+
+export function chosenWay() {
+  return at('composer').elements.way.value
+}
+
+/** `whom` are the fields of a question that say it; `model` is how to call who answers. */
+export function choose() {
+  const assistant = at('assistant').value
+  const chosen = Object.entries({ model: chosenModel(), assistant, reasoning: '1' })
+  const whom = Object.fromEntries(chosen.filter(([, value]) => value))
+  return { way: chosenWay(), whom, model: chosenModel() || assistant || offer.default }
+}
+
+/** As it was for the last question, as far as that is still offered. */
+export function chooseAgain({ model, way }) {
+  at('composer').elements.way.value = way
+  for (const select of [at('model'), at('assistant')]) {
+    if ([...select.options].some(({ value }) => value && value === model)) select.value = model
+  }
+}

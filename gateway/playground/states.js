@@ -1,0 +1,33 @@
+// The states of an answer, and the ways in which it ends, in words for people.
+
+/** While it is under way. */
+export const STATES = {
+  connecting: 'Connecting…',
+  waiting: 'Waiting for the first token…',
+  thinking: 'Thinking…',
+  answering: 'Answering…',
+  reconnecting: 'Connection lost, trying again…',
+  unreachable: 'The gateway cannot be reached, trying again…',
+  busy: 'The gateway cannot take it just now, trying again…',
+}
+
+const ENDS = {
+  complete: 'Complete',
+  stopped: 'Stopped',
+  client_gone: 'Ended',
+  timeout: 'Timed out',
+  upstream_error: 'Failed',
+  incomplete: 'Incomplete',
+  shutting_down: 'Ended by a restart',
+}
+
+const FINISHES = {
+  length: 'Cut at the token limit',
+  content_filter: 'Cut by a content filter',
+  tool_calls: 'Complete: it calls tools',
+}
+
+/** From the data of an `end`. */
+export function ended({ reason, finish_reason }) {
+  return reason === 'complete' ? FINISHES[finish_reason] ?? ENDS.complete : ENDS[reason] ?? reason
+}

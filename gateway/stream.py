@@ -1,0 +1,68 @@
+"""A stream that is held: what is being generated, or was, and who may watch it and stop it.
+
+While it runs, somebody watches, or it is an orphan; when it has ended, it is kept for a while, for those who come back.
+The registry, `streams`, moves it from one state to the next.
+"""
+
+import asyncio
+from typing import Generic, TypeVar
+
+from gateway.admission import Order
+from gateway.generation import Generation
+from gateway.observe import StreamRecord
+from gateway.streamlog.base import Recording, StreamLog
+from gateway.tickets import Tickets
+from gateway.viewers import Frames
+from gateway.views import Format, sse_view
+
+R = TypeVar("R", bound=Recording)
+
+
+class HeldStream(Generic[R]):
+    """What is held of one stream, and by whose order."""
+
+    def __init__(self, generation: Generation[R], order: Order, tickets: Tickets) -> None:
+        self.generation = generation
+        self.owner = order.owner
+        self.on_disconnect = order.on_disconnect
+        self.is_kept = order.is_kept  # can anybody come back to it once it has ended?
+        self.tickets = tickets
+        self.idempotency_key: tuple[str | None, str] | None = None
+        self.scope = order.allowance.scope
+        self.is_attended = False  # has its owner, or who may stop it, come to watch it?
+        self.is_claimed = False  # has a request taken it as the one that it started?
+        self.viewers = 0
+        self.timer: asyncio.TimerHandle | None = None  # what happens next, if nobody comes
+        self.expires_at: float | None = None  # on the loop's clock; None while it runs
+        self.frames: dict[tuple[Format, bool], Frames] = {}
+
+    @property
+    def id(self) -> str:
+        return self.generation.id
+
+    @property
+    def log(self) -> R:
+        return self.generation.log
+
+    @property
+    def record(self) -> StreamRecord:
+        return self.generation.record
+
+    @property
+    def is_over(self) -> bool:
+        """Is nothing of it running any more, the closing of its upstream included?"""
+        return self.generation.task.done()
+
+    def cancel_timer(self) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+
+
+def shared_frames(stream: HeldStream[StreamLog], format: Format, reasoning: bool) -> Frames:
+    """All viewers of one view share its frames."""
+    frames = stream.frames.get((format, reasoning))
+    if frames is None:
+        view = sse_view(stream.id, format=format, reasoning=reasoning)
+        frames = stream.frames[format, reasoning] = Frames(stream.log, view)
+    return frames
