@@ -8,7 +8,7 @@ broken streams would be worth nothing.
 import asyncio
 import time
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import cast
 
@@ -32,6 +32,7 @@ class Target(msgspec.Struct, frozen=True):
     headers: dict[str, str]
     body: str
     pids: list[int] | None  # its processes, to which those that descend from them are added; None: unknown
+    watched: bool = False  # does it answer with an address, that of a stream which all connections then watch?
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +43,8 @@ class Question:
     events: int
 
 
-def question(target: Target, rate: float, events: int) -> Question:
-    body = target.body.replace(MODEL_PLACEHOLDER, model_name(rate, events)).encode()
+def question(target: Target, rate: float, events: int, padding: int = 0) -> Question:
+    body = target.body.replace(MODEL_PLACEHOLDER, model_name(rate, events, padding)).encode()
     return Question(request(f"{target.host}:{target.port}", target.path, target.headers, body), events)
 
 
@@ -57,6 +58,7 @@ class Tally:
         self.latencies = array("q")  # in ns, one for each event
         self.gaps = array("q")  # in ns, one between any two reads of a stream that brought events
         self.firsts = array("q")  # in ns, one for each answer: from the request to its first event
+        self.told: dict[bytes, bytes] = {}  # request of a viewer to the digest of the answer
         self._unfinished = connections
         self._outcome: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -81,10 +83,10 @@ class Tally:
             self._outcome.set_exception(LoadError(reason))
 
 
-async def open_connection(target: Target, tally: Tally, questions: Iterator[Question]) -> None:
+async def open_connection(target: Target, make: "Callable[[], Asker]") -> None:
     loop = asyncio.get_running_loop()
     try:
-        await loop.create_connection(lambda: Asker(tally, questions), target.host, target.port)
+        await loop.create_connection(make, target.host, target.port)
     except OSError as error:
         raise LoadError(f"{target.host}:{target.port}: {error}") from error
 

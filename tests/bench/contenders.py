@@ -9,7 +9,8 @@ with `--upstream-port`. It keeps running, so its memory per stream is right in t
 in what the first ones left.
 
 Some run only where they are named, best two at a time (`--pair`): `relay` is the OpenAI surface of the same gateway;
-`guarded` has keys, limits that never refuse, and its usual access log, `plain` has none of the three.
+`guarded` has keys, limits that never refuse, and its usual access log, `plain` has none of the three; `viewers` is one
+stream that all connections watch, so that an event is one that a viewer got, and nginx beside it has as many streams.
 """
 
 import shutil
@@ -21,6 +22,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
+
+import msgspec
 
 from tests.bench.client import Target
 from tests.bench.processes import HOST, ROOT, BenchError, Cores, free_port, server
@@ -50,6 +53,7 @@ class Setup(NamedTuple):
     module: str = "gateway"
     path: str = "/chat"
     keys: int = 0
+    watched: bool = False
 
 
 _USUAL = Setup()
@@ -57,6 +61,7 @@ _VARIANTS = {
     "relay": Setup(path=_CHAT_COMPLETIONS),
     "plain": Setup(module="tests.bench.unlogged"),
     "guarded": Setup(keys=100),
+    "viewers": Setup(path="/streams", watched=True),
 }
 
 
@@ -103,7 +108,8 @@ def gateway(site: Site, *, checkout: Path = ROOT, setup: Setup = _USUAL) -> Iter
     log = site.directory / "gateway.log"
     with server(command, port, log=log, cores=site.cores.contender, cwd=checkout) as process:
         headers = {"Authorization": f"Bearer {keys[-1]}"} if keys else {}
-        yield _target(port, setup.path, pids=[process.pid], headers=headers)
+        target = _target(port, setup.path, pids=[process.pid], headers=headers)
+        yield msgspec.structs.replace(target, watched=setup.watched)
 
 
 def _key_config(key: str) -> str:

@@ -19,6 +19,8 @@ class Load(msgspec.Struct, frozen=True):
     streams: int
     rate: float  # events a second in each stream
     seconds: float  # of the window that is measured
+    padding: int = 0  # bytes of each event beside its stamp
+    stalled: int = 0  # viewers that read nothing, beside the streams that are counted
 
     @property
     def total_rate(self) -> float:
@@ -26,7 +28,11 @@ class Load(msgspec.Struct, frozen=True):
 
     @property
     def title(self) -> str:
-        return f"{self.streams:,} streams of {self.rate:.3g} events/s"
+        return f"{self.label} of {self.rate:.3g} events/s"
+
+    @property
+    def label(self) -> str:
+        return f"{self.streams:,} streams" + (f", {self.stalled:,} stalled" if self.stalled else "")
 
 
 class StreamFigures(msgspec.Struct, frozen=True):
@@ -46,6 +52,8 @@ class StreamFigures(msgspec.Struct, frozen=True):
     load_busy: float  # CPU of upstream and client, in cores
     other_busy: float | None  # CPU of everyone else, in cores; None where the contender's cannot be told from it
     stolen: float  # CPU that the hypervisor kept, in cores
+    stalled: int = 0  # open, too, with nothing that is counted
+    kernel_kib: float | None = None  # that waited in the kernel to be sent by the contender; None: not looked at
 
 
 class ShortFigures(msgspec.Struct, frozen=True):
@@ -93,7 +101,7 @@ def kib_per_stream(own: Figures, _: Round) -> float | None:
     figures = own.streams
     if figures.idle_kib is None or figures.open_kib is None:
         return None
-    return (figures.open_kib - figures.idle_kib) / figures.streams
+    return (figures.open_kib - figures.idle_kib) / (figures.streams + figures.stalled)
 
 
 def short_per_second(own: Figures, _: Round) -> float | None:
@@ -127,6 +135,7 @@ TIMES: dict[str, Callable[[StreamFigures], float]] = {
     "first_ms_p99": lambda figures: figures.first_ms[1],
     "latency_ms_p50": lambda figures: figures.latency_ms[0],
     "latency_ms_p99": lambda figures: figures.latency_ms[1],
+    "gap_ms_p50": lambda figures: figures.gap_ms[0],
     "gap_ms_p99": lambda figures: figures.gap_ms[1],
 }
 
@@ -191,56 +200,3 @@ def spread(values: Iterable[float]) -> Spread | None:
 def percentile(ordered: Sequence[float], percent: float) -> float:
     """The nearest-rank percentile: a value that was measured, never one between two."""
     return ordered[max(math.ceil(len(ordered) * percent / 100) - 1, 0)]
-
-
-# What makes a result doubtful. The bounds are where two runs on a quiet machine no longer agree with a run on it.
-
-_NOISY_SPREAD = 0.25
-_NOISY_OTHERS = 0.15  # cores
-_NOISY_STOLEN = 0.05  # cores
-_KEEPS_UP = 0.97  # of the events that the upstream should have sent
-_LOAD_BUSY = 0.85  # of the core that upstream and client share
-_CONTENDER_BUSY = 0.80  # of a core: from about here on, events wait for each other, and batches make them cheaper
-_SATURATED = 0.90  # of a core, under a load that asks for as much as it gets
-
-
-def doubts(passes: Sequence[Pass]) -> list[str]:
-    """Sentences for the end of the report; none when there is nothing to say."""
-    return [*_noise(passes), *_limits(passes)]
-
-
-def _noise(passes: Sequence[Pass]) -> list[str]:
-    found = []
-    for load, summaries in summarize(passes).items():
-        reference = summaries.get(REFERENCE, {}).get("cpu_us_per_event")
-        if reference and reference.relative > _NOISY_SPREAD:
-            share = f"{reference.relative:.0%}"
-            found.append(f"{load.title}: {REFERENCE}'s own CPU per event differs by {share} between rounds.")
-    others = [one.figures.streams.other_busy or 0.0 for one in passes]
-    stolen = [one.figures.streams.stolen for one in passes]
-    if max(others) > _NOISY_OTHERS:
-        found.append(f"Other processes used up to {max(others):.2f} cores (median {median(others):.2f}).")
-    if max(stolen) > _NOISY_STOLEN:
-        found.append(f"The hypervisor kept up to {max(stolen):.2f} cores (median {median(stolen):.2f}).")
-    return [f"Noisy: {note}" for note in found]
-
-
-def _limits(passes: Sequence[Pass]) -> list[str]:
-    found = []
-    for one in passes:
-        figures, where = one.figures.streams, f"{one.contender}, {one.load.title}, round {one.round}"
-        expected = one.load.total_rate * figures.window_seconds
-        if figures.events < _KEEPS_UP * expected:
-            found.append(f"Saturated: {where}: {figures.events / expected:.0%} of the events arrived in time.")
-        busy = (figures.cpu_ns or 0) / 1e9 / figures.window_seconds
-        if busy > _CONTENDER_BUSY:
-            found.append(f"Nearly saturated: {where}: it used {busy:.2f} cores, so its latencies are a queue's.")
-        if figures.load_busy > _LOAD_BUSY:
-            found.append(f"Overloaded: {where}: upstream and client used {figures.load_busy:.2f} cores themselves.")
-    return found
-
-
-def held_back(own: Figures) -> bool:
-    """The contender had CPU time left while short streams were asked for: the load side was the limit."""
-    short = own.short
-    return short is not None and short.cpu_ns is not None and short.cpu_ns / 1e9 < _SATURATED * short.seconds

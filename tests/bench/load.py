@@ -11,21 +11,22 @@ In the window every stream is open and nothing else happens: no opening, no end.
 """
 
 import gc
-import os
 import sys
 import time
 from array import array
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from functools import partial
 from itertools import repeat
 from math import ceil
 from pathlib import Path
 
 import msgspec
 
-from tests.bench import measure
-from tests.bench.client import LoadError, Question, Tally, Target, open_connection, question
+from tests.bench import watch
+from tests.bench.client import Asker, LoadError, Question, Tally, Target, open_connection, question
 from tests.bench.figures import Figures, Load, ShortFigures, StreamFigures, percentile
+from tests.bench.meter import Meter, Window
+from tests.bench.watch import Stalled, Watcher
 
 MARGIN = 0.4  # seconds between the window and the end of the streams, so that no end is counted in it
 WARM_UP = 0.3  # about what the warm-up takes, for whoever tells the time
@@ -47,7 +48,7 @@ class Job(msgspec.Struct, frozen=True):
 
 
 def ramp_seconds(load: Load) -> float:
-    return max(0.2, load.streams / _OPENINGS_PER_SECOND)
+    return max(0.2, (load.streams + load.stalled) / _OPENINGS_PER_SECOND)
 
 
 def settle_seconds(load: Load) -> float:
@@ -73,14 +74,16 @@ def main() -> int:
 async def run(job: Job) -> Figures:
     await _warm_up(job.target)
     streams = await _stream_pass(job)
-    return Figures(streams, await _short_pass(job) if job.short_seconds else None)
+    return Figures(streams, await _short_pass(job) if job.short_seconds and not job.target.watched else None)
 
 
 async def _warm_up(target: Target) -> None:
-    tally = Tally(_WARM_UP_CONNECTIONS)
-    short = question(target, 0, _SHORT_EVENTS)
+    each = _WARM_UP_ANSWERS // _WARM_UP_CONNECTIONS
+    if target.watched:
+        return await watch.warm_up(target, connections=_WARM_UP_CONNECTIONS, answers=each, events=_SHORT_EVENTS)
+    tally, short = Tally(_WARM_UP_CONNECTIONS), question(target, 0, _SHORT_EVENTS)
     for _ in range(_WARM_UP_CONNECTIONS):
-        await open_connection(target, tally, repeat(short, _WARM_UP_ANSWERS // _WARM_UP_CONNECTIONS))
+        await open_connection(target, lambda: Asker(tally, repeat(short, each)))
     await tally.all_finished(timeout=_LATE)
 
 
@@ -89,11 +92,11 @@ async def _warm_up(target: Target) -> None:
 
 async def _stream_pass(job: Job) -> StreamFigures:
     load, tally = job.load, Tally(job.load.streams)
-    meter = Meter(job, tally)
+    meter = Meter(job.target, job.upstream_pid, tally)
     idle_kib = meter.pss_kib()
     window_begin = _now() + ramp_seconds(load) + settle_seconds(load)
     window_end = window_begin + load.seconds
-    await _open_all(job, tally, until=window_end + MARGIN)
+    wake = await _open_all(job, tally, until=window_end + MARGIN)
     await tally.pause(window_begin - _now())
     await _all_begun(tally, load, latest=window_begin + load.seconds / 2)
 
@@ -103,7 +106,9 @@ async def _stream_pass(job: Job) -> StreamFigures:
     end, latencies, gaps = meter.read(), sorted(tally.latencies), sorted(tally.gaps)
 
     open_kib, held_bytes = meter.pss_kib(), tally.body_bytes
+    kernel_kib = meter.kernel_kib() if load.stalled else None
     await tally.all_finished(timeout=MARGIN + _LATE)
+    await wake()
     window = Window(begin, end)
     return StreamFigures(
         window_seconds=window.seconds,
@@ -120,16 +125,56 @@ async def _stream_pass(job: Job) -> StreamFigures:
         load_busy=window.load_busy,
         other_busy=window.other_busy if job.alone and job.target.pids is not None else None,
         stolen=window.stolen,
+        stalled=load.stalled,
+        kernel_kib=kernel_kib,
     )
 
 
-async def _open_all(job: Job, tally: Tally, *, until: float) -> None:
-    """Opens the streams one by one, each of the length with which all end at the time `until`."""
-    load, begin = job.load, _now()
-    for number in range(load.streams):
-        await tally.pause(begin + ramp_seconds(load) * number / load.streams - _now())
-        events = max(ceil(load.rate * (until - _now())), 1)
-        await open_connection(job.target, tally, iter([question(job.target, load.rate, events)]))
+async def _open_all(job: Job, tally: Tally, *, until: float) -> Callable[[], Awaitable[None]]:
+    """Opens the streams one by one, each of the length with which all end at the time `until`.
+
+    What it returns is to be called after that: viewers that are still to read what all have read.
+    """
+    load, target = job.load, job.target
+    if target.watched:
+        return await _open_viewers(job, tally, until=until)
+    async for _ in _ramp(load, tally, load.streams):
+        asking = question(target, load.rate, _events(load, until), load.padding)
+        await open_connection(target, partial(Asker, tally, iter([asking])))
+    return _nothing
+
+
+async def _open_viewers(job: Job, tally: Tally, *, until: float) -> Callable[[], Awaitable[None]]:
+    """The same for viewers of one stream. Those that stall come first."""
+    load, target = job.load, job.target
+    asking = await watch.started(target, load.rate, _events(load, until), load.padding)
+    stalled = Stalled(target, tally)
+    async for number in _ramp(load, tally, load.stalled + load.streams):
+        if number < load.stalled:
+            await stalled.open(asking)
+        else:
+            await open_connection(target, partial(Watcher, tally, iter([asking])))
+
+    async def wake() -> None:
+        await stalled.wake()
+        await watch.watch_again(target, tally, asking)
+
+    return wake
+
+
+async def _nothing() -> None:
+    pass
+
+
+async def _ramp(load: Load, tally: Tally, count: int) -> AsyncIterator[int]:
+    begin = _now()
+    for number in range(count):
+        await tally.pause(begin + ramp_seconds(load) * number / count - _now())
+        yield number
+
+
+def _events(load: Load, until: float) -> int:
+    return max(ceil(load.rate * (until - _now())), 1)
 
 
 async def _all_begun(tally: Tally, load: Load, *, latest: float) -> None:
@@ -148,10 +193,10 @@ def _milliseconds(ordered: list[int]) -> tuple[float, float]:
 
 async def _short_pass(job: Job) -> ShortFigures:
     tally = Tally(_SHORT_CONNECTIONS)
-    meter = Meter(job, tally)
+    meter = Meter(job.target, job.upstream_pid, tally)
     questions = _until(_now() + _SHORT_SETTLE + job.short_seconds, question(job.target, 0, _SHORT_EVENTS))
     for _ in range(_SHORT_CONNECTIONS):
-        await open_connection(job.target, tally, questions)
+        await open_connection(job.target, lambda: Asker(tally, questions))
     await tally.pause(_SHORT_SETTLE / 2)
     begin = meter.read()
     await tally.pause(job.short_seconds)
@@ -166,74 +211,6 @@ def _until(end: float, short: Question) -> Iterator[Question]:
     """The same question until the time `end`: one iterator for all connections, so that all of them stop."""
     while _now() < end:
         yield short
-
-
-# Reading the meters.
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """All counters at one instant."""
-
-    at_ns: int
-    events: int
-    answers: int
-    contender_ns: int
-    load_ns: int
-    machine: measure.Ticks
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """What happened between two readings; CPU use is in cores."""
-
-    begin: Reading
-    end: Reading
-
-    @property
-    def seconds(self) -> float:
-        return (self.end.at_ns - self.begin.at_ns) / 1e9
-
-    @property
-    def cpu_ns(self) -> int:
-        return self.end.contender_ns - self.begin.contender_ns
-
-    @property
-    def load_busy(self) -> float:
-        return (self.end.load_ns - self.begin.load_ns) / 1e9 / self.seconds
-
-    @property
-    def other_busy(self) -> float:
-        busy = self._cores(self.end.machine.busy - self.begin.machine.busy)
-        return max(busy - self.load_busy - self.cpu_ns / 1e9 / self.seconds, 0.0)
-
-    @property
-    def stolen(self) -> float:
-        return self._cores(self.end.machine.stolen - self.begin.machine.stolen)
-
-    def _cores(self, ticks: int) -> float:
-        return ticks / measure.TICKS_PER_SECOND / self.seconds
-
-
-class Meter:
-    """Reads the counters of one pass."""
-
-    def __init__(self, job: Job, tally: Tally) -> None:
-        self._tally = tally
-        self._contender = measure.process_tree(job.target.pids or [])
-        self._load = [job.upstream_pid, os.getpid()]
-
-    def read(self) -> Reading:
-        machine, load_ns, contender_ns = (
-            measure.machine_ticks(),
-            measure.cpu_ns(self._load),
-            measure.cpu_ns(self._contender),
-        )
-        tally = self._tally
-        return Reading(time.monotonic_ns(), tally.events, tally.answers, contender_ns, load_ns, machine)
-
-    def pss_kib(self) -> int | None:
-        return measure.pss_kib(self._contender)
 
 
 def _now() -> float:

@@ -46,6 +46,11 @@ def pss_kib(pids: Iterable[int]) -> int | None:
     return sum(sizes) if all(sizes) and sizes else None
 
 
+def unsent_bytes(port: int) -> int:
+    """What waits in the kernel to be sent, or to be acknowledged, on connections to this port."""
+    return parse_unsent(_read(PROC / "net/tcp"), port)
+
+
 class Ticks(NamedTuple):
     """CPU time of the whole machine so far, in clock ticks."""
 
@@ -74,6 +79,11 @@ def parse_schedstat(text: str) -> int:
 
 def parse_pss(text: str) -> int:
     return next((int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:")), 0)
+
+
+def parse_unsent(text: str, port: int) -> int:
+    rows = [line.split() for line in text.splitlines()[1:]]
+    return sum(int(row[4].partition(":")[0], 16) for row in rows if int(row[1].rpartition(":")[2], 16) == port)
 
 
 def parse_ticks(text: str) -> Ticks:

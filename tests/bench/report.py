@@ -8,7 +8,8 @@ from importlib.metadata import PackageNotFoundError, version
 
 from tests.bench import measure
 from tests.bench.contenders import nginx_program
-from tests.bench.figures import BASE, TIMES, Pass, Spread, Summary, doubts, held_back, summarize
+from tests.bench.doubts import doubts, held_back
+from tests.bench.figures import BASE, TIMES, Pass, Spread, Summary, summarize
 from tests.bench.pairs import Comparison
 from tests.bench.processes import Cores
 
@@ -57,6 +58,7 @@ _TITLES = {
     "first_ms_p99": "First event, ms, p99",
     "latency_ms_p50": "Event on its way, ms, p50",
     "latency_ms_p99": "Event on its way, ms, p99",
+    "gap_ms_p50": "Gap between events, ms, p50",
     "gap_ms_p99": "Gap between events, ms, p99",
     "kib_per_stream": "KiB per open stream",
     "short_per_second": "Short streams per second",
@@ -66,7 +68,7 @@ _TITLES = {
 
 def text(machine_facts: Mapping[str, str], passes: Sequence[Pass]) -> str:
     facts = [f"{name:>8}  {fact}" for name, fact in machine_facts.items()]
-    return "\n".join([*facts, "", _heading(passes), "", *_aligned(table(passes)), "", *_notes(passes)])
+    return "\n".join([*facts, "", _heading(passes), "", *aligned(table(passes)), "", *_notes(passes)])
 
 
 def _heading(passes: Sequence[Pass]) -> str:
@@ -85,7 +87,7 @@ def table(passes: Sequence[Pass]) -> list[list[str]]:
         for load, by_name in summaries.items():
             cells = [_cell(metric, name, by_name, at_least=(load, name) in limited) for name in contenders]
             if any(cells):
-                lines.append([f"  {load.streams:,} streams" if len(summaries) > 1 else title, *cells])
+                lines.append([f"  {load.label}" if len(summaries) > 1 else title, *cells])
         rows += [[title], *lines] if lines and len(summaries) > 1 else lines
     return rows
 
@@ -111,7 +113,7 @@ def number(value: float, sign: str = "-") -> str:
     return f"{value:{sign},.{digits}f}"
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     columns = max(len(row) for row in rows)
     widths = [max(len(row[column]) for row in rows if column < len(row)) for column in range(columns)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)).rstrip() for row in rows]
@@ -125,7 +127,7 @@ def pair_text(pair: tuple[str, str], comparisons: Sequence[Comparison], *, margi
     rounds = max((one.rounds for one in comparisons), default=0)
     heading = f"{second} as a multiple of {first}, within each of {rounds} rounds; margin: {margin:.3g} % more"
     note = "Both ran at once on the same cores: what is per second above is what either left to the other."
-    return "\n".join([heading, "", *_aligned(pair_table(comparisons)), "", note])
+    return "\n".join([heading, "", *aligned(pair_table(comparisons)), "", note])
 
 
 def pair_table(comparisons: Sequence[Comparison]) -> list[list[str]]:
@@ -134,7 +136,7 @@ def pair_table(comparisons: Sequence[Comparison]) -> list[list[str]]:
     for one in comparisons:
         if title := _TITLES.get(one.metric):
             name = title.replace(", µs", "").replace(", ms", "")  # a ratio has no unit
-            where = f", {one.load.streams:,} streams" if several else ""
+            where = f", {one.load.label}" if several else ""
             rows.append([name + where, f"{one.median:.3f}", _range(one.interval), one.verdict or ""])
     return rows
 
@@ -163,7 +165,5 @@ def _held(passes: Sequence[Pass]) -> list[str]:
         if figures:
             events = max(each.held_events for each in figures.values())
             sizes = ", ".join(f"{name} {number(each.held_kib)} KiB" for name, each in figures.items())
-            notes.append(
-                f"When memory was read, each of {load.streams:,} streams had carried {events:,.0f} events: {sizes}."
-            )
+            notes.append(f"When memory was read, each of {load.label} had carried {events:,.0f} events: {sizes}.")
     return [*notes, "A contender that can replay a stream holds its events."] if notes else []

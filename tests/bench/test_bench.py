@@ -1,5 +1,6 @@
 """The benchmark's arithmetic, its reading of HTTP and of /proc, and one short run of the whole."""
 
+import asyncio
 import hashlib
 import json
 import os
@@ -19,13 +20,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.bench import __main__ as bench
-from tests.bench import contenders, figures, measure, pairs, plot, report, wire
-from tests.bench.client import question
+from tests.bench import contenders, figures, measure, pairs, plot, report, stalled, wire
+from tests.bench.client import LoadError, Question, Tally, Target, open_connection, question
 from tests.bench.contenders import Site, nginx_program
+from tests.bench.doubts import doubts
 from tests.bench.figures import Figures, Load, Pass, ShortFigures, StreamFigures
+from tests.bench.options import parse
 from tests.bench.pairs import Verdict
 from tests.bench.processes import ROOT, BenchError, Cores, choose_cores
 from tests.bench.rounds import Plan, steps
+from tests.bench.watch import Watcher
 
 needs_proc = pytest.mark.skipif(not measure.supported(), reason="needs Linux's /proc")
 needs_nginx = pytest.mark.skipif(nginx_program() is None, reason="nginx is not installed")
@@ -101,8 +105,7 @@ def test_what_is_not_http_is_refused(data: bytes):
 def test_an_event_is_a_chunk_as_openai_sends_it():
     size, frame = (wire.EVENT_CHUNK % 255).split(b"\r\n", 1)
     frame = frame.removesuffix(b"\r\n")
-    assert len(frame) == int(size, 16) == wire.FRAME_SIZE
-    assert 250 <= wire.FRAME_SIZE <= 300
+    assert 250 <= len(frame) == int(size, 16) <= 300
     event = json.loads(frame.removeprefix(b"data: "))
     assert event["object"] == "chat.completion.chunk"
     assert event["choices"][0]["delta"] == {"content": "@00000000000000ff;"}
@@ -114,7 +117,7 @@ def test_requests_are_taken_out_of_the_buffer_one_by_one():
     buffer = bytearray(whole + whole[:-1])
     taken = wire.take_request(buffer)
     assert taken == (b"POST /v1/chat/completions HTTP/1.1", body)
-    assert wire.asked(taken[1]) == (3.5, 40)
+    assert wire.asked(taken[1]) == wire.Asked(rate=3.5, events=40)
     assert wire.take_request(buffer) is None
     buffer += whole[-1:]
     assert wire.take_request(buffer) == taken
@@ -124,6 +127,94 @@ def test_requests_are_taken_out_of_the_buffer_one_by_one():
 @pytest.mark.parametrize("body", [b"", b'{"model": "gpt-4o"}', b'{"model": "bench-x-1"}'])
 def test_any_other_model_is_not_asked(body: bytes):
     assert wire.asked(body) is None
+
+
+def test_an_event_may_be_padded():
+    body = wire.DEFAULT_BODY.replace(wire.MODEL_PLACEHOLDER, wire.model_name(3.5, 40, 100)).encode()
+    assert wire.asked(body) == wire.Asked(rate=3.5, events=40, padding=100)
+    padded = wire.event_chunk(100) % 255
+    assert len(padded) == len(wire.EVENT_CHUNK % 255) + 100
+    pieces = cut(wire.ANSWER_HEAD + padded + wire.LAST_CHUNKS, range(0, len(padded), 7))
+    assert fed(wire.Answer(), wire.Stamps(), pieces) == [255]
+
+
+# Viewers of one stream.
+
+
+@pytest.mark.parametrize("stamps", [(1, 1), (1, 2)], ids=["the same", "another"])
+async def test_viewers_must_be_told_the_same(stamps: tuple[int, int]):
+    answers = iter([wire.ANSWER_HEAD + wire.EVENT_CHUNK % stamp + wire.LAST_CHUNKS for stamp in stamps])
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for _ in stamps:
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"GET /streams/1 ")
+            writer.write(next(answers))
+        assert await reader.read() == b""
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1") as server:
+        port = server.sockets[0].getsockname()[1]
+        target = Target("127.0.0.1", port, "/streams", {}, wire.DEFAULT_BODY, pids=[], watched=True)
+        tally, asking = Tally(1), Question(wire.watching("127.0.0.1", "/streams/1"), events=1)
+        await open_connection(target, lambda: Watcher(tally, iter([asking, asking])))
+        if stamps[0] == stamps[1]:
+            await tally.all_finished(timeout=5)
+            assert tally.answers == 2
+        else:
+            with pytest.raises(LoadError, match="unlike that of another viewer"):
+                await tally.all_finished(timeout=5)
+
+
+def test_viewers_are_measured_beside_as_many_streams_of_nginx():
+    options = parse(["--viewers"])
+    assert (options.pair, options.margin) == (("nginx", "viewers"), 50)
+    assert [load.streams for load in options.loads] == [1, 10, 100, 300]
+    assert parse(["--viewers", "--only", "viewers", "--streams", "7"]).pair is None
+
+
+def test_those_that_stall_are_measured_beside_the_same_without_them():
+    options = parse(["--stalled", "--checkout", "before=."])
+    assert [load.stalled for load in options.loads] == [0, 1000]
+    assert list(bench._contenders(options)) == ["viewers", "before-viewers"]
+
+
+def test_those_that_stall_are_not_to_be_cut_meanwhile():
+    with pytest.raises(SystemExit):
+        parse(["--stalled", "--seconds", "60"])
+
+
+def stalling(number: int, *, open_kib: int, **changes: float) -> list[Pass]:
+    """A round: at rest 1,000 KiB, by the viewers that read 200 more, and `open_kib` beside 10 that stall."""
+    load = msgspec.structs.replace(LOAD, stalled=10)
+    one = one_pass("viewers", number, open_kib=open_kib, kernel_kib=500.0, gap_ms=(20, 26), stalled=10, **changes)
+    return [one_pass("viewers", number), msgspec.structs.replace(one, load=load)]
+
+
+def test_what_stalls_is_told_apart_from_what_reads():
+    passes = [*stalling(1, open_kib=2200, held_kib=900), *stalling(2, open_kib=2400, held_kib=901)]
+    [effect] = stalled.effects(passes)
+    assert effect.kib_each == figures.Spread(median=110, least=100, greatest=120)
+    assert effect.kernel_kib_each == figures.Spread(median=50, least=50, greatest=50)
+    assert (effect.bounded, effect.lagging) == (True, True)
+    assert effect.changes["Gap between events, ms, p99"].added.median == 1
+    assert "holds 110 (100–120) KiB, within 160 KiB, and the kernel 50.0 KiB" in stalled.text(effect)
+    assert figures.kib_per_stream(passes[1].figures, {}) == 60
+
+
+def test_too_much_for_what_stalls_is_said():
+    [effect] = stalled.effects(stalling(1, open_kib=1200 + 1700, held_kib=900))
+    assert "ABOVE 160 KiB" in stalled.text(effect)
+    assert "NOT STALLED" not in stalled.text(effect)
+
+
+def test_an_answer_too_short_to_stall_anybody_is_said():
+    [effect] = stalled.effects(stalling(1, open_kib=2200, held_kib=149))
+    assert "NOT STALLED" in stalled.text(effect)
+
+
+def test_a_round_without_both_says_nothing_of_what_stalls():
+    without, beside = stalling(1, open_kib=2200)
+    assert stalled.effects([without]) == stalled.effects([beside]) == []
 
 
 # Arithmetic.
@@ -204,11 +295,11 @@ def test_memory_is_what_the_open_streams_add():
     ids=["spread", "others", "stolen", "lagging", "load side", "contender"],
 )
 def test_a_doubtful_result_says_so(passes: list[Pass], doubt: str):
-    assert [doubt in line for line in figures.doubts(passes)] == [True]
+    assert [doubt in line for line in doubts(passes)] == [True]
 
 
 def test_a_quiet_run_raises_no_doubt():
-    assert figures.doubts([one_pass("nginx", 1), one_pass("nginx", 2, other_busy=None)]) == []
+    assert doubts([one_pass("nginx", 1), one_pass("nginx", 2, other_busy=None)]) == []
 
 
 # A pair.
@@ -270,19 +361,19 @@ def test_only_costs_are_judged():
 
 
 def test_a_pair_has_a_choice_of_its_own():
-    options = bench._parser().parse_args(["--pair", "plain,guarded"])
+    options = parse(["--pair", "plain,guarded"])
     assert list(bench._contenders(options)) == ["plain", "guarded"]
-    assert bench._plan(options).rounds > bench._plan(bench._parser().parse_args(["--streams", "10"])).rounds
+    assert bench._plan(options).rounds > bench._plan(parse(["--streams", "10"])).rounds
 
 
 @pytest.mark.parametrize("names", ["gateway", "gateway,gateway", "gateway,", "a,b,c"])
 def test_a_pair_is_two_names(names: str):
     with pytest.raises(SystemExit):
-        bench._parser().parse_args(["--pair", names])
+        parse(["--pair", names])
 
 
 def test_variants_run_only_where_they_are_named():
-    options = bench._parser().parse_args(["--checkout", "before=."])
+    options = parse(["--checkout", "before=."])
     assert not {"relay", "plain", "guarded", "before-relay"} & set(bench._contenders(options))
     options.only = "relay,before-relay"
     assert list(bench._contenders(options)) == ["relay", "before-relay"]
@@ -312,7 +403,7 @@ def test_contenders_take_turns_and_each_round_begins_with_another_one():
 
 
 def test_a_pair_runs_at_once_and_each_round_starts_the_other_one_first():
-    plan = bench._plan(bench._parser().parse_args(["--pair", "a,b", "--rounds", "2", "--no-pin"]))
+    plan = bench._plan(parse(["--pair", "a,b", "--rounds", "2", "--no-pin"]))
     order = [[(step.round, step.contender) for step in turn] for turn in steps(plan, ["a", "b"])]
     assert order == [[(1, "a"), (1, "b")], [(2, "b"), (2, "a")]]
 
@@ -342,14 +433,14 @@ def test_the_contender_has_a_core_to_itself(allowed: list[int], pin: bool, expec
 )
 def test_a_contender_that_cannot_be_is_refused(arguments: list[str], fault: str):
     with pytest.raises(BenchError, match=fault):
-        bench._contenders(bench._parser().parse_args(arguments))
+        bench._contenders(parse(arguments))
 
 
 def test_a_peer_is_asked_as_it_wishes(tmp_path: Path):
     (tmp_path / "body").write_text('{"model": "other/$MODEL"}')
     arguments = ["--peer", "other=http://127.0.0.1:99/ask?x=1", "--peer-header", "other=Authorization: Bearer k"]
     arguments += ["--peer-body", f"other={tmp_path / 'body'}", "--peer-pid", "other=7", "--only", "other"]
-    chosen = bench._contenders(bench._parser().parse_args(arguments))
+    chosen = bench._contenders(parse(arguments))
     with chosen["other"](Site(1, tmp_path, choose_cores([0], pin=True))) as target:
         assert (target.host, target.port, target.path, target.pids) == ("127.0.0.1", 99, "/ask?x=1", [7])
     asking = question(target, 0, 2).request
@@ -359,12 +450,21 @@ def test_a_peer_is_asked_as_it_wishes(tmp_path: Path):
 
 # Reading /proc.
 
+SOCKETS = """\
+  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 98 1 0 100 0 0 10 0
+   1: 0100007F:1F90 0100007F:C001 01 00000012:00000000 00:00000000 00000000     0        0 99 1 0 100 0 0 10 0
+   2: 0100007F:C001 0100007F:1F90 01 00000400:00000007 00:00000000 00000000     0        0 97 1 0 100 0 0 10 0
+   3: 0100007F:1F90 0100007F:C002 01 00000100:00000000 00:00000000 00000000     0        0 96 1 0 100 0 0 10 0
+"""
+
 
 def test_proc_files_are_parsed():
     assert measure.parse_parent("7 (a (strange) name) S 5 7 7 0") == 5
     assert measure.parse_schedstat("33056624 3530029 62\n") == 33056624
     assert measure.parse_schedstat("") == 0
     assert measure.parse_pss("00-ff ---p [rollup]\nRss:  3936 kB\nPss:   1276 kB\nPss_Anon: 545 kB\n") == 1276
+    assert measure.parse_unsent(SOCKETS, 0x1F90) == 0x12 + 0x0100
     assert measure.parse_ticks("cpu  100 1 50 1000 20 3 4 30 0 0\ncpu0 1 1 1\n") == measure.Ticks(158, 30, 1208)
 
 
@@ -456,6 +556,28 @@ def test_a_pair_of_gateways_is_measured_and_compared(tmp_path: Path):
     assert "relay as a multiple of guarded" in done.stdout
     found = {one["metric"]: one["verdict"] for one in json.loads((tmp_path / "bench.json").read_bytes())["pair"]}
     assert found["cpu_us_per_event"] == found["short_cpu_us"] == Verdict.TOO_FEW
+
+
+@needs_proc
+@needs_nginx
+def test_viewers_are_measured_beside_nginx(tmp_path: Path):
+    command = [*COMMAND[:3], "--viewers", "--streams", "3", "--seconds", "0.3", "--rounds", "1"]
+    done = subprocess.run(
+        [*command, "--json", str(tmp_path / "bench.json")], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert "viewers as a multiple of nginx" in done.stdout
+    passes = {one["contender"]: one["figures"] for one in json.loads((tmp_path / "bench.json").read_bytes())["passes"]}
+    assert list(passes) == ["nginx", "viewers"]
+    assert passes["viewers"]["streams"]["events"] > 10
+
+
+@needs_proc
+def test_those_that_stall_are_measured_and_miss_nothing():
+    command = [*COMMAND[:3], "--stalled", "25", "--streams", "2", "--seconds", "0.3", "--rounds", "1"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "viewers: 2 viewers that read, without and beside 25 that stall" in done.stdout
 
 
 @needs_proc

@@ -19,11 +19,11 @@ import uvloop
 
 from tests.bench.wire import (
     ANSWER_HEAD,
-    EVENT_CHUNK,
     FIRST_CHUNK,
     LAST_CHUNKS,
     WireError,
     asked,
+    event_chunk,
     take_request,
 )
 
@@ -65,12 +65,13 @@ class Wheel:
 class Connection(asyncio.Protocol):
     """One client connection, and the stream that it is sending, if any."""
 
-    __slots__ = ("_buffer", "_due", "_left", "_period", "_phases", "_transport", "_wheel")
+    __slots__ = ("_buffer", "_chunk", "_due", "_left", "_period", "_phases", "_transport", "_wheel")
 
     def __init__(self, wheel: Wheel, phases: "count[int]") -> None:
         self._wheel = wheel
         self._phases = phases
         self._buffer = bytearray()
+        self._chunk = b""  # an event's, before it is stamped
         self._left = 0  # events still to send
         self._period = self._due = 0.0  # in ticks
 
@@ -88,13 +89,14 @@ class Connection(asyncio.Protocol):
 
     def _answer(self, line: bytes, body: bytes) -> None:
         wanted = asked(body)
-        if wanted is None or wanted[1] < 1:
+        if wanted is None or wanted.events < 1:
             status = b"200 OK" if line.startswith(b"GET /healthz ") else b"404 Not Found"
             self._transport.write(b"HTTP/1.1 %b\r\nContent-Length: 0\r\n\r\n" % status)
             return
-        rate, events = wanted
+        rate, events, padding = wanted
+        self._chunk = event_chunk(padding)
         if rate == 0:
-            stamped = EVENT_CHUNK % time.monotonic_ns()
+            stamped = self._chunk % time.monotonic_ns()
             self._transport.write(b"".join([ANSWER_HEAD, FIRST_CHUNK, stamped * events, LAST_CHUNKS]))
             return
         self._left = events
@@ -109,7 +111,7 @@ class Connection(asyncio.Protocol):
             return
         self._left -= 1
         after = b"" if self._left else LAST_CHUNKS
-        self._transport.write(before + EVENT_CHUNK % time.monotonic_ns() + after)
+        self._transport.write(before + self._chunk % time.monotonic_ns() + after)
         if self._left:
             self._due += self._period
             self._wheel.add(self, self._due)

@@ -17,7 +17,7 @@ DEFAULT_BODY = (
     '{"model":"$MODEL","messages":[{"role":"user","content":"Tell me about the sea, at length."}],"stream":true}'
 )
 
-_MODEL = re.compile(rb'"model"\s*:\s*"[^"]*bench-(\d+(?:\.\d+)?)-(\d+)"')
+_MODEL = re.compile(rb'"model"\s*:\s*"[^"]*bench-(\d+(?:\.\d+)?)-(\d+)(?:-(\d+))?"')
 _STAMP = re.compile(rb"@([0-9a-f]{16});")
 _STAMP_SIZE = 18
 _CONTENT_LENGTH = re.compile(rb"(?i)\r\ncontent-length:\s*(\d+)\s*\r\n")
@@ -32,15 +32,26 @@ class WireError(Exception):
 # What is asked for: the rate and the length of a stream travel in the model's name, which every gateway passes on.
 
 
-def model_name(rate: float, events: int) -> str:
-    """`bench-RATE-EVENTS`; a rate of 0 sends the whole answer at once."""
-    return f"bench-{rate:.4f}-{events}"
+class Asked(NamedTuple):
+    rate: float
+    events: int
+    padding: int = 0  # bytes of each event's content behind its stamp
 
 
-def asked(body: bytes) -> tuple[float, int] | None:
-    """The rate and the number of events that a request's body asks for, or None where it names no such model."""
+def model_name(rate: float, events: int, padding: int = 0) -> str:
+    """`bench-RATE-EVENTS` or `bench-RATE-EVENTS-PADDING`; a rate of 0 sends the whole answer at once."""
+    return f"bench-{rate:.4f}-{events}" + (f"-{padding}" if padding else "")
+
+
+def asked(body: bytes) -> Asked | None:
+    """What a request's body asks for, or None where it names no such model."""
     found = _MODEL.search(body)
-    return (float(found[1]), int(found[2])) if found else None
+    return Asked(float(found[1]), int(found[2]), int(found[3] or 0)) if found else None
+
+
+def watching(host: str, path: str) -> bytes:
+    """A request for an event stream that has an address."""
+    return f"GET {path} HTTP/1.1\r\nHost: {host}\r\nAccept: text/event-stream\r\n\r\n".encode()
 
 
 def request(host: str, path: str, headers: Mapping[str, str], body: bytes) -> bytes:
@@ -88,10 +99,15 @@ ANSWER_HEAD = (
 )
 FIRST_CHUNK = chunk(_frame(b'{"role":"assistant","content":"","refusal":null}'))
 LAST_CHUNKS = chunk(_frame(b"{}", b'"stop"')) + chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n"
-_STAMPED = _frame(b'{"content":"@%016x;"}')
-FRAME_SIZE = len(_STAMPED % 0)
-EVENT_CHUNK = b"%x\r\n" % FRAME_SIZE + _STAMPED + b"\r\n"
-"""One event's chunk; `EVENT_CHUNK % ns` stamps it."""
+
+
+def event_chunk(padding: int = 0) -> bytes:
+    """One event's chunk; `event_chunk() % ns` stamps it."""
+    stamped = _frame(b'{"content":"@%016x;' + b"." * padding + b'"}')
+    return b"%x\r\n" % len(stamped % 0) + stamped + b"\r\n"
+
+
+EVENT_CHUNK = event_chunk()
 
 
 # How an answer is read.
