@@ -54,7 +54,7 @@ def allowance(caller: Caller, name: str | None, assistant: Assistant) -> Allowan
     if caller.key is not None:
         key = caller.key
         return Allowance(f"key:{key.name}", key.requests_per_minute, key.tokens_per_minute, key.max_streams)
-    scope = f"assistant:{name}:{limit_scope(caller.address)}"
     if not assistant.public:
-        return Allowance(scope)
+        return Allowance("anonymous")  # without limits, there is nothing to count them apart for
+    scope = f"assistant:{name}:{limit_scope(caller.address)}"
     return Allowance(scope, assistant.requests_per_minute, None, assistant.max_streams)

@@ -50,7 +50,7 @@ class Streams:
         self._config = config
         self._limits = config.stream
         self._held: dict[str, HeldStream[Any]] = {}
-        self._orphans: OrderedDict[str, HeldStream[Any]] = OrderedDict()  # running, with nobody watching
+        self._orphans: OrderedDict[str, HeldStream[Any]] = OrderedDict()  # running, and waiting for somebody to come
         self._idle: OrderedDict[str, HeldStream[Any]] = OrderedDict()  # ended, with nobody watching
         self._once = Once()
         self._loop = asyncio.get_running_loop()

@@ -40,7 +40,7 @@ ALLOWANCES = {
         Caller("192.0.2.7"),
         None,
         Assistant(),
-        Allowance("assistant:None:192.0.2.7"),
+        Allowance("anonymous"),
     ),
 }
 

@@ -27,7 +27,7 @@ class Relay(Decoder):
         self.whole = whole
         self._choices = choices  # that were asked for
         self._hide_usage = hide_usage
-        self._is_odd = False  # was the chunk that was read last refused by the structs?
+        self._is_odd = False  # was the event that was read last refused by the structs?
         self._seen: set[int | None] = set()  # the indexes of the choices that have begun
         self._finished: set[int | None] = set()  # and of those that have ended
 
@@ -36,13 +36,13 @@ class Relay(Decoder):
         return self.done or (len(self._finished) >= self._choices and self._seen <= self._finished)
 
     def decode(self, event: Event, entries: list[Entry]) -> Chunk | None:
+        self._is_odd = False
         chunk = super().decode(event, entries)
         if chunk is None or (not chunk.choices and self._hide_usage and _has_usage(chunk)):
             return chunk
         data = event.data
         if self._is_odd:
             data = _readable(data)
-            self._is_odd = False
         elif not data.isascii():
             data = data.decode(errors="replace").encode()
         entries.append((_CHUNK, data))
@@ -78,9 +78,8 @@ class Relay(Decoder):
             self._take_usage(choice.usage)
 
     def _decode_odd(self, event: Event, entries: list[Entry]) -> Chunk | None:
-        chunk = super()._decode_odd(event, entries)
-        self._is_odd = chunk is not None
-        return chunk
+        self._is_odd = True
+        return super()._decode_odd(event, entries)
 
     def _as_chunk(self, body: bytes) -> bytes:
         value = dict(as_object(read_json(body)) or {})

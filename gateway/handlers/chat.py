@@ -12,10 +12,10 @@ from gateway.auth import Caller
 from gateway.errors import StreamNotFound
 from gateway.fields import body_fields, query_fields, view_fields
 from gateway.handlers.answers import events, rest, text, whole
-from gateway.handlers.reading import idempotency_key, identified, last_event_id, read_body, read_query
+from gateway.handlers.reading import idempotency_key, identified, last_event_id, read_body, read_query, wanted
 from gateway.handlers.responses import attached, ticketed_start
 from gateway.handlers.services import SERVICES, VIEWED
-from gateway.negotiation import Representation, negotiate
+from gateway.negotiation import Representation
 from gateway.views import read_event_id
 
 
@@ -29,15 +29,15 @@ async def ask(request: web.Request) -> web.StreamResponse:
     fields = view_fields(query)
     if request.method == "POST":
         fields |= body_fields(await read_body(request, services.config.server.max_body_bytes))
-    wanted = negotiate(", ".join(request.headers.getall("Accept", [])))
+    answer = wanted(request)
     if last:
-        return await _resumed(request, caller, last, shown(fields), as_text=wanted is Representation.TEXT)
+        return await _resumed(request, caller, last, shown(fields), as_text=answer is Representation.TEXT)
     if request.method == "GET":
         fields = query_fields(query)
-    asked = admit(services.config, caller, fields, is_kept=wanted is Representation.EVENTS)
+    asked = admit(services.config, caller, fields, is_kept=answer is Representation.EVENTS)
     stream = await services.streams.record(asked.order, idempotency_key(request, query, caller))
     with attached(request, stream):
-        match wanted:
+        match answer:
             case Representation.EVENTS:
                 return await events(request, stream, asked.show, start=ticketed_start(request, stream))
             case Representation.TEXT:

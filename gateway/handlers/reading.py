@@ -9,6 +9,7 @@ from aiohttp import HttpVersion11, web
 from gateway.auth import Caller
 from gateway.errors import BodyTimeout, BodyTooLarge, InvalidRequest, MediaTypeNotSupported, QueryTooLong
 from gateway.handlers.services import CALLER, CLIENT, SERVICES
+from gateway.negotiation import Representation, negotiate
 
 _LONGEST_QUERY = 8192  # bytes: what proxies and servers commonly take in a request line
 _MOST_FIELDS = 100  # in a query: ours has five
@@ -27,6 +28,11 @@ def identified(request: web.Request) -> Caller:
 
 def today() -> date:
     return datetime.now(UTC).date()
+
+
+def wanted(request: web.Request) -> Representation:
+    """How the client wants to be answered."""
+    return negotiate(", ".join(request.headers.getall("Accept", [])))
 
 
 def bearer(request: web.Request) -> str:

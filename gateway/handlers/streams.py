@@ -13,10 +13,19 @@ from gateway.entries import EndReason, Kind
 from gateway.errors import StreamNotFound, Unauthorized
 from gateway.fields import body_fields, view_fields
 from gateway.handlers.answers import events, rest, text
-from gateway.handlers.reading import bearer, idempotency_key, identified, last_event_id, read_body, read_query, today
+from gateway.handlers.reading import (
+    bearer,
+    idempotency_key,
+    identified,
+    last_event_id,
+    read_body,
+    read_query,
+    today,
+    wanted,
+)
 from gateway.handlers.responses import attached, claim, json_response
 from gateway.handlers.services import SERVICES, VIEWED
-from gateway.negotiation import Representation, negotiate
+from gateway.negotiation import Representation
 from gateway.stream import HeldStream
 from gateway.streamlog.base import StreamLog
 from gateway.viewers import STALL_SECONDS
@@ -56,10 +65,10 @@ def _created(request: web.Request, stream: HeldStream[StreamLog]) -> web.Respons
 async def watch(request: web.Request) -> web.StreamResponse:
     query = read_query(request)
     stream, may_stop = _opened(request, query)
-    wanted = negotiate(", ".join(request.headers.getall("Accept", [])))
-    if wanted is Representation.JSON:
+    answer = wanted(request)
+    if answer is Representation.JSON:
         return await deliver(request, _snapshot(stream), stall_seconds=STALL_SECONDS)
-    show, as_text = shown(view_fields(query)), wanted is Representation.TEXT
+    show, as_text = shown(view_fields(query)), answer is Representation.TEXT
     last = last_event_id(request, query)
     if last:
         return await rest(request, stream, _cursor(stream, last), show, as_text=as_text, as_guest=not may_stop)

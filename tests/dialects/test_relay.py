@@ -587,3 +587,13 @@ def test_fault_38_whatever_the_body_what_is_passed_on_can_be_read(body: bytes, w
         relay.decode_completion(body, entries)
     for _, data in entries:
         assert isinstance(strictly(data), dict)
+
+
+def test_an_odd_chunk_that_is_hidden_leaves_the_next_one_as_it_is() -> None:
+    """What was refused by the structs is looked at again; what comes after it is passed on as it was sent."""
+    relay = Relay(whole=False, hide_usage=True)
+    entries: list[Entry] = []
+    relay.decode(Event(b'{"choices": [], "usage": {"total_tokens": 1}, "id": 7}'), entries)
+    relay.decode(Event(b'{"choices": [{"index": 0, "delta": {"content": "a"}}]}'), entries)
+    assert [payload for _, payload in entries] == [b'{"choices": [{"index": 0, "delta": {"content": "a"}}]}']
+    assert not relay._is_odd

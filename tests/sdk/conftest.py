@@ -10,6 +10,7 @@ import pytest
 from tests.conftest import MakeGateway
 from tests.sdk.answers import QUESTION
 
+MISSING = "the openai package is not installed: it is in the extra `sdk`"
 KEY = "test-key-of-a-team-1234"
 
 
@@ -17,7 +18,7 @@ class Blocking:
     """Runs in a thread, since the gateway runs in the test's own event loop."""
 
     def __init__(self, **options: Any) -> None:
-        self._client = pytest.importorskip("openai").OpenAI(**options)
+        self._client = pytest.importorskip("openai", reason=MISSING).OpenAI(**options)
 
     async def call(self, method: str, /, *args: Any, **fields: Any) -> Any:
         """`await sdk.call("models.retrieve", "m-1")`"""
@@ -58,7 +59,7 @@ class Blocking:
 
 class Asynchronous:
     def __init__(self, **options: Any) -> None:
-        self._client = pytest.importorskip("openai").AsyncOpenAI(**options)
+        self._client = pytest.importorskip("openai", reason=MISSING).AsyncOpenAI(**options)
 
     async def call(self, method: str, /, *args: Any, **fields: Any) -> Any:
         return await attrgetter(method)(self._client)(*args, **fields)

@@ -12,7 +12,7 @@ from tests.sdk.answers import USAGE, completion
 langchain = pytest.importorskip(
     "langchain_openai", reason="the langchain-openai package is not installed: it is in the extra `sdk`"
 )
-openai = pytest.importorskip("openai")
+openai = pytest.importorskip("openai", reason="the openai package is not installed: it is in the extra `sdk`")
 
 HEARTBEATS = "[stream]\nheartbeat_seconds = 0.05"
 

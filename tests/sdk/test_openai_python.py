@@ -22,7 +22,7 @@ from tests.sdk.answers import HELLO, QUESTION, STUMBLING_BLOCKS, USAGE, choice, 
 from tests.sdk.conftest import KEY, Connect
 
 openai = pytest.importorskip("openai", reason="the openai package is not installed: it is in the extra `sdk`")
-pydantic = pytest.importorskip("pydantic")
+pydantic = pytest.importorskip("pydantic", reason="pydantic is not installed: openai brings it")
 
 TOOLS = [
     {

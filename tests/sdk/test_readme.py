@@ -12,7 +12,7 @@ from tests.test_readme import blocks
 
 
 async def test_the_lines_print_an_answer(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
-    pytest.importorskip("openai")
+    pytest.importorskip("openai", reason="the openai package is not installed: it is in the extra `sdk`")
     upstream.script(stream(delta("Hel"), delta("lo"), finish(), DONE))
     client = await gateway()
     (lines,) = blocks("python")
