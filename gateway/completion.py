@@ -1,14 +1,16 @@
 """A finished stream as one `chat.completion` object: https://platform.openai.com/docs/api-reference/chat/object"""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
 
+from gateway.dialects.chunks import as_object, read_json
+from gateway.dialects.extras import joined
 from gateway.entries import Entry, Kind
-from gateway.errors import UpstreamError
+from gateway.tool_calls import assembled
 
-_LARGEST_INDEX = 1023  # of a tool call; an index is a number that a stranger sent, and it is a place in a list
+_OWN = frozenset({"role", "refusal", "tool_calls"})  # no stranger's field takes their place
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -26,9 +28,9 @@ def completion(entries: Sequence[Entry], outcome: Outcome, *, reasoning: bool) -
     message["refusal"] = _joined(entries, Kind.REFUSAL)
     if reasoning:
         message["reasoning_content"] = _joined(entries, Kind.REASONING)
-    calls = _tool_calls([payload for kind, payload in entries if kind is Kind.TOOL])
-    if calls:
-        message["tool_calls"] = calls
+        message |= joined(_objects(entries, Kind.REASONING_EXTRA))
+    message |= _calls(entries, outcome)
+    message |= _others(entries, message["content"])
     choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": outcome.finish_reason}
     return {
         "id": outcome.id,
@@ -40,64 +42,26 @@ def completion(entries: Sequence[Entry], outcome: Outcome, *, reasoning: bool) -
     }
 
 
+def _calls(entries: Sequence[Entry], outcome: Outcome) -> dict[str, Any]:
+    """Where the answer ended with a `function_call`, the caller knows calls by that older name."""
+    calls = assembled([payload for kind, payload in entries if kind is Kind.TOOL])
+    if len(calls) == 1 and outcome.finish_reason == "function_call":
+        return {"function_call": calls[0]["function"]}
+    return {"tool_calls": calls} if calls else {}
+
+
+def _others(entries: Sequence[Entry], text: str | None) -> dict[str, Any]:
+    """The fields that have no kind of entry of their own. Parts of a content that are no text follow the text."""
+    fields = joined(_objects(entries, Kind.EXTRA))
+    if isinstance(fields.get("content"), list) and text:
+        fields["content"].insert(0, {"type": "text", "text": text})
+    return {name: value for name, value in fields.items() if name not in _OWN}
+
+
 def _joined(entries: Sequence[Entry], wanted: Kind) -> str | None:
     parts = [payload for kind, payload in entries if kind is wanted]
     return b"".join(parts).decode() if parts else None
 
 
-def _tool_calls(fragments: Sequence[bytes]) -> list[dict[str, Any]]:
-    """Fragments put together by index.
-
-    Providers differ: the tail of Qwen's has `id: ""` and `arguments: null`, Gemini's have no index. So an empty field
-    never overwrites, arguments are appended, and a fragment without an index goes on with the last call unless it
-    brings an id of its own.
-    """
-    calls: dict[int, dict[str, Any]] = {}
-    arguments: dict[int, list[str]] = {}  # joined once: appending to strings took seconds for a megabyte
-    last = highest = -1
-    for fragment in map(_read, fragments):
-        last = _place(fragment, calls.get(last), last, highest)
-        highest = max(highest, last)
-        call = calls.setdefault(last, {"id": "", "type": "function", "function": {"name": "", "arguments": ""}})
-        function = fragment.function or Function()
-        call["id"] = _text(fragment.id) or call["id"]
-        call["type"] = _text(fragment.type) or call["type"]
-        call["function"]["name"] = _text(function.name) or call["function"]["name"]
-        arguments.setdefault(last, []).append(_text(function.arguments))
-    for index, parts in arguments.items():
-        calls[index]["function"]["arguments"] = "".join(parts)
-    return [calls[index] for index in sorted(calls)]
-
-
-class Function(msgspec.Struct):
-    name: Any = None
-    arguments: Any = None  # a string that holds JSON; some servers send the object itself
-
-
-class Fragment(msgspec.Struct):
-    index: int | None = None
-    id: Any = None
-    type: Any = None
-    function: Function | None = None
-
-
-def _text(value: Any) -> str:
-    if value is None or isinstance(value, str):
-        return value or ""
-    return msgspec.json.encode(value).decode()
-
-
-def _read(payload: bytes) -> Fragment:
-    try:
-        return msgspec.json.decode(payload, type=Fragment)
-    except (ValueError, RecursionError) as error:
-        raise UpstreamError("The model's server sent a tool call that cannot be read.") from error
-
-
-def _place(fragment: Fragment, call: dict[str, Any] | None, last: int, highest: int) -> int:
-    """The index of the call that `fragment` belongs to; `call` is the last one that was added to."""
-    index = fragment.index
-    if index is not None and 0 <= index <= _LARGEST_INDEX:
-        return index
-    starts_another = call is None or bool(fragment.id and _text(fragment.id) != call["id"])
-    return highest + 1 if starts_another else last
+def _objects(entries: Sequence[Entry], wanted: Kind) -> Iterator[dict[str, Any]]:
+    return (as_object(read_json(payload)) or {} for kind, payload in entries if kind is wanted)

@@ -2,7 +2,7 @@
 
 Decoders make them, logs keep them, views show them. An entry's number is its place in the log, counted from 1;
 0 is the `start` block, before any entry. Payloads are UTF-8: plain text for the first three kinds, JSON for the others.
-A stream holds deltas of the first four kinds, or, where it is only passed on, chunks.
+A stream holds deltas of the first six kinds, or, where it is only passed on, chunks.
 """
 
 from enum import StrEnum
@@ -13,6 +13,8 @@ class Kind(StrEnum):
     REASONING = "reasoning"
     REFUSAL = "refusal"
     TOOL = "tool"  # one tool-call fragment, as the upstream sent it
+    EXTRA = "extra"  # the other fields of one delta: audio, images, annotations
+    REASONING_EXTRA = "reasoning_extra"  # the same of those that tell how the model thought
     CHUNK = "chunk"  # one event's data as the upstream sent it: a `chat.completion.chunk`, or a `chat.completion`
     FAILURE = "failure"  # {"error": {...}, "retryable": bool}; an end follows
     END = "end"  # always last

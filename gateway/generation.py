@@ -220,6 +220,8 @@ class Generation(Generic[R]):
 
     def _end(self, reason: EndReason, *entries: Entry) -> None:
         self._watchdog.cancel()
+        if rest := self._decoder.rest():
+            self.log.append(rest)
         self._settle(reason)
         self.charge.release()  # on whichever way it ends, and before anybody is told
         record = self.record

@@ -36,12 +36,25 @@ def measured(usage: dict[str, Any]) -> Tokens:
     """What an upstream's `usage` object says; nothing for counts that are no counts."""
     prompt, completion = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
     theirs = _count(usage, "prompt_cache_hit_tokens") or _count(usage, "cached_tokens")  # DeepSeek, Moonshot
+    reasoning = _count(completion, "reasoning_tokens") or _count(usage, "reasoning_tokens")
+    apart = _apart(usage)
     return Tokens(
         input=_count(usage, "prompt_tokens"),
-        output=_count(usage, "completion_tokens"),
+        output=_count(usage, "completion_tokens") + apart,
         cached=_count(prompt, "cached_tokens") or theirs,
-        reasoning=_count(completion, "reasoning_tokens"),
+        reasoning=reasoning or apart,
     )
+
+
+def has_counts(usage: dict[str, Any]) -> bool:
+    """Does it count anything? Some servers send zeros after a real count."""
+    return any(_count(usage, name) for name in ("prompt_tokens", "completion_tokens", "total_tokens"))
+
+
+def _apart(usage: dict[str, Any]) -> int:
+    """Tokens of reasoning that are part of the total and not of `completion_tokens`, as Gemini and xAI count them."""
+    prompt, completion = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
+    return max(0, _count(usage, "total_tokens") - prompt - completion) if prompt and completion else 0
 
 
 def taken(usage: dict[str, Any] | None, *, complete: bool, body: bytes, said: int) -> Tokens:
@@ -118,4 +131,5 @@ def _read(body: bytes) -> _Request:
 
 def _count(usage: Any, name: str) -> int:
     value = usage.get(name) if isinstance(usage, dict) else None
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= _MOST else 0
+    is_count = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= _MOST
+    return int(value) if is_count and value is not None else 0

@@ -62,7 +62,7 @@ def sse_view(stream_id: str, *, format: Format, reasoning: bool) -> View:
             if b"\n" in payload or b"\r" in payload:
                 return b"%b%d\n%b\n" % (head, number, encode_data(payload))
             return b"%b%d\ndata: %b\n\n" % (head, number, payload)
-        if kind is Kind.REASONING and not reasoning:
+        if kind in _THOUGHTS and not reasoning:
             return b""
         return b"%b%d\nevent: %b\n%b\n" % (head, number, _EVENT_TYPES[kind], encode_data(payload))
 
@@ -98,7 +98,10 @@ _EVENT_TYPES = {
     Kind.REASONING: b"reasoning",
     Kind.REFUSAL: b"refusal",
     Kind.TOOL: b"tool_call",
+    Kind.EXTRA: b"extra",
+    Kind.REASONING_EXTRA: b"extra",
     Kind.FAILURE: b"failure",
     Kind.END: b"end",
 }
+_THOUGHTS = frozenset({Kind.REASONING, Kind.REASONING_EXTRA})
 _JSON_NAMES = {Kind.TEXT: "content", Kind.REASONING: "reasoning", Kind.REFUSAL: "refusal"}

@@ -50,7 +50,26 @@ USAGE: dict[str, tuple[dict[str, Any], Tokens]] = {
         Tokens(30, 20),
     ),
     "strings": ({"prompt_tokens": "30", "completion_tokens": "20"}, Tokens()),
-    "fractions": ({"prompt_tokens": 30.5, "completion_tokens": 20.0}, Tokens()),
+    "fault_41 floats": ({"prompt_tokens": 30.0, "completion_tokens": 20.0}, Tokens(30, 20)),
+    "numbers that no count is": ({"prompt_tokens": float("nan"), "completion_tokens": float("inf")}, Tokens()),
+    "fault_41 reasoning apart from the completion": (
+        {"prompt_tokens": 10_120, "completion_tokens": 1_499, "total_tokens": 14_428, "reasoning_tokens": 2_809},
+        Tokens(10_120, 4_308, reasoning=2_809),
+    ),
+    "fault_41 reasoning apart, and told among the details": (
+        {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 18}
+        | {"completion_tokens_details": {"reasoning_tokens": 3}},
+        Tokens(10, 8, reasoning=3),
+    ),
+    "fault_41 reasoning apart, and told by the total alone": (
+        {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 18},
+        Tokens(10, 8, reasoning=3),
+    ),
+    "fault_41 reasoning within the completion": (
+        {"prompt_tokens": 10, "completion_tokens": 8, "total_tokens": 18}
+        | {"completion_tokens_details": {"reasoning_tokens": 3}},
+        Tokens(10, 8, reasoning=3),
+    ),
     "truths": ({"prompt_tokens": True, "completion_tokens": False}, Tokens()),
     "negative ones": ({"prompt_tokens": -1, "completion_tokens": -5, "cached_tokens": -1}, Tokens()),
     "lists": ({"prompt_tokens": [30], "completion_tokens": {}}, Tokens()),

@@ -58,7 +58,7 @@ def test_reasoning_alone_is_left_out_where_it_was_not_asked_for(kind: Kind, form
     shown = sse_view("s", format=format, reasoning=True)(1, entry)
     hidden = sse_view("s", format=format, reasoning=False)(1, entry)
     assert shown
-    assert hidden == (b"" if kind is Kind.REASONING else shown)
+    assert hidden == (b"" if kind in (Kind.REASONING, Kind.REASONING_EXTRA) else shown)
 
 
 @pytest.mark.parametrize("kind", Kind)

@@ -1,8 +1,8 @@
 """One `chat.completion.chunk`, as typed structs: https://platform.openai.com/docs/api-reference/chat-streaming
 
-The textbook shape is decoded straight into them. Whatever that refuses (content as a list of parts, a NaN, a lone
-surrogate, bytes that are not UTF-8, choices that are no list) is read again by a slower, forgiving reader that makes
-the same structs of it, so that there is one place where a chunk is given its meaning: a `Decoder`.
+The textbook shape is decoded straight into them. A second, slower and forgiving reader makes the same structs of any
+other shape: content as a list of parts, further fields of a delta, a NaN, a lone surrogate, bytes that are not UTF-8,
+choices that are not a list. So there is one place where a chunk is given its meaning: a `Decoder`.
 """
 
 import json
@@ -12,23 +12,31 @@ from typing import Any
 
 import msgspec
 
+from gateway.dialects.extras import extras, is_text, is_thought
+
 _MAX_DIGITS = 4300  # of an integer: Python's own guard against quadratic time
 
 
-class Delta(msgspec.Struct, gc=False):
+class Delta(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    """The fields of type None may be there and empty. With a value, or with any other field, a delta is read again."""
+
     content: str | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
     refusal: str | None = None
     tool_calls: list[msgspec.Raw] | None = None
-    function_call: msgspec.Raw = msgspec.Raw()  # what tool calls were called before
-    audio: msgspec.Raw = msgspec.Raw()
-    images: msgspec.Raw = msgspec.Raw()  # OpenRouter, as the next
-    reasoning_details: msgspec.Raw = msgspec.Raw()
+    role: str | None = None
+    channel: str | None = None  # Groq
+    function_call: None = None  # the older name of a tool call
+    audio: None = None
+    annotations: None = None
+    images: None = None  # OpenRouter, as the next
+    reasoning_details: None = None
+    extra: dict[str, Any] | None = msgspec.field(default=None, name="(extra)")  # filled by the forgiving reader alone
 
 
 class Choice(msgspec.Struct, gc=False):
-    index: int | None = 0
+    index: int | None = None
     delta: Delta | None = None
     message: Delta | None = None  # where a whole answer came although a stream was asked for
     finish_reason: str | None = None
@@ -64,19 +72,18 @@ def read_chunk(value: dict[str, Any]) -> Chunk:
         created=value["created"] if isinstance(value.get("created"), int) else None,
         model=_as_text(value.get("model")),
         choices=[_choice(c) for c in choices if isinstance(c, dict)] if isinstance(choices, list) else None,
-        usage=_as_raw(value.get("usage")),
-        x_groq=XGroq(usage=_as_raw(groq.get("usage"))) if isinstance(groq, dict) else None,
+        usage=as_raw(value.get("usage")),
+        x_groq=XGroq(usage=as_raw(groq.get("usage"))) if isinstance(groq, dict) else None,
     )
 
 
 def _choice(value: dict[str, Any]) -> Choice:
-    index = value.get("index")
     return Choice(
-        index=index if isinstance(index, int) else 0,
+        index=read_index(value.get("index")),
         delta=_delta(value.get("delta")),
         message=_delta(value.get("message")),
         finish_reason=_as_text(value.get("finish_reason")),
-        usage=_as_raw(value.get("usage")),
+        usage=as_raw(value.get("usage")),
     )
 
 
@@ -84,31 +91,51 @@ def _delta(value: Any) -> Delta | None:
     if not isinstance(value, dict):
         return None
     content = value.get("content")
-    calls = value.get("tool_calls")
     return Delta(
-        content=_as_text(content) or _parts(content, "text"),
-        reasoning_content=_as_text(value.get("reasoning_content")) or _parts(content, "thinking"),
+        content=_as_text(content) or _text_of(content),
+        reasoning_content=_as_text(value.get("reasoning_content")) or _thought_of(content),
         reasoning=_as_text(value.get("reasoning")),
         refusal=_as_text(value.get("refusal")),
-        tool_calls=[_as_raw(call) for call in calls if isinstance(call, dict)] if isinstance(calls, list) else None,
-        function_call=_as_raw(value.get("function_call")),
-        audio=_as_raw(value.get("audio")),
-        images=_as_raw(value.get("images")),
-        reasoning_details=_as_raw(value.get("reasoning_details")),
+        tool_calls=[as_raw(call) for call in _calls(value)] or None,
+        role=_as_text(value.get("role")),
+        extra=extras(value) or None,
     )
 
 
-def _parts(content: Any, kind: str) -> str | None:
-    """The text of a list of parts, as Mistral sends it.
+def _calls(delta: dict[str, Any]) -> list[dict[str, Any]]:
+    """The fragments of tool calls. One object is a list of one; a `function_call` is a fragment of the only call."""
+    calls = delta.get("tool_calls")
+    found = [call for call in calls if isinstance(call, dict)] if isinstance(calls, list) else []
+    if isinstance(calls, dict) and calls:
+        found = [calls]
+    if function := as_object(delta.get("function_call")):
+        found.append({"index": 0, "type": "function", "function": function})
+    return found
 
-    Shapes: `{"type": "text", "text": "..."}`, `{"type": "thinking", "thinking": [{"type": "text", "text": "..."}]}`.
-    """
+
+def read_index(value: Any) -> int | None:
+    """An index as a number. Servers also write `0.0` and `"0"`."""
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < _MAX_DIGITS:
+        return int(value)
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if isinstance(value, int) else None
+
+
+def _text_of(content: Any) -> str | None:
+    """The text of a list of strings or of parts: `{"type": "text", "text": "..."}`."""
     if not isinstance(content, list):
         return None
-    found = [part.get(kind) for part in content if isinstance(part, dict) and part.get("type", "text") == kind]
-    if kind == "thinking":
-        found = [_parts(part, "text") or part for part in found]
-    return "".join([_as_text(part) or "" for part in found]) or None
+    texts = [part.get("text") if isinstance(part, dict) else part for part in content if is_text(part)]
+    return "".join([_as_text(text) or "" for text in texts]) or None
+
+
+def _thought_of(content: Any) -> str | None:
+    """The reasoning in a list of parts, as Mistral sends it: `{"type": "thinking", "thinking": [<parts of text>]}`."""
+    if not isinstance(content, list):
+        return None
+    thoughts = [part.get("thinking") for part in content if is_thought(part)]
+    return "".join([_text_of(thought) or _as_text(thought) or "" for thought in thoughts]) or None
 
 
 def read_json(data: bytes) -> Any:
@@ -143,7 +170,7 @@ def as_object(value: Any) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def _as_raw(value: Any) -> msgspec.Raw:
+def as_raw(value: Any) -> msgspec.Raw:
     """The value as JSON; nothing for None, and for what is nested too deeply to be written again."""
     try:
         return msgspec.Raw() if value is None else msgspec.Raw(dump(value))

@@ -7,11 +7,16 @@ from typing import Any
 
 import msgspec
 
-from gateway.dialects.chunks import Choice, Chunk, as_object, decode_chunk, read_chunk, read_json
+from gateway.dialects.chunks import Choice, Chunk, Delta, as_object, as_raw, decode_chunk, dump, read_chunk, read_json
+from gateway.dialects.extras import are_answer, by_kind
+from gateway.dialects.finishes import gave_up, says_nothing
+from gateway.dialects.halves import Halves
 from gateway.entries import Entry, Kind
 from gateway.errors import UpstreamEmpty, UpstreamError, UpstreamIncomplete, UpstreamRateLimited
 from gateway.redaction import cleaned
 from gateway.sse import Event
+from gateway.tokens import has_counts
+from gateway.tool_calls import is_empty
 
 DATA_FIELDS = frozenset({b"error"})  # old llama.cpp: `error: {...}` as a field of its own
 
@@ -23,8 +28,8 @@ _TEXT = Kind.TEXT  # a name of the module is found faster than an enumeration's;
 class Decoder:
     """One attempt's events become entries; what is not an entry is kept here as it comes.
 
-    Shapes: `usage` is the last usage object seen, as JSON, or None; `skipped` counts events that were not JSON;
-    `said` is how many bytes of content there were, as UTF-8.
+    Shapes: `usage` is the last usage object that counts anything, as JSON, or None; `skipped` counts events that were
+    not JSON; `said` is how many bytes of content there were, as UTF-8.
     """
 
     whole = False  # is the answer asked for as one JSON body, and not as a stream?
@@ -33,18 +38,36 @@ class Decoder:
         self.id: str | None = None
         self.created: int | None = None
         self.model: str | None = None
-        self.finish_reason: str | None = None
         self.done = False  # `[DONE]` was seen: nothing after it counts
         self.skipped = 0
         self.begun = False  # has the answer begun, be it with a thought?
         self.said = 0
         self._usage: bytes | None = None
         self._answered = False  # has any content come?
+        self._reason: str | None = None  # the last finish reason
+        self._finished = False  # has it come, and no content after it?
+        self._gave_up = False  # does it say that the server did not finish the answer?
+        self._others: set[int | None] = set()  # indexes of choices that are not the answer
+        self._began_at_zero = False  # has a choice without an index, or with 0, come?
+        self._halves = Halves(single=True)
+
+    @property
+    def finish_reason(self) -> str | None:
+        """None where content came after it, and nothing else said that the answer is whole."""
+        return self._reason if self._finished or self.done else None
 
     @property
     def complete(self) -> bool:
-        """Has the upstream said, one way or the other, that the answer is whole?"""
-        return self.done or self.finish_reason is not None
+        """Has the upstream said that the answer is whole?
+
+        It says so with `[DONE]`, or with a finish reason and no content after it.
+        """
+        return self.done or self._finished
+
+    @property
+    def may_be_whole(self) -> bool:
+        """The same for a stream that ended cleanly."""
+        return self.complete
 
     @property
     def usage(self) -> dict[str, Any] | None:
@@ -63,29 +86,39 @@ class Decoder:
             chunk = decode_chunk(event.data)
         except (ValueError, RecursionError):  # msgspec's errors and a bad UTF-8 byte are ValueErrors
             return self._decode_odd(event, entries)
+        if self._halves:
+            return self._decode_odd(event, entries)
         self._take(chunk, entries)
-        if not chunk.choices or chunk.error or chunk.x_groq or event.type == "error" or self.finish_reason == "error":
+        if not chunk.choices or chunk.error or chunk.x_groq or event.type == "error" or self._gave_up:
             self._raise_error(event)
         return chunk
 
     def decode_completion(self, body: bytes, entries: list[Entry]) -> None:
         """A whole JSON body that came where a stream was asked for: an error, or one delta and the end."""
-        self.decode(Event(body), entries)
-        if self._answered and self.finish_reason is None:
+        if self.decode(Event(body), entries) is None:
+            raise UpstreamIncomplete()  # half of an object, or something else
+        if not self._finished:
             self.done = True  # a whole message is whole, even where nobody says why it ended
 
     def finish(self) -> None:
-        """To be called where the upstream ended. Raises UpstreamIncomplete or UpstreamEmpty."""
-        if not self.complete:
+        """Call it where the upstream ended cleanly. Raises UpstreamIncomplete or UpstreamEmpty."""
+        if not self.may_be_whole:
             raise UpstreamIncomplete()
-        if not self._answered and self.finish_reason is None:
+        if not self._answered and self._reason is None:
             raise UpstreamEmpty()
+
+    def rest(self) -> list[Entry]:
+        """The entries that are still owed when the stream ends, however it ends: halves of characters."""
+        entries: list[Entry] = []
+        for _, delta in self._halves.rest():
+            self._take(read_chunk({"choices": [{"delta": delta}]}), entries)
+        return entries
 
     # What a chunk means
 
     def _take(self, chunk: Chunk, entries: list[Entry]) -> None:
         if chunk.choices:
-            for choice in chunk.choices:
+            for choice in chunk.choices if len(chunk.choices) == 1 else self._of_the_answer(chunk.choices):
                 self._take_choice(choice, entries)
         if chunk.model:
             self.model = chunk.model
@@ -96,9 +129,28 @@ class Decoder:
         if chunk.x_groq and chunk.x_groq.usage:
             self._take_usage(chunk.x_groq.usage)
 
+    def _of_the_answer(self, choices: list[Choice]) -> list[Choice]:
+        """One choice is asked for. Where a chunk holds several, the answer is the one with the lowest index."""
+        indexes = {choice.index or 0 for choice in choices}
+        lowest = min(indexes, default=0)
+        self._others |= indexes - {lowest}
+        return [choice for choice in choices if (choice.index or 0) == lowest]
+
+    def _is_another(self, choice: Choice) -> bool:
+        """Does a choice with an index belong to an answer that nobody asked for?
+
+        Some servers count the index up with every chunk, or begin at 1, and mean one answer. A second answer begins
+        with a role of its own, or in one chunk with the first.
+        """
+        if self._began_at_zero and choice.delta is not None and choice.delta.role and not size(choice.delta):
+            self._others.add(choice.index)
+        return choice.index in self._others
+
     def _take_choice(self, choice: Choice, entries: list[Entry]) -> None:
-        if choice.index:
-            return  # one choice is asked for, so another is nobody's
+        if not choice.index:
+            self._began_at_zero = True
+        elif self._is_another(choice):
+            return
         delta = choice.delta or choice.message
         if delta is not None:
             if reasoning := delta.reasoning_content or delta.reasoning:
@@ -108,26 +160,53 @@ class Decoder:
                 entries.append((_TEXT, payload))
                 self.said += len(payload)
                 self._answered = self.begun = True
+                self._finished = False
             if delta.refusal:
                 self._add(Kind.REFUSAL, delta.refusal.encode(), entries)
                 self._answered = True
-            if delta.tool_calls and (calls := _objects(delta.tool_calls)):
-                for call in calls:
-                    self._add(Kind.TOOL, call, entries)
-                self._answered = True
+            if delta.tool_calls:
+                self._take_calls(delta.tool_calls, entries)
+            if delta.extra:
+                self._take_extra(delta.extra, entries)
         if choice.finish_reason:
-            self.finish_reason = choice.finish_reason
+            self._take_reason(choice.finish_reason)
         if choice.usage:
             self._take_usage(choice.usage)
+
+    def _take_calls(self, fragments: list[msgspec.Raw], entries: list[Entry]) -> None:
+        """A fragment that says nothing, as the tail of Qwen's calls, does not take a finish back."""
+        finished = self._finished
+        for call in _objects(fragments):
+            self._add(Kind.TOOL, call, entries)
+            self._answered = True
+            finished = finished and is_empty(call)
+        self._finished = finished
+
+    def _take_reason(self, reason: str) -> None:
+        if not says_nothing(reason):
+            self._reason, self._finished = reason, True
+            self._gave_up = gave_up(reason)
+
+    def _take_extra(self, fields: dict[str, Any], entries: list[Entry]) -> None:
+        """The fields of a delta that have no kind of their own. Remarks on an answer do not take its finish back."""
+        finished = self._finished and not are_answer(fields)
+        for kind, part in by_kind(fields):
+            if payload := bytes(as_raw(part)):
+                self._add(kind, payload, entries)
+        self._finished = finished
+        self._answered |= are_answer(fields)
 
     def _add(self, kind: Kind, payload: bytes, entries: list[Entry]) -> None:
         entries.append((kind, payload))
         self.said += len(payload)
         self.begun = True
+        self._finished = False
 
     def _take_usage(self, raw: msgspec.Raw) -> None:
         usage = bytes(raw)
-        if usage.startswith(b"{") and len(usage) <= _MAX_USAGE:  # not null, nor something else that calls itself usage
+        if not usage.startswith(b"{") or len(usage) > _MAX_USAGE:  # null, or something else that calls itself usage
+            return
+        if self._usage is None or has_counts(as_object(read_json(usage)) or {}):  # zeros take no real count back
             self._usage = usage
 
     # What the structs refused
@@ -135,6 +214,8 @@ class Decoder:
     def _decode_odd(self, event: Event, entries: list[Entry]) -> Chunk | None:
         value = read_json(event.data)
         if isinstance(value, dict):
+            if self._halves.mend(value):
+                event.data = dump(value)
             chunk = read_chunk(value)
             self._take(chunk, entries)
             self._raise_error(event)
@@ -143,7 +224,7 @@ class Decoder:
             self.done = True
         elif event.type == "error":
             raise _error(event.data.decode(errors="replace"))
-        elif value is None:
+        elif value is None and event.data.strip():  # an event without data keeps a connection open
             self.skipped += 1
         return None
 
@@ -155,8 +236,9 @@ class Decoder:
             raise _error(value)
         if found:
             raise _error(found)
-        if self.finish_reason == "error":
-            raise UpstreamError()
+        if self._gave_up:
+            reason = "" if self._reason == "error" else f" (`{self._reason}`)"
+            raise UpstreamError(f"The model's server gave up on the answer{reason}. Ask again in a moment.")
 
 
 def _is_flat_error(value: dict[str, Any]) -> bool:
@@ -174,6 +256,28 @@ def _error(found: Any) -> UpstreamError:
         return UpstreamRateLimited(words)
     known = isinstance(code, str) and code.isascii() and code.isprintable() and 0 < len(code) <= _MAX_CODE
     return UpstreamError(words, code=cleaned(code) if known else None)
+
+
+def size(delta: Delta) -> int:
+    """Bytes of everything that a delta says."""
+    texts = (delta.content, delta.reasoning_content or delta.reasoning, delta.refusal)
+    counted = sum([len(text.encode()) for text in texts if text])
+    if delta.tool_calls:
+        counted += sum([len(bytes(call)) for call in delta.tool_calls])
+    return counted + (len(as_raw(delta.extra)) if delta.extra else 0)
+
+
+def answers(delta: Delta) -> bool:
+    """Is there an answer in it? A thought is none, nor is a remark such as an annotation."""
+    said = delta.content or delta.refusal or (delta.tool_calls and _objects(delta.tool_calls))
+    return bool(said or (delta.extra and are_answer(delta.extra)))
+
+
+def speaks(delta: Delta) -> bool:
+    """Does it go on with an answer, so that an earlier finish reason was not the end?"""
+    calls = _objects(delta.tool_calls or [])
+    texts = delta.content or delta.reasoning_content or delta.reasoning or delta.refusal
+    return bool(texts or not all(map(is_empty, calls)) or (delta.extra and are_answer(delta.extra)))
 
 
 def _objects(values: list[msgspec.Raw]) -> list[bytes]:

@@ -1,9 +1,9 @@
 """An upstream's chunks, passed on as they are: for clients that speak the dialect themselves.
 
-Each is looked at for what the gateway must know of it (an error, an end, usage, the beginning), and its bytes go on
-untouched. What cannot go on as it is: an error, which becomes a failure; an event that is not JSON, which is skipped;
-near-JSON (a NaN, a lone surrogate, bytes that are not UTF-8), which is written again so that any client can read it;
-and a usage chunk that the gateway asked for and the client did not.
+The gateway looks in each chunk for an error, an end, usage and the first content. The bytes go on untouched, with
+these exceptions. An error becomes a failure. An event that is not JSON is skipped. Near-JSON (a NaN, a lone surrogate,
+bytes that are not UTF-8) is written again so that any client can read it, and so are a character that was cut in two
+and a finish reason that says nothing. A usage chunk is left out where the gateway asked for it and the client did not.
 """
 
 from typing import Any
@@ -11,32 +11,43 @@ from typing import Any
 import msgspec
 
 from gateway.dialects.chunks import Choice, Chunk, Delta, as_object, dump, read_json
-from gateway.dialects.openai import Decoder
+from gateway.dialects.finishes import says_nothing
+from gateway.dialects.halves import Halves
+from gateway.dialects.openai import Decoder, answers, size, speaks
 from gateway.entries import Entry, Kind
-from gateway.errors import UpstreamError
 from gateway.sse import Event
 
 _CHUNK = Kind.CHUNK
 
 
 class Relay(Decoder):
-    """`whole`: the answer was asked for as one JSON body. `hide_usage`: a chunk of only usage is not passed on."""
+    """`whole`: the answer was asked for as one JSON body. `hide_usage`: a chunk of only usage is not passed on.
+
+    `choices` is how many were asked for. With one, all indexes mean the one answer; see `Decoder`.
+    """
 
     def __init__(self, *, whole: bool, hide_usage: bool, choices: int = 1) -> None:
         super().__init__()
         self.whole = whole
-        self._choices = choices  # that were asked for
+        self._choices = choices
         self._hide_usage = hide_usage
         self._is_odd = False  # was the event that was read last refused by the structs?
-        self._seen: set[int | None] = set()  # the indexes of the choices that have begun
-        self._finished: set[int | None] = set()  # and of those that have ended
+        self._is_mute = False  # did it have a finish reason that says nothing?
+        self._begun_ones: set[int] = set()  # the indexes of the choices that have begun
+        self._ended_ones: set[int] = set()  # and of those that have a finish reason, and no content after it
+        self._halves = Halves(single=choices == 1)
 
     @property
     def complete(self) -> bool:
-        return self.done or (len(self._finished) >= self._choices and self._seen <= self._finished)
+        return self.done or (len(self._ended_ones) >= self._choices and self._begun_ones <= self._ended_ones)
+
+    @property
+    def may_be_whole(self) -> bool:
+        """An upstream that answers with fewer choices than were asked for ends cleanly all the same."""
+        return self.done or (bool(self._ended_ones) and self._begun_ones <= self._ended_ones)
 
     def decode(self, event: Event, entries: list[Entry]) -> Chunk | None:
-        self._is_odd = False
+        self._is_odd = self._is_mute = False
         chunk = super().decode(event, entries)
         if chunk is None or (not chunk.choices and self._hide_usage and _has_usage(chunk)):
             return chunk
@@ -45,37 +56,59 @@ class Relay(Decoder):
             data = _readable(data)
         elif not data.isascii():
             data = data.decode(errors="replace").encode()
-        entries.append((_CHUNK, data))
+        entries.append((_CHUNK, _without_mute_reasons(data) if self._is_mute else data))
         return chunk
 
     def decode_completion(self, body: bytes, entries: list[Entry]) -> None:
         """A whole JSON body: as it is where it was asked for, else as the one chunk of a stream."""
         passed: list[Entry] = []
-        if self.decode(Event(body), passed) is None:
-            raise UpstreamError("The model's server answered with something that is not a JSON object.")
-        self.begun = self.done = True
+        super().decode_completion(body, passed)
+        self.begun = True
         entries.extend(passed if self.whole else [(_CHUNK, self._as_chunk(body))])
+
+    def rest(self) -> list[Entry]:
+        """A chunk for each choice that ends with half a character."""
+        if self.whole:
+            return []
+        head = {"id": self.id, "object": "chat.completion.chunk", "created": self.created, "model": self.model}
+        choices = [{"index": n or 0, "delta": delta, "finish_reason": None} for n, delta in self._halves.rest()]
+        return [(_CHUNK, dump({**head, "choices": [choice]})) for choice in choices]
+
+    def _of_the_answer(self, choices: list[Choice]) -> list[Choice]:
+        return choices  # all of them go on
 
     def _take_choice(self, choice: Choice, entries: list[Entry]) -> None:
         """Deltas are not taken apart here, only counted."""
+        index = (choice.index or 0) if self._choices > 1 else 0
+        self._begun_ones.add(index)
         delta = choice.delta or choice.message
         if delta is not None:
             content = delta.content
             if content:
                 self.said += len(content) if content.isascii() else len(content.encode())
-                self.begun = True
+                self.begun = self._answered = True
             if not content or delta.tool_calls or delta.reasoning_content or delta.reasoning or delta.refusal:
-                size = _size(delta)
-                self.said += size
-                self.begun |= size > 0
-        self._answered = True
-        self._seen.add(choice.index)
-        if choice.finish_reason:
-            self.finish_reason = choice.finish_reason
-            self._finished.add(choice.index)
-            self.begun = True
+                self._take_others(delta)
+            if self._ended_ones and speaks(delta):
+                self._ended_ones.discard(index)
+        if choice.finish_reason is not None:
+            self._take_finish(index, choice.finish_reason)
         if choice.usage:
             self._take_usage(choice.usage)
+
+    def _take_others(self, delta: Delta) -> None:
+        said = size(delta) - len((delta.content or "").encode())
+        self.said += said
+        self.begun |= said > 0
+        self._answered |= answers(delta)
+
+    def _take_finish(self, index: int, reason: str) -> None:
+        if says_nothing(reason):
+            self._is_mute = True
+            return
+        self._take_reason(reason)
+        self._ended_ones.add(index)
+        self.begun = True
 
     def _decode_odd(self, event: Event, entries: list[Entry]) -> Chunk | None:
         self._is_odd = True
@@ -95,18 +128,15 @@ def _has_usage(chunk: Chunk) -> bool:
     return bytes(chunk.usage).startswith(b"{")
 
 
-def _size(delta: Delta) -> int:
-    """Of a delta without its content, in bytes, and roughly: it is for estimates, where no usage is told."""
-    size = 0
-    for text in (delta.reasoning_content or delta.reasoning, delta.refusal):
-        if text:
-            size += len(text.encode())
-    if delta.tool_calls:
-        size += sum([len(bytes(call)) for call in delta.tool_calls])
-    for raw in (delta.function_call, delta.audio, delta.images, delta.reasoning_details):
-        if raw:
-            size += len(bytes(raw))
-    return size
+def _without_mute_reasons(data: bytes) -> bytes:
+    """A finish reason that says nothing is null: strict clients take no other value than OpenAI's."""
+    fields = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
+    choices = msgspec.json.decode(fields["choices"], type=list[dict[str, msgspec.Raw]])
+    for choice in choices:
+        reason = msgspec.json.decode(choice.get("finish_reason", b"null"))
+        if isinstance(reason, str) and says_nothing(reason):
+            choice["finish_reason"] = msgspec.Raw(b"null")
+    return msgspec.json.encode({**fields, "choices": choices})
 
 
 def _readable(data: bytes) -> bytes:
@@ -125,4 +155,6 @@ def _as_delta(choice: dict[str, Any]) -> dict[str, Any]:
     if isinstance(calls, list):
         delta["tool_calls"] = [{"index": n} | call for n, call in enumerate(calls) if isinstance(call, dict)]
     rest = {name: value for name, value in choice.items() if name not in ("message", "delta")}
-    return {**rest, "delta": delta, "finish_reason": choice.get("finish_reason") or "stop"}
+    reason = choice.get("finish_reason")
+    said = isinstance(reason, str) and not says_nothing(reason)
+    return {**rest, "delta": delta, "finish_reason": reason if said else "stop"}

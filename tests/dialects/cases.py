@@ -293,7 +293,13 @@ PROVIDERS = {
     "fault_24 DeepSeek": (_DEEPSEEK, Heard("Hello", "hm", usage=COUNTED)),
     "fault_44 DeepSeek, overloaded": (
         _DEEPSEEK_OVERLOADED,
-        Heard("Hel", finish_reason="insufficient_system_resource"),
+        Heard(
+            "Hel",
+            finish_reason="insufficient_system_resource",
+            done=False,
+            error="upstream_error",
+            said="The model's server gave up on the answer (`insufficient_system_resource`). Ask again in a moment.",
+        ),
     ),
     "fault_45 Gemini": (_GEMINI, Heard("Hello", usage=COUNTED)),
     "Gemini, two tools": (_GEMINI_TOOLS, Heard(tools=tuple(_GEMINI_CALLS), finish_reason="tool_calls")),
