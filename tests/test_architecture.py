@@ -37,6 +37,7 @@ FLOORS = [
         "gateway.streamlog.followers",
         "gateway.tickets",
         "gateway.tokens",
+        "gateway.tool_calls",
         "gateway.views",
         "gateway.watchdog",
     ],

@@ -50,7 +50,7 @@ def one(finish_reason: str | None = None, /, index: object = 0, **delta: object)
 
 TOOL = {"index": 0, "id": "call_1", "type": "function", "function": {"name": "f", "arguments": '{"a":'}}
 MORE = {"index": 0, "function": {"arguments": "1"}}
-TAKEN_BACK = {
+TAKEN_BACK: dict[str, Any] = {
     "text": (one("stop", content=""), one(content="The first half ")),
     "reasoning": (one("stop", content="a"), one(reasoning_content="The first half ")),
     "a refusal": (one("stop", content=""), one(refusal="The first half ")),
@@ -78,7 +78,7 @@ async def test_content_after_a_finish_takes_the_finish_back(
     assert b"[DONE]" not in body.raw
 
 
-KEPT = {
+KEPT: dict[str, Any] = {
     "usage alone": event({"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 1}}),
     "a role": one(role="assistant", content=""),
     "an empty delta": one(),
@@ -172,7 +172,7 @@ async def test_other_reasons_are_ends(gateway: MakeGateway, upstream: ScriptedUp
 
 # Choices
 
-COUNTED_UP = {
+COUNTED_UP: dict[str, Any] = {
     "counted up": [0, 1, 2, 3],
     "all at one": [1, 1, 1, 1],
     "at one, then at zero": [1, 1, 1, 0],
@@ -188,7 +188,8 @@ async def test_choices_of_one_answer_are_one_however_they_are_numbered(
 ) -> None:
     """Nothing is dropped, and the finish of any of them is the finish."""
     a, b, c, d = COUNTED_UP[case]
-    upstream.script(stream(one(index=a, content="One "), one(index=b, content="two "), one(index=c, content="three"), one("stop", index=d)))  # fmt: skip
+    parts = [one(index=a, content="One "), one(index=b, content="two "), one(index=c, content="three")]
+    upstream.script(stream(*parts, one("stop", index=d)))
     client = await gateway()
     answered = await ask(client)
     assert (answered.text, answered.end["reason"]) == ("One two three", "complete")
@@ -225,7 +226,7 @@ async def test_fewer_choices_than_were_asked_for_are_an_answer(
     assert (await relayed(client, n=2)).error["code"] == "upstream_incomplete"
 
 
-EMPTY = {
+EMPTY: dict[str, Any] = {
     "a role alone": (stream(one(role="assistant", content=""), DONE), "upstream_empty"),
     "[DONE] alone": (stream(DONE), "upstream_empty"),
     "a thought alone": (stream(one(reasoning_content="hm"), DONE), "upstream_empty"),
@@ -256,7 +257,7 @@ async def test_the_surfaces_agree_on_an_empty_answer(
 
 # Tool calls
 
-CALLS = {
+CALLS: dict[str, Any] = {
     "another id": (
         [
             {"index": 0, "id": "a", "function": {"name": "f", "arguments": '{"x":'}},
@@ -328,7 +329,7 @@ def raw(delta: str, reason: str = "null") -> bytes:
     return f'data: {{"choices":[{{"index":0,"delta":{delta},"finish_reason":{reason}}}]}}\n\n'.encode()
 
 
-FIELDS = {
+FIELDS: dict[str, Any] = {
     "content": ('{"content":"%s"}', "content", "message"),
     "reasoning_content": ('{"reasoning_content":"%s"}', "reasoning_content", "reasoning"),
     "reasoning": ('{"reasoning":"%s"}', "reasoning", "reasoning"),
@@ -367,7 +368,7 @@ async def test_a_character_in_two_fragments_of_tool_arguments_is_one(
     assert [json.loads(text) for text in passed] == ["a😀b", "\ufffdx"]
 
 
-HALF_ENDS = {
+HALF_ENDS: dict[str, Any] = {
     "a finish": [one("stop"), DONE],
     "[DONE]": [DONE],
     "a break": [Reset()],
@@ -409,9 +410,13 @@ async def test_a_function_call_is_a_tool_call_on_the_native_surface(
     assert [delta.get("function_call") for delta in deltas(await relayed(client))][:2] == parts
 
 
-EXTRAS = {
+EXTRAS: dict[str, Any] = {
     "audio": (
-        [{"audio": {"id": "a1", "data": "AA"}}, {"audio": {"data": "BB", "transcript": "Hel"}}, {"audio": {"transcript": "lo"}}],
+        [
+            {"audio": {"id": "a1", "data": "AA"}},
+            {"audio": {"data": "BB", "transcript": "Hel"}},
+            {"audio": {"transcript": "lo"}},
+        ],
         {"audio": {"id": "a1", "data": "AABB", "transcript": "Hello"}},
     ),
     "images": (
@@ -423,7 +428,7 @@ EXTRAS = {
         {"content": [{"type": "text", "text": "See "}, {"type": "image_url", "image_url": {"url": "x"}}]},
     ),
     "a field that nobody knows": ([{"verdict": "yes"}, {"verdict": " and no"}], {"verdict": "yes and no"}),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", EXTRAS)
@@ -443,7 +448,12 @@ async def test_other_fields_of_a_delta_are_an_answer(
 
 
 async def test_other_fields_of_a_whole_answer_are_kept(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
-    message = {"role": "assistant", "content": None, "audio": {"id": "a1", "data": "AA=="}, "annotations": [{"x": 1}]}
+    message: dict[str, Any] = {
+        "role": "assistant",
+        "content": None,
+        "audio": {"id": "a1", "data": "AA=="},
+        "annotations": [{"x": 1}],
+    }
     upstream.script(answer(200, {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}))
     client = await gateway()
     assert json.loads(*(await ask(client)).data("extra")) == {k: message[k] for k in ("audio", "annotations")}

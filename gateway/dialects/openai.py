@@ -96,7 +96,9 @@ class Decoder:
     def decode_completion(self, body: bytes, entries: list[Entry]) -> None:
         """A whole JSON body that came where a stream was asked for: an error, or one delta and the end."""
         if self.decode(Event(body), entries) is None:
-            raise UpstreamIncomplete()  # half of an object, or something else
+            if body.strip()[:1] in (b"", b"{"):  # nothing, or half of an object
+                raise UpstreamIncomplete()
+            raise UpstreamError("The model's server answered with something that is not a JSON object.")
         if not self._finished:
             self.done = True  # a whole message is whole, even where nobody says why it ended
 

@@ -668,7 +668,7 @@ BODIES: dict[str, tuple[Any, str, str | None]] = {
     "fault_04 nothing": (b"", "", "upstream_incomplete"),
     "fault_37 half an object": (b'{"choices":[', "", "upstream_incomplete"),
     "fault_05 something else": ({"status": "ok"}, "", "upstream_empty"),
-    "a list": ([], "", "upstream_incomplete"),
+    "a list": ([], "", "upstream_error"),
 }
 
 
