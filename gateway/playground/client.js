@@ -9,7 +9,7 @@
 
 import { events } from './events.js'
 
-const TYPES = ['open', 'start', 'message', 'reasoning', 'refusal', 'tool_call', 'failure', 'end']
+const TYPES = ['open', 'start', 'message', 'reasoning', 'refusal', 'tool_call', 'extra', 'failure', 'end']
 const MOST_TRIES = 15 // in a row that brought nothing
 
 /** POST /chat: {question} or {messages}, and any parameter. */
