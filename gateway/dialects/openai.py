@@ -11,9 +11,9 @@ from gateway.dialects.chunks import Choice, Chunk, Delta, as_object, as_raw, dec
 from gateway.dialects.extras import are_answer, by_kind
 from gateway.dialects.finishes import gave_up, says_nothing
 from gateway.dialects.halves import Halves
+from gateway.dialects.reasons import reason_in
 from gateway.entries import Entry, Kind
 from gateway.errors import UpstreamEmpty, UpstreamError, UpstreamIncomplete, UpstreamRateLimited
-from gateway.redaction import cleaned
 from gateway.sse import Event
 from gateway.tokens import has_counts
 from gateway.tool_calls import is_empty
@@ -21,7 +21,6 @@ from gateway.tool_calls import is_empty
 DATA_FIELDS = frozenset({b"error"})  # old llama.cpp: `error: {...}` as a field of its own
 
 _MAX_USAGE = 16_384  # bytes: the longest known are under 1 KiB, and it goes into every end
-_MAX_CODE = 64  # characters of an upstream's error code; longer ones are prose, not codes
 _TEXT = Kind.TEXT  # a name of the module is found faster than an enumeration's; this one is asked for once per event
 
 
@@ -33,6 +32,7 @@ class Decoder:
     """
 
     whole = False  # is the answer asked for as one JSON body, and not as a stream?
+    choices = 1  # that were asked for
 
     def __init__(self) -> None:
         self.id: str | None = None
@@ -95,10 +95,13 @@ class Decoder:
 
     def decode_completion(self, body: bytes, entries: list[Entry]) -> None:
         """A whole JSON body that came where a stream was asked for: an error, or one delta and the end."""
-        if self.decode(Event(body), entries) is None:
+        chunk = self.decode(Event(body), entries)
+        if chunk is None:
             if body.strip()[:1] in (b"", b"{"):  # nothing, or half of an object
                 raise UpstreamIncomplete()
             raise UpstreamError("The model's server answered with something that is not a JSON object.")
+        if not chunk.choices and (words := reason_in(read_json(body)).words):
+            raise UpstreamError(words, note=words)
         if not self._finished:
             self.done = True  # a whole message is whole, even where nobody says why it ended
 
@@ -225,7 +228,9 @@ class Decoder:
         if event.data.strip(b" ") == b"[DONE]":  # Mistral has been seen to put two spaces after the colon
             self.done = True
         elif event.type == "error":
-            raise _error(event.data.decode(errors="replace"))
+            raise _error(event.data.decode(errors="replace") if value is None else value)
+        elif isinstance(value, list) and len(value) == 1 and (as_object(value[0]) or {}).get("error"):
+            raise _error(value[0])  # Google wraps its errors so
         elif value is None and event.data.strip():  # an event without data keeps a connection open
             self.skipped += 1
         return None
@@ -233,31 +238,29 @@ class Decoder:
     def _raise_error(self, event: Event) -> None:
         """Looks closely at an event that may be an error, and raises it if it is."""
         value = as_object(read_json(event.data)) or {}
-        found = value.get("error") or (as_object(value.get("x_groq")) or {}).get("error")
-        if not found and (event.type == "error" or value.get("object") == "error" or _is_flat_error(value)):
+        if groq := (as_object(value.get("x_groq")) or {}).get("error"):
+            raise _error({"error": value.get("error") or groq})
+        if event.type == "error" or value.get("object") == "error" or value.get("error") or _is_flat_error(value):
             raise _error(value)
-        if found:
-            raise _error(found)
         if self._gave_up:
             reason = "" if self._reason == "error" else f" (`{self._reason}`)"
             raise UpstreamError(f"The model's server gave up on the answer{reason}. Ask again in a moment.")
 
 
 def _is_flat_error(value: dict[str, Any]) -> bool:
-    return "choices" not in value and "message" in value and "code" in value
+    """FastAPI's `detail` and lists of `errors` need no code: no other event has them."""
+    has_reason = ("message" in value and "code" in value) or value.get("detail") or value.get("errors")
+    return "choices" not in value and bool(has_reason)
 
 
-def _error(found: Any) -> UpstreamError:
-    """The error that a server put into its stream: an object with a message, or just a string."""
-    if not isinstance(found, dict):
-        return UpstreamError(cleaned(found) if isinstance(found, str) else None)
-    found = as_object(found.get("error")) or found
-    message, code = found.get("message"), found.get("code")
-    words = cleaned(message) if isinstance(message, str) else None
-    if code in (429, "429", "rate_limit_exceeded"):
-        return UpstreamRateLimited(words)
-    known = isinstance(code, str) and code.isascii() and code.isprintable() and 0 < len(code) <= _MAX_CODE
-    return UpstreamError(words, code=cleaned(code) if known else None)
+def _error(value: Any) -> UpstreamError:
+    """The error that a server put into its stream."""
+    reason, inner = reason_in(value), as_object(value) or {}
+    while isinstance(inner.get("error"), dict):
+        inner = inner["error"]
+    if inner.get("code") in (429, "429", "rate_limit_exceeded"):
+        return UpstreamRateLimited(reason.words, note=reason.words)
+    return UpstreamError(reason.words, code=reason.code, note=reason.words)
 
 
 def size(delta: Delta) -> int:

@@ -1,14 +1,12 @@
-"""What an upstream's HTTP status means for the one who asked. Pure: status, header fields and body in, an error out.
+"""Turns an upstream's HTTP status into an error. Pure: status, header fields and body in, an error out.
 
-The caller's own mistakes are told in the upstream's words, cleaned. A key that the upstream refuses is the gateway's
-trouble, not the caller's, and its body may quote the key: none of it is passed on.
+A caller's own mistake is told in the upstream's words, cleaned. A refused key is the operator's trouble, not the
+caller's, and the body may quote the key: the caller is told none of it. The log has the upstream's words in any case.
 """
 
 from collections.abc import Mapping
-from typing import Any
 
-import msgspec
-
+from gateway.dialects.reasons import Reason, reason_of
 from gateway.errors import (
     GatewayError,
     UpstreamError,
@@ -16,7 +14,7 @@ from gateway.errors import (
     UpstreamRateLimited,
     UpstreamRejected,
 )
-from gateway.redaction import cleaned
+from gateway.shapes import stripped
 
 _CALLERS_FAULT = frozenset({400, 404, 413, 422})
 _REFUSALS = {
@@ -25,48 +23,51 @@ _REFUSALS = {
     403: "The model's server refused to serve the gateway. The operator has to look at the account.",
 }
 _OPERATORS_FAULT = frozenset({401, 402, 403, 405, 407, 415})
+_PATH_NOT_FOUND = frozenset({"not found", "404 not found", "404 page not found", "page not found"})
+_OWN_OPTIONS = ("stream_options", "include_usage")
 _LONGEST_RETRY_AFTER = 64  # characters; an HTTP date has 29
 
 
 def error_from_status(status: int, headers: Mapping[str, str], body: bytes) -> GatewayError:
     """The error for a response whose status is not 200. `body` may be cut short; it is only looked at."""
+    reason = reason_of(body)
     if status == 429:
-        return UpstreamRateLimited(_words(body), headers=_retry_after(headers))
+        return UpstreamRateLimited(reason.words, headers=_retry_after(headers), note=reason.words)
+    if status == 404 and _is_about_the_path(reason, body):
+        return _wrong_path(reason)
     if status in _CALLERS_FAULT:
-        words = _words(body)
-        if words is None and status == 404:  # no error object: not a model that is missing, but the path
-            return UpstreamMisconfigured("The model's server does not know the path. Does its `base_url` end in /v1?")
-        return UpstreamRejected(words, status=status, code=_code(body), param=_field(body, "param"))
+        return UpstreamRejected(reason.words, status=status, code=reason.code, param=reason.param, note=reason.words)
     if status in _OPERATORS_FAULT:
-        return UpstreamMisconfigured(_REFUSALS.get(status), note=_words(body))
+        return UpstreamMisconfigured(_REFUSALS.get(status), note=reason.words)
     if 200 <= status < 400:
         return UpstreamMisconfigured(f"The model's server answered with status {status} instead of a stream.")
-    return UpstreamError(f"The model's server failed with status {status}. Ask again in a moment.", note=_words(body))
+    words = f"The model's server failed with status {status}. Ask again in a moment."
+    return UpstreamError(words, note=reason.words)
 
 
-def _error_object(body: bytes) -> dict[str, Any]:
-    try:
-        value = msgspec.json.decode(body)
-    except (ValueError, RecursionError):
-        return {}
-    if isinstance(value, list) and len(value) == 1:  # Google wraps it so
-        (value,) = value
-    error = value.get("error", value) if isinstance(value, dict) else {}
-    return error if isinstance(error, dict) else {"message": error}
+def refused_usage(error: UpstreamError) -> UpstreamMisconfigured | None:
+    """The error for the operator, if the upstream refused the `stream_options` that the gateway added."""
+    said = " ".join([text for text in (error.message, error.note, error.param) if text])
+    if not any(name in said for name in _OWN_OPTIONS):
+        return None
+    return UpstreamMisconfigured(
+        "The model's server refuses the `stream_options` with which the gateway asks for usage. "
+        "The operator has to set `stream_usage = false` for it.",
+        note=f"set `upstreams.stream_usage = false`; of `stream_options` it said: {error.note or error.message}",
+    )
 
 
-def _field(body: bytes, name: str) -> str | None:
-    value = _error_object(body).get(name)
-    return cleaned(value) if isinstance(value, str) and value else None
+def _is_about_the_path(reason: Reason, body: bytes) -> bool:
+    """A missing model is told in JSON. Routers tell of an unknown path in HTML, in plain text, or with two words."""
+    is_json = stripped(body)[:1] in (b"{", b"[")
+    return reason.words is None or not is_json or reason.words.strip(" .!").lower() in _PATH_NOT_FOUND
 
 
-def _words(body: bytes) -> str | None:
-    return _field(body, "message")
-
-
-def _code(body: bytes) -> str | None:
-    code = _field(body, "code")
-    return code if code is not None and len(code) <= 64 else None
+def _wrong_path(reason: Reason) -> UpstreamMisconfigured:
+    words = "The model's server does not know the path. Does its `base_url` end in /v1?"
+    if reason.words:
+        words += f" It said: {reason.words}"
+    return UpstreamMisconfigured(words, note=reason.words)
 
 
 def _retry_after(headers: Mapping[str, str]) -> dict[str, str]:

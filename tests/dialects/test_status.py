@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from gateway.dialects.status import error_from_status
+from gateway.dialects.status import error_from_status, refused_usage
 from gateway.errors import GatewayError, UpstreamError, UpstreamMisconfigured, UpstreamRateLimited, UpstreamRejected
 
 
@@ -103,19 +103,19 @@ def test_fault_06_the_callers_mistakes_are_told_in_the_upstreams_words(case: str
 WORDLESS = {
     "nothing": b"",
     "a web page": HTML,
-    "prose": b"no such thing",
     "not JSON": b'{"error":',
     "cut short": json.dumps(error_body("x" * 100_000)).encode()[:65_536],
-    "a list": b'["no"]',
+    "an empty list": b"[]",
     "a number": b"7",
     "null": b"null",
     "null as its error": {"error": None},
-    "a list as its error": {"error": ["no"]},
+    "a list of nothing as its error": {"error": [None, 7, {}]},
     "a message that is none": error_body({"a": 1}),
     "an empty message": error_body(""),
-    "another shape": {"detail": [{"loc": ["body", "messages"], "msg": "field required"}]},
-    "not UTF-8": b'{"error":{"message":"\xff"}}',
-    "a lone surrogate": b'{"error":{"message":"\\ud83d"}}',
+    "another shape": {"reasons": ["no"]},
+    "prose that is not UTF-8": b"no \xff",
+    "prose with a control character": b"no\x00",
+    "a page as its message": error_body("<!DOCTYPE html><p>no"),
     "nested deeply": b"[" * 100_000,
 }
 
@@ -130,11 +130,64 @@ def test_without_words_of_the_upstream_there_are_our_own(case: str) -> None:
 
 
 @pytest.mark.parametrize("case", WORDLESS)
-def test_a_404_without_an_error_object_is_a_wrong_path(case: str) -> None:
+def test_a_404_without_words_is_a_wrong_path(case: str) -> None:
     """Not a model that is missing: the operator has to look, and the caller gets no 404 for a route that is right."""
     error = told(404, WORDLESS[case])
     assert type(error) is UpstreamMisconfigured
     assert "`base_url`" in error.message
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"404 page not found\n",
+        b"no such thing",
+        {"detail": "Not Found"},
+        {"status": 404, "error": "Not Found", "path": "/v1/v1/chat/completions"},
+        {"message": "Not found."},
+    ],
+)
+def test_a_404_of_a_router_is_a_wrong_path(body: object) -> None:
+    """Its words are told: they may be about something else."""
+    error = told(404, body)
+    assert type(error) is UpstreamMisconfigured
+    assert error.note is not None
+    assert error.message.endswith(f"Does its `base_url` end in /v1? It said: {error.note}")
+
+
+@pytest.mark.parametrize("status", [400, 404, 413, 422, 429, 500, 503])
+def test_the_reason_is_in_the_log(status: int) -> None:
+    assert told(status, {"detail": "Too long."}).note == "Too long."
+
+
+# The gateway's own wish for usage
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (400, error_body("Unknown parameter: 'stream_options'.", param="stream_options")),
+        (400, error_body("Unrecognized request argument supplied.", param="stream_options")),
+        (422, {"detail": [{"loc": ["body", "stream_options"], "msg": "extra fields not permitted"}]}),
+        (422, {"detail": "include_usage is not supported"}),
+        (500, b"TypeError: unexpected keyword argument 'stream_options'"),
+    ],
+)
+def test_refused_stream_options_are_told_with_the_option_that_ends_them(status: int, body: object) -> None:
+    refused = told(status, body)
+    assert isinstance(refused, UpstreamError)
+    error = refused_usage(refused)
+    assert error is not None
+    assert "`stream_usage = false`" in error.message
+    assert error.note is not None
+    assert error.note.startswith("set `upstreams.stream_usage = false`; ")
+    assert (error.status, error.code, error.retryable) == (502, "upstream_misconfigured", False)
+
+
+def test_other_refusals_are_not_about_usage() -> None:
+    refused = told(400, error_body("`stream` must be true"))
+    assert isinstance(refused, UpstreamError)
+    assert refused_usage(refused) is None
 
 
 # What must not come through

@@ -1,0 +1,46 @@
+"""Tells one JSON value, a stream of events and a web page apart by the first byte of a body.
+
+Servers label these in every wrong way: streams as `application/json` or `text/html`, errors as `text/event-stream`.
+The label decides only where the first byte does not.
+"""
+
+from enum import Enum
+
+_MARK = b"\xef\xbb\xbf"  # a byte-order mark: RFC 8259 (section 8.1) lets a reader ignore it
+_BLANKS = b" \t\r\n"
+_OF_EVENTS = b":deir"  # a comment, `data`, `error` or `event`, `id`, `retry`
+_PAGES = ("text/html", "application/xhtml+xml")
+
+
+class Shape(Enum):
+    JSON = "one JSON value"
+    EVENTS = "a stream of events"
+    PAGE = "a web page"
+
+
+def shape_of(start: bytes, label: str) -> Shape:
+    """The shape of a body that begins with `start`, an outcome of `stripped`. `label` is its media type."""
+    if start.startswith((b"{", b"[")):
+        return Shape.JSON
+    if start.startswith(b"<"):
+        return Shape.PAGE
+    if start[:1] and start[:1] in _OF_EVENTS:
+        return Shape.EVENTS
+    if label in _PAGES:
+        return Shape.PAGE
+    return Shape.JSON if label == "application/json" or label.endswith("+json") else Shape.EVENTS
+
+
+def stripped(start: bytes) -> bytes:
+    """Without the white space and the byte-order mark before the first byte that says something."""
+    return start.lstrip(_BLANKS).removeprefix(_MARK).lstrip(_BLANKS)
+
+
+def is_told(start: bytes) -> bool:
+    """Has the first byte come that says something? A byte-order mark may come in pieces."""
+    return not _MARK.startswith(start)
+
+
+def without_mark(text: bytes) -> bytes:
+    """JSON without the byte-order mark that parsers refuse."""
+    return text.removeprefix(_MARK)
