@@ -38,6 +38,7 @@ class Order:
     allowance: Allowance
     on_disconnect: OnDisconnect
     is_kept: bool  # can the client come back to it?
+    asks_usage: bool = False  # does the gateway send `stream_options` that the client did not send?
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,8 @@ def admit(config: Config, caller: Caller, fields: Fields, *, is_kept: bool = Fal
     limits = allowance(caller, name, assistant if is_public else Assistant())
     choices = _PUBLIC_POLICIES if is_public else None
     policy = _on_disconnect(config, caller, fields, is_kept=is_kept, choices=choices)
-    return Asked(Order(target, body, model, caller.name, limits, policy, is_kept), shown(fields))
+    asks_usage = target.upstream.stream_usage
+    return Asked(Order(target, body, model, caller.name, limits, policy, is_kept, asks_usage), shown(fields))
 
 
 def shown(fields: Fields) -> Show:
@@ -113,7 +115,8 @@ def admit_completion(config: Config, caller: Caller, fields: Fields) -> Completi
         body["stream_options"], hide_usage = _with_usage(fields)
     policy = _on_disconnect(config, caller, fields, is_kept=False)
     limits = allowance(caller, None, Assistant())
-    order = Order(target, _encode_json(body), model, caller.name, limits, policy, is_kept=False)
+    asks_usage = hide_usage and fields.get("stream_options", _NULL) == _NULL
+    order = Order(target, _encode_json(body), model, caller.name, limits, policy, False, asks_usage)
     return Completion(order, stream, hide_usage, _choices(fields))
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from gateway.errors import InvalidRequest
+from gateway.shapes import without_mark
 
 Fields = Mapping[str, msgspec.Raw]
 
@@ -37,7 +38,8 @@ def policy_field(query: Mapping[str, str]) -> dict[str, msgspec.Raw]:
 
 
 def body_fields(body: bytes) -> dict[str, msgspec.Raw]:
-    """The fields of a JSON object. Raises InvalidRequest for anything else."""
+    """The fields of a JSON object, with or without a byte-order mark. Raises InvalidRequest for anything else."""
+    body = without_mark(body)
     try:
         body.decode()
         return msgspec.json.decode(body, type=dict[str, msgspec.Raw])

@@ -21,6 +21,9 @@ from gateway.admission import Order
 from gateway.completion import Outcome
 from gateway.config import Stream
 from gateway.dialects import openai
+from gateway.dialects.assembled import Assembled
+from gateway.dialects.reasons import only_one
+from gateway.dialects.status import refused_usage
 from gateway.entries import EndReason, Entry, Kind
 from gateway.errors import (
     AnswerTooLarge,
@@ -34,6 +37,7 @@ from gateway.errors import (
 from gateway.limits import Charge
 from gateway.observe import StreamRecord
 from gateway.redaction import tell
+from gateway.shapes import Shape
 from gateway.sse import Event, Parser
 from gateway.sse import EventTooLarge as ParserOverflow
 from gateway.streamlog.base import Recording
@@ -77,6 +81,7 @@ class Generation(Generic[R]):
         self._decoder = decoder
         self._created = int(time.time())
         self._running = False
+        self._asks_usage = order.asks_usage
         self._posted = False  # may the upstream be at work?
         self._max_bytes = math.inf if isinstance(log, Window) else limits.max_bytes  # a window is bounded in itself
         self._tokens = Tokens()
@@ -147,21 +152,26 @@ class Generation(Generic[R]):
             self._posted = False
             raise
         upstream.push_async_callback(self._put_away, response)
-        if response.is_json or self._decoder.whole:
-            await self._relay_completion(response)
+        shape, start = await response.begin()
+        if shape is Shape.JSON:
+            await self._relay_completion(response, start)
         else:
-            await self._relay_events(response)
+            if self._decoder.whole:
+                self._decoder = Assembled(self.outcome, choices=self._decoder.choices, most=self._limits.max_bytes)
+            await self._relay_events(response, start)
         self._decoder.finish()
 
-    async def _relay_events(self, response: UpstreamResponse) -> None:
+    async def _relay_events(self, response: UpstreamResponse, chunk: bytes) -> None:
+        """`chunk` is what was read already."""
         parser = Parser(max_bytes=self._limits.max_event_bytes, data_fields=openai.DATA_FIELDS)
         try:
-            while chunk := await response.read():
+            while chunk:
                 self._take(parser.feed(chunk))
                 if self._decoder.done:
                     return
                 if self.log.full:
                     await self._wait_for_room()
+                chunk = await response.read()
         except UpstreamIncomplete:
             if not self._decoder.complete:
                 raise
@@ -186,15 +196,15 @@ class Generation(Generic[R]):
         finally:
             self._append(entries)
 
-    async def _relay_completion(self, response: UpstreamResponse) -> None:
-        body = bytearray()
+    async def _relay_completion(self, response: UpstreamResponse, start: bytes) -> None:
+        body = bytearray(start)
         while chunk := await response.read():
             body += chunk
             if len(body) > _JSON_BODY:
                 raise AnswerTooLarge()
         entries: list[Entry] = []
         try:
-            self._decoder.decode_completion(bytes(body), entries)
+            self._decoder.decode_completion(only_one(bytes(body)), entries)
         finally:
             self._append(entries)
 
@@ -213,6 +223,8 @@ class Generation(Generic[R]):
 
     def _fail(self, failure: GatewayError) -> None:
         if isinstance(failure, UpstreamError):
+            if self._asks_usage and not self.begun:
+                failure = refused_usage(failure) or failure
             note = tell(failure, self._target.upstream)
             logger.warning("stream %s: upstream %s: %s", self.id, self._target.upstream.name, note)
         self.failure = failure

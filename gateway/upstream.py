@@ -5,8 +5,8 @@ Decisions, and what made them necessary:
 - `total` is never aiohttp's: its default of 300 s cuts long answers. The connection phase cannot be seen from outside
   of the library, so its timer is used for that phase; the generation's watchdog keeps all other time.
 - Redirects are not followed: they would send the prompt and the key to wherever the other side says.
-- An identity encoding is asked for, since compression holds events back. gzip and deflate are decoded as they come,
-  by a decoder that caps its output; what else a server sends regardless is an error.
+- The gateway asks for no content coding, since compression holds events back. Where a server compresses regardless,
+  `codings` decodes the body in pieces; aiohttp's own decoder does not know `x-gzip`.
 - A pooled connection may have been closed just as it is used again. That is asked once more on a new connection, but
   only if no byte of a response came: else the upstream may have begun to work, and to charge.
 - Nothing bounds the number of connections here: each belongs to a stream, and those are bounded at admission.
@@ -25,6 +25,7 @@ import aiohttp
 import msgspec
 
 from gateway import __version__
+from gateway.codings import inflater_for
 from gateway.config import Upstream
 from gateway.dialects.status import error_from_status
 from gateway.errors import (
@@ -37,6 +38,7 @@ from gateway.errors import (
 )
 from gateway.redaction import tell
 from gateway.routing import Target
+from gateway.shapes import Shape, is_told, shape_of, stripped
 
 logger = logging.getLogger(__name__)
 
@@ -46,13 +48,17 @@ _MODELS_BODY = 4_194_304  # bytes of a list of models: OpenRouter's, the longest
 _MODELS_SECONDS = 10.0  # for it to come
 _TAIL_SECONDS = 0.1  # how long the end of a finished response may take, so that its connection can be used again
 _LARGE_BODY = 1_048_576  # from here on aiohttp warns about bytes and wants a file
-_ENCODINGS = frozenset({"", "identity", "gzip", "deflate"})
+_LONGEST_FIELD = 65_536  # bytes of a header field, as on the server's side; policies and cookies of 20 KB were seen
+_MOST_FIELDS = 512  # 300 were seen; with the bound of each, a header takes at most 32 MiB
+_BODILESS = frozenset({204, 205})  # of the 2xx: RFC 9110, sections 15.3.5 and 15.3.6
 
 
 class UpstreamResponse:
-    """A response with status 200 that is being read."""
+    """A response whose body is being read."""
 
     def __init__(self, response: aiohttp.ClientResponse) -> None:
+        """Raises UpstreamMisconfigured for a content coding that cannot be decoded."""
+        self._inflater = inflater_for(response.headers.getall("Content-Encoding", ()))
         self._response = response
         self._content = response.content
         self._closed: asyncio.Future[None] | None = None
@@ -61,25 +67,52 @@ class UpstreamResponse:
         if self._closed is not None:
             self._closed.add_done_callback(self._on_closed)
 
-    @property
-    def is_json(self) -> bool:
-        """Is this one JSON body rather than a stream of events?"""
-        kind = self._response.content_type
-        return kind == "application/json" or kind.endswith("+json")
+    async def begin(self) -> tuple[Shape, bytes]:
+        """The shape of the body, and its first bytes. Without any, the response is an error unless its status is 200.
+
+        White space before them is dropped: DeepSeek keeps a connection open with empty lines. So none is held, and
+        the time limits of the stream bound the wait. Raises UpstreamError.
+        """
+        start = b""
+        while not is_told(start) and (chunk := await self.read()):
+            start = stripped(start + chunk)
+        if not start and self._response.status != 200:
+            raise error_from_status(self._response.status, self._response.headers, b"")
+        shape = shape_of(start, self._response.content_type)
+        if shape is Shape.PAGE:
+            raise UpstreamMisconfigured(
+                "The model's server answered with a web page. The operator has to look at its `base_url`."
+            )
+        return shape, start
 
     async def read(self) -> bytes:
-        """What has arrived since the last read, at least a byte; `b""` at the end.
+        """The bytes that have arrived since the last read, at least one; `b""` at the end.
 
         Raises UpstreamIncomplete when the body breaks off.
         """
         try:
+            if self._inflater is not None:
+                return await self._inflater.read(self._content.readany)
             return await self._content.readany()
         except (aiohttp.ClientError, OSError) as error:
             raise UpstreamIncomplete() from error
 
+    async def start_of(self, *, most: int, seconds: float) -> bytes:
+        """As much of the body as comes in time, until there are `most` bytes of it; less where it breaks off."""
+        parts: list[bytes] = []
+        size = 0
+        try:
+            async with asyncio.timeout(seconds):
+                while size < most and (part := await self.read()):
+                    parts.append(part)
+                    size += len(part)
+        except (UpstreamIncomplete, TimeoutError):
+            pass
+        return b"".join(parts)
+
     def abort(self) -> None:
         """Closes the connection at once: the upstream need not go on."""
-        self._forget_connection()
+        self.let_go()
         self._response.close()
 
     async def finish(self) -> None:
@@ -95,7 +128,7 @@ class UpstreamResponse:
         except (aiohttp.ClientError, OSError, TimeoutError):
             pass
         finally:
-            self._forget_connection()
+            self.let_go()
             self._response.close()  # does nothing to a connection that has been put back
 
     def _on_closed(self, closed: asyncio.Future[None]) -> None:
@@ -108,7 +141,8 @@ class UpstreamResponse:
         if not self._content.is_eof() and self._content.exception() is None:
             self._content.set_exception(aiohttp.ClientPayloadError("the body broke off"))
 
-    def _forget_connection(self) -> None:
+    def let_go(self) -> None:
+        """The connection is somebody else's from now on, or nobody's."""
         if self._closed is not None:
             self._closed.remove_done_callback(self._on_closed)  # the next response on it is not ours
             self._closed.remove_done_callback(_look_at)  # that of the response before
@@ -134,7 +168,7 @@ class UpstreamClient:
         self._headers = {u.name: _headers(u) for u in upstreams}
 
     async def open(self, target: Target, body: bytes, *, accept: str = "text/event-stream") -> UpstreamResponse:
-        """Posts `body` to the target's chat completions and returns its response with status 200.
+        """Posts `body` to the target's chat completions and returns its response, whose status is a 2xx.
 
         Raises an UpstreamError that says what went wrong, or what the upstream answered instead.
         """
@@ -142,10 +176,10 @@ class UpstreamClient:
             response = await self._post(target, body, accept)
         try:
             await _check(response)
+            return UpstreamResponse(response)
         except BaseException:
             response.close()
             raise
-        return UpstreamResponse(response)
 
     async def models(self, upstream: Upstream) -> list[dict[str, Any]]:
         """The objects of the upstream's own list of models. Raises a GatewayError."""
@@ -157,16 +191,13 @@ class UpstreamClient:
 
     async def _models(self, upstream: Upstream) -> list[dict[str, Any]]:
         options = self._options(upstream, aiohttp.ClientTimeout(total=_MODELS_SECONDS), "application/json")
+        context = SimpleNamespace(reused=False)
         with _translated():
-            connection = SimpleNamespace(reused=False)
-            async with self._session.get(
-                _url(upstream, "/models"), trace_request_ctx=connection, **options
-            ) as response:
+            async with self._session.get(_url(upstream, "/models"), trace_request_ctx=context, **options) as response:
+                await _check(response)
                 body = await _start_of(response, most=_MODELS_BODY, seconds=_MODELS_SECONDS)
-                if response.status != 200:
-                    raise error_from_status(response.status, response.headers, body)
         try:
-            return msgspec.json.decode(body, type=_ModelList).data
+            return msgspec.json.decode(stripped(body), type=_ModelList).data
         except (ValueError, RecursionError) as error:
             raise UpstreamError("The model's server did not say which models it has.") from error
 
@@ -207,7 +238,7 @@ def _translated() -> Iterator[None]:
         yield
     except aiohttp.ConnectionTimeoutError as error:
         raise ConnectTimeout() from error
-    except aiohttp.ClientResponseError as error:  # what came is not HTTP, or in an encoding that nobody knows
+    except aiohttp.ClientResponseError as error:  # the response is not HTTP, or its header is too large
         raise UpstreamError(note="what it answered cannot be read") from error
     except (aiohttp.ClientError, OSError, ValueError) as error:
         raise UpstreamUnreachable(note=_reason(error)) from error
@@ -224,7 +255,15 @@ def _has_begun(error: aiohttp.ClientError) -> bool:
 
 def _session(connector: aiohttp.TCPConnector, trace: aiohttp.TraceConfig) -> aiohttp.ClientSession:
     jar = aiohttp.DummyCookieJar()  # one caller's cookies are not the next one's
-    return aiohttp.ClientSession(connector=connector, cookie_jar=jar, trace_configs=[trace])
+    return aiohttp.ClientSession(
+        connector=connector,
+        cookie_jar=jar,
+        trace_configs=[trace],
+        auto_decompress=False,
+        max_line_size=_LONGEST_FIELD,
+        max_field_size=_LONGEST_FIELD,
+        max_headers=_MOST_FIELDS,
+    )
 
 
 async def _note_reuse(session: aiohttp.ClientSession, context: SimpleNamespace, params: object) -> None:
@@ -254,27 +293,18 @@ def _reason(error: Exception) -> str:
 
 async def _check(response: aiohttp.ClientResponse) -> None:
     """Raises unless the response may be an answer."""
-    if response.status != 200:
-        raise error_from_status(response.status, response.headers, await _start_of(response))
-    encoding = response.headers.get("Content-Encoding", "").strip().lower()
-    if encoding not in _ENCODINGS:
-        raise UpstreamMisconfigured("The model's server sent an encoding that nobody asked for.", note=repr(encoding))
-    if response.content_type in ("text/html", "application/xhtml+xml"):
-        raise UpstreamMisconfigured(
-            "The model's server answered with a web page. The operator has to look at its `base_url`."
-        )
+    if not 200 <= response.status < 300 or response.status in _BODILESS:
+        body = await _start_of(response, most=_ERROR_BODY, seconds=_ERROR_BODY_SECONDS)
+        raise error_from_status(response.status, response.headers, body)
 
 
-async def _start_of(
-    response: aiohttp.ClientResponse, *, most: int = _ERROR_BODY, seconds: float = _ERROR_BODY_SECONDS
-) -> bytes:
-    parts: list[bytes] = []
-    size = 0
+async def _start_of(response: aiohttp.ClientResponse, *, most: int, seconds: float) -> bytes:
+    """Nothing where its content coding cannot be decoded."""
     try:
-        async with asyncio.timeout(seconds):
-            while size < most and (part := await response.content.readany()):
-                parts.append(part)
-                size += len(part)
-    except (aiohttp.ClientError, OSError):
-        pass  # its status says enough
-    return b"".join(parts)
+        reading = UpstreamResponse(response)
+    except UpstreamMisconfigured:
+        return b""
+    try:
+        return await reading.start_of(most=most, seconds=seconds)
+    finally:
+        reading.let_go()

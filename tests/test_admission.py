@@ -225,7 +225,7 @@ BODIES = {
     "a surrogate as bytes": b'{"question":"\xed\xa0\x80"}',
     "half a pair of surrogates": b'{"question":"\\ud83d"}',
     "UTF-16": '{"question":"a"}'.encode("utf-16"),
-    "a byte-order mark": b'\xef\xbb\xbf{"question":"a"}',
+    "two byte-order marks": b'\xef\xbb\xbf\xef\xbb\xbf{"question":"a"}',
     "fault_85 nested deeply": b'{"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
     "fault_85 opened deeply": b'{"x":' * 100_000,
     "a name that is none": b'{1:"a"}',

@@ -336,7 +336,6 @@ NO_ANSWERS: dict[str, tuple[Sequence[Step], str]] = {
     ),
     "a list": (answer(200, b"[]"), "upstream_error"),
     "no choices": (answer(200, b"{}"), "upstream_empty"),
-    "a stream": (stream(delta("a"), finish(), DONE), "upstream_error"),
 }
 
 

@@ -418,7 +418,7 @@ async def test_fault_46_an_encoding_nobody_asked_for_is_an_error(
 ) -> None:
     upstream.script(stream(b"xx", Content_Encoding="br"))
     answer = await ask(await gateway())
-    assert answer.failure["error"]["code"] == "upstream_error"
+    assert answer.failure["error"]["code"] == "upstream_misconfigured"
 
 
 async def test_fault_47_a_decompression_bomb_ends_at_the_limits(

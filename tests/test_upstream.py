@@ -69,7 +69,14 @@ STATUSES: dict[str, tuple[int, object, dict[str, str], tuple[int, str, bool, str
     "fault_09 429": (429, error("slow down"), {"Retry-After": "7"}, (429, "upstream_rate_limited", True, "slow down")),
     "fault_48 301": (301, "", {"Location": "http://other.example/"}, (502, "upstream_misconfigured", False, "301")),
     "204": (204, "", {}, (502, "upstream_misconfigured", False, "204")),
+    "201 without a body": (201, "", {}, (502, "upstream_misconfigured", False, "201")),
     "fault_02 a page": (200, "<html>", {"Content-Type": "text/html"}, (502, "upstream_misconfigured", False, "page")),
+    "fault_46 gzip in zstd": (
+        200,
+        "x",
+        {"Content-Encoding": "zstd, gzip"},
+        (502, "upstream_misconfigured", False, "encoding"),
+    ),
     "fault_46 zstd": (200, "x", {"Content-Encoding": "zstd"}, (502, "upstream_misconfigured", False, "encoding")),
     "an address in the words": (
         400,
@@ -87,7 +94,7 @@ async def test_statuses(client: UpstreamClient, case: str) -> None:
     with aioresponses() as upstream:
         upstream.post(URL, status=status, headers=headers, response_class=Response, **payload)
         with pytest.raises(GatewayError) as raised:
-            await client.open(TARGET, b"{}")
+            await (await client.open(TARGET, b"{}")).begin()
     told = raised.value
     assert (told.status, told.code, told.retryable) == expected[:3]
     assert expected[3] in told.message

@@ -29,7 +29,7 @@ class Relay(Decoder):
     def __init__(self, *, whole: bool, hide_usage: bool, choices: int = 1) -> None:
         super().__init__()
         self.whole = whole
-        self._choices = choices
+        self.choices = choices
         self._hide_usage = hide_usage
         self._is_odd = False  # was the event that was read last refused by the structs?
         self._is_mute = False  # did it have a finish reason that says nothing?
@@ -39,7 +39,7 @@ class Relay(Decoder):
 
     @property
     def complete(self) -> bool:
-        return self.done or (len(self._ended_ones) >= self._choices and self._begun_ones <= self._ended_ones)
+        return self.done or (len(self._ended_ones) >= self.choices and self._begun_ones <= self._ended_ones)
 
     @property
     def may_be_whole(self) -> bool:
@@ -79,7 +79,7 @@ class Relay(Decoder):
 
     def _take_choice(self, choice: Choice, entries: list[Entry]) -> None:
         """Deltas are not taken apart here, only counted."""
-        index = (choice.index or 0) if self._choices > 1 else 0
+        index = (choice.index or 0) if self.choices > 1 else 0
         self._begun_ones.add(index)
         delta = choice.delta or choice.message
         if delta is not None:
