@@ -46,9 +46,13 @@ def measured(usage: dict[str, Any]) -> Tokens:
     )
 
 
-def has_counts(usage: dict[str, Any]) -> bool:
-    """Does it count anything? Some servers send zeros after a real count."""
-    return any(_count(usage, name) for name in ("prompt_tokens", "completion_tokens", "total_tokens"))
+def has_counts(usage: bytes) -> bool:
+    """Does this JSON count anything? Some servers send zeros after a real count. True where it cannot be read."""
+    try:  # a typed reader: some servers send usage with every chunk, and it takes a quarter of `read_json`'s time
+        counts = msgspec.json.decode(usage, type=_Counts)
+    except (ValueError, RecursionError):
+        return True
+    return bool(counts.prompt_tokens or counts.completion_tokens or counts.total_tokens)
 
 
 def _apart(usage: dict[str, Any]) -> int:
@@ -100,6 +104,12 @@ def cost(tokens: Tokens, prices: Prices) -> float:
     cached = min(tokens.cached, tokens.input)
     total = (tokens.input - cached) * prices.input + cached * cached_price + tokens.output * prices.output
     return total / _MILLION
+
+
+class _Counts(msgspec.Struct):
+    prompt_tokens: int | float | None = None
+    completion_tokens: int | float | None = None
+    total_tokens: int | float | None = None
 
 
 class _Part(msgspec.Struct):

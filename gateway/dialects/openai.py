@@ -90,7 +90,7 @@ class Decoder:
             return self._decode_odd(event, entries)
         self._take(chunk, entries)
         if not chunk.choices or chunk.error or chunk.x_groq or event.type == "error" or self._gave_up:
-            self._raise_error(event)
+            self._raise_error(event, as_object(read_json(event.data)) or {})
         return chunk
 
     def decode_completion(self, body: bytes, entries: list[Entry]) -> None:
@@ -211,7 +211,7 @@ class Decoder:
         usage = bytes(raw)
         if not usage.startswith(b"{") or len(usage) > _MAX_USAGE:  # null, or something else that calls itself usage
             return
-        if self._usage is None or has_counts(as_object(read_json(usage)) or {}):  # zeros take no real count back
+        if self._usage is None or has_counts(usage):  # zeros take no real count back
             self._usage = usage
 
     # What the structs refused
@@ -223,7 +223,7 @@ class Decoder:
                 event.data = dump(value)
             chunk = read_chunk(value)
             self._take(chunk, entries)
-            self._raise_error(event)
+            self._raise_error(event, value)
             return chunk
         if event.data.strip(b" ") == b"[DONE]":  # Mistral has been seen to put two spaces after the colon
             self.done = True
@@ -235,9 +235,8 @@ class Decoder:
             self.skipped += 1
         return None
 
-    def _raise_error(self, event: Event) -> None:
-        """Looks closely at an event that may be an error, and raises it if it is."""
-        value = as_object(read_json(event.data)) or {}
+    def _raise_error(self, event: Event, value: dict[str, Any]) -> None:
+        """Looks closely at an event that may be an error, and raises it if it is. `value` is its data, read."""
         if groq := (as_object(value.get("x_groq")) or {}).get("error"):
             raise _error({"error": value.get("error") or groq})
         if event.type == "error" or value.get("object") == "error" or value.get("error") or _is_flat_error(value):
