@@ -7,6 +7,7 @@ from typing import Any
 from aiohttp import web
 
 from gateway.auth import KeyRing
+from gateway.bodies import Bodies
 from gateway.config import Config
 from gateway.handlers import chat, completions, health, models, playground, streams
 from gateway.handlers.middleware import add_common_headers, guarded, observed
@@ -66,6 +67,7 @@ def server_options() -> dict[str, Any]:
         "logger": server_logger,
         "max_line_size": _LONGEST_LINE,
         "max_field_size": _LONGEST_LINE,
+        "auto_decompress": False,  # `reading` does it: the library answers an unknown coding in words of its own
         "shutdown_timeout": 10.0,  # for the last events of ended streams to be written; a stalled client is cut then
     }
 
@@ -74,7 +76,7 @@ async def _services(app: web.Application, config: Config) -> AsyncIterator[None]
     client = UpstreamClient(config.upstreams)
     store = MemoryStore(max_streams=config.store.max_streams, max_bytes=config.store.max_bytes)
     held = Streams(store=store, client=client, limiter=MemoryLimiter(), config=config)
-    app[SERVICES] = Services(config, KeyRing(config.keys), client, held)
+    app[SERVICES] = Services(config, KeyRing(config.keys), client, held, Bodies(config.server.max_bodies_bytes))
     yield
     await client.close()
 

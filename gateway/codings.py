@@ -16,7 +16,7 @@ from gateway.errors import UpstreamIncomplete, UpstreamMisconfigured
 _PIECE = 262_144  # bytes of output at once: as much as one read of a plain body brings
 _MOST_MEMBERS = 1024  # of a gzip body (RFC 1952, section 2.2): each copies the input that follows it
 _GZIP = frozenset({"gzip", "x-gzip"})
-_DECODED = _GZIP | {"deflate"}
+DECODED = _GZIP | {"deflate"}
 _NOT_DECODED = frozenset({"br", "zstd", "compress", "x-compress", "dcb", "dcz"})  # of IANA's list of codings
 _GZIP_START = 0x1F
 _ZLIB = 8  # the low half of the first byte of zlib's format; some servers send bare deflate under the same name
@@ -28,7 +28,7 @@ def inflater_for(fields: Iterable[str]) -> "Inflater | None":
     Raises UpstreamMisconfigured for a coding that cannot be decoded, and for several.
     """
     names = [name.strip().lower() for value in fields for name in value.split(",")]
-    codings = [name for name in names if name in _DECODED or name in _NOT_DECODED]
+    codings = [name for name in names if name in DECODED or name in _NOT_DECODED]
     if not codings:
         return None
     if len(codings) > 1 or codings[0] in _NOT_DECODED:
@@ -40,10 +40,12 @@ def inflater_for(fields: Iterable[str]) -> "Inflater | None":
 class Inflater:
     """Decodes one body."""
 
-    def __init__(self, *, gzip: bool) -> None:
+    def __init__(self, *, gzip: bool, may_be_plain: bool = True) -> None:
+        """`may_be_plain`: a body that is labelled as gzip and does not begin like gzip is taken as it is."""
         self._has_more = False  # is there output before the next read?
         self._gzip = gzip
-        self._plain = False  # is the body not encoded, whatever its label says?
+        self._may_be_plain = may_be_plain
+        self._plain = False
         self._decoder: zlib._Decompress | None = None
         self._rest = b""  # input that waits for the next piece
         self._members = 0
@@ -70,7 +72,7 @@ class Inflater:
         return data if self._plain else self._decode(data)
 
     def _begin(self, first: int) -> None:
-        self._plain = self._gzip and first != _GZIP_START
+        self._plain = self._may_be_plain and self._gzip and first != _GZIP_START
         if not self._plain:
             self._next_member(bare=not self._gzip and first & 0xF != _ZLIB)
 

@@ -7,7 +7,8 @@ holding whole events.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Self
 
 from aiohttp import HttpVersion11, web
@@ -17,6 +18,7 @@ from aiohttp_sse import EventSourceResponse
 from gateway.errors import ClientGone
 
 _NEVER = 10.0 * 86_400  # seconds until the library's own ping: longer than any stream lives
+_LINGER_SECONDS = 60.0  # for a client to take the last bytes of a body that broke off; as `viewers.STALL_SECONDS`
 _ROOM = 65_536  # bytes that may wait in the transport before a viewer lags: where asyncio's own flow control begins
 
 
@@ -43,11 +45,13 @@ class _BodySink:
 
     response: web.StreamResponse
 
-    def __init__(self, request: web.Request) -> None:
+    def __init__(self, request: web.Request, is_whole: Callable[[], bool] | None = None) -> None:
+        """Where `is_whole` says no at the end, the body is broken off after its last bytes."""
         self._request = request
+        self._is_whole = is_whole
         self._writer: StreamWriter | None = None
         self._header_alone = False
-        self._transport: asyncio.Transport | None = None  # from the moment that the response is open
+        self._transport: asyncio.Transport | None = None  # from the moment that the header has left
 
     async def open(self) -> None:
         """The headers leave with the first bytes that are written: one packet, where aiohttp would send two."""
@@ -59,20 +63,31 @@ class _BodySink:
                 raise ClientGone from error
             assert isinstance(writer, StreamWriter)
             self._writer = writer
-            self._transport = self._request.transport
+            if self._header_alone:
+                self._transport = self._request.transport
 
     async def write(self, data: bytes) -> None:
         await self.open()
         try:
             await self.response.write(data)
+            self._transport = self._request.transport
             if self._writer is not None:
                 await self._writer.drain()  # aiohttp's own waits only once in 64 KiB, and does not see `write_now`
         except ConnectionError as error:
             raise ClientGone from error
 
     async def finish(self, data: bytes) -> None:
-        if data:
+        """The last bytes and the end of the body leave together. Returns when the transport has sent all."""
+        await self.open()
+        if self._is_whole is not None and not self._is_whole():
             await self.write(data)
+            self.break_off()
+            return
+        try:
+            with _until_empty(self._request.transport):
+                await self.response.write_eof(data)
+        except ConnectionError as error:
+            raise ClientGone from error
 
     def write_now(self, data: bytes) -> bool:
         transport = self._transport
@@ -81,8 +96,11 @@ class _BodySink:
         if transport.get_write_buffer_size() > _ROOM:
             return False
         assert self._writer is not None
+        try:
+            transport.write(_framed(data) if self._writer.chunked else data)
+        except (OSError, RuntimeError):  # uvloop raises where the connection was lost in this turn of the loop
+            return False
         self._writer.output_size += len(data)
-        transport.write(_framed(data) if self._writer.chunked else data)
         return True
 
     @property
@@ -91,8 +109,12 @@ class _BodySink:
 
     def break_off(self) -> None:
         """Sends what was written and closes, without the chunk that would end the body cleanly."""
-        if self._request.transport is not None:
-            self._request.transport.close()
+        transport = self._request.transport
+        if transport is None:
+            return
+        transport.close()
+        if transport.get_write_buffer_size():  # `close` waits for a client that takes nothing
+            asyncio.get_running_loop().call_later(_LINGER_SECONDS, transport.abort)
 
     def abort(self) -> None:
         if self._request.transport is not None:
@@ -100,7 +122,7 @@ class _BodySink:
 
 
 async def deliver(request: web.Request, whole: web.Response, *, stall_seconds: float) -> web.StreamResponse:
-    """Sends a response piece by piece; aiohttp would wait for its client as long as that likes. Raises ClientGone.
+    """Sends a response piece by piece; aiohttp would wait for its client without a limit. Raises ClientGone.
 
     A client that takes nothing of a piece for `stall_seconds` is cut; one that is merely slow is not.
     """
@@ -109,9 +131,12 @@ async def deliver(request: web.Request, whole: web.Response, *, stall_seconds: f
     response.content_length = len(body)
     try:
         await response.prepare(request)
-        for start in range(0, len(body), _ROOM):
-            async with asyncio.timeout(stall_seconds):
-                await response.write(body[start : start + _ROOM])
+        with _until_empty(request.transport):
+            for start in range(0, len(body), _ROOM):
+                async with asyncio.timeout(stall_seconds):
+                    await response.write(body[start : start + _ROOM])
+                    await _drained(response)
+            await response.write_eof()
     except ConnectionError as error:
         raise ClientGone from error
     except TimeoutError as error:
@@ -119,6 +144,23 @@ async def deliver(request: web.Request, whole: web.Response, *, stall_seconds: f
             request.transport.abort()
         raise ClientGone from error
     return response
+
+
+async def _drained(response: web.StreamResponse) -> None:
+    writer = response._payload_writer
+    if writer is not None:
+        await writer.drain()
+
+
+@contextmanager
+def _until_empty(transport: asyncio.Transport | None) -> Iterator[None]:
+    """Within it, `drain` returns when the transport holds no byte, rather than when it holds few. Raises ClientGone."""
+    if transport is None or transport.is_closing():
+        raise ClientGone()
+    transport.set_write_buffer_limits(high=0)
+    yield
+    if not transport.is_closing():
+        transport.set_write_buffer_limits()
 
 
 def bytes_sent(response: web.StreamResponse | None) -> int:
@@ -132,15 +174,13 @@ def bytes_sent(response: web.StreamResponse | None) -> int:
 class EventStreamSink(_BodySink):
     """A `text/event-stream` response, open from the moment that it is entered.
 
-    Where `is_whole` is given and says no at the end, the body is broken off after its last bytes. `header_alone` is for
-    a stream that may have nothing to say for a while: its client is to see at once that it is connected.
+    `header_alone` is for a stream that may have nothing to say for a while: its header leaves at once.
     """
 
     def __init__(
         self, request: web.Request, *, is_whole: Callable[[], bool] | None = None, header_alone: bool = False
     ) -> None:
-        super().__init__(request)
-        self._is_whole = is_whole
+        super().__init__(request, is_whole)
         self._header_alone = header_alone
         self.response: EventSourceResponse = EventSourceResponse(allow_all_methods=True, ping_interval=_NEVER)
         if request.version < HttpVersion11:
@@ -150,17 +190,6 @@ class EventStreamSink(_BodySink):
         await self.open()
         return self
 
-    async def finish(self, data: bytes) -> None:
-        """The last events and the end of the body leave together."""
-        if self._is_whole is not None and not self._is_whole():
-            await self.write(data)
-            self.break_off()
-            return
-        try:
-            await self.response.write_eof(data)
-        except ConnectionError as error:
-            raise ClientGone from error
-
     async def __aexit__(self, *_: object) -> None:
         self.response.stop_streaming()  # ends the library's ping
 
@@ -168,8 +197,12 @@ class EventStreamSink(_BodySink):
 class TextSink(_BodySink):
     """A `text/plain` response. Its headers wait for the first byte: a failure before it is a status."""
 
-    def __init__(self, request: web.Request) -> None:
-        super().__init__(request)
+    def __init__(self, request: web.Request, *, is_whole: Callable[[], bool]) -> None:
+        super().__init__(request, is_whole)
         self.response = web.StreamResponse(headers={"X-Accel-Buffering": "no"})
         self.response.content_type = "text/plain"
         self.response.charset = "utf-8"
+
+    async def finish(self, data: bytes) -> None:
+        if data or self.opened:  # else there was no text at all, and whether that is a failure is the caller's to say
+            await super().finish(data)

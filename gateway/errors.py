@@ -6,7 +6,7 @@ The shape on the wire is OpenAI's: https://platform.openai.com/docs/guides/error
 """
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from gateway.entries import EndReason
 
@@ -51,6 +51,12 @@ class GatewayError(Exception):
     def failure(self) -> dict[str, Any]:
         """The same as the payload of a failure entry."""
         return {**self.body(), "retryable": self.retryable}
+
+    def copy(self) -> Self:
+        """The same error without its traceback and its causes, whose frames keep a response and its buffers alive."""
+        other = type(self).__new__(type(self), *self.args)
+        other.__dict__.update(self.__dict__)
+        return other
 
 
 # What the caller did. Always a status, since admission comes before the first byte.
@@ -165,6 +171,16 @@ class MediaTypeNotSupported(InvalidRequest):
     message = "Send the body as JSON, with `Content-Type: application/json`."
 
 
+class ContentCodingNotSupported(MediaTypeNotSupported):
+    """RFC 9110, section 15.5.16: the response says which codings there are."""
+
+    code = "content_coding_not_supported"
+    message = "Send the body without a `Content-Encoding`, or with gzip or deflate."
+
+    def __init__(self) -> None:
+        super().__init__(headers={"Accept-Encoding": "gzip, deflate"})
+
+
 class HostNotServed(InvalidRequest):
     status = 421
     code = "host_not_served"
@@ -197,6 +213,12 @@ class Busy(GatewayError):
     code = "busy"
     retryable = True
     message = "The gateway holds as many streams as it can. Try again in a few seconds."
+
+
+class TooManyRunning(Busy):
+    """`server.max_running` answers are being made."""
+
+    message = "The gateway makes as many answers at a time as it may. Try again in a few seconds."
 
 
 class ShuttingDown(GatewayError):

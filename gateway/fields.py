@@ -4,6 +4,7 @@ So any OpenAI parameter passes through as it was written, integers of any size s
 one wins, as JSON readers do.
 """
 
+from codecs import getincrementaldecoder
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +16,7 @@ from gateway.shapes import without_mark
 Fields = Mapping[str, msgspec.Raw]
 
 _LONGEST_NAME = 200  # characters of a model or an assistant; the longest names in use are about 100
+_PIECE = 65_536  # bytes that are decoded at once
 _VIEW_NAMES = ("model", "assistant", "format", "reasoning", "on_disconnect")
 
 _encode_json = msgspec.json.Encoder().encode
@@ -41,16 +43,23 @@ def body_fields(body: bytes) -> dict[str, msgspec.Raw]:
     """The fields of a JSON object, with or without a byte-order mark. Raises InvalidRequest for anything else."""
     body = without_mark(body)
     try:
-        body.decode()
+        _check_utf8(body)
         return msgspec.json.decode(body, type=dict[str, msgspec.Raw])
-    except UnicodeDecodeError as error:
-        raise InvalidRequest(f"The body is not UTF-8 (byte {error.start}).", code="invalid_json") from None
+    except UnicodeDecodeError:
+        raise InvalidRequest("The body is not UTF-8.", code="invalid_json") from None
     except msgspec.ValidationError:
         raise InvalidRequest("The body must be a JSON object.", code="invalid_json") from None
     except msgspec.DecodeError as error:
         raise InvalidRequest(f"The body is not valid JSON: {error}.", code="invalid_json") from None
     except RecursionError:
         raise InvalidRequest("The body is nested too deeply.", code="invalid_json") from None
+
+
+def _check_utf8(body: bytes) -> None:
+    """Piece by piece: a text of the whole body would take up to four times its bytes. Raises UnicodeDecodeError."""
+    decoder = getincrementaldecoder("utf-8")()
+    for start in range(0, len(body), _PIECE):
+        decoder.decode(body[start : start + _PIECE], final=start + _PIECE >= len(body))
 
 
 def name_in(fields: Fields, param: str) -> str | None:

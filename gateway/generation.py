@@ -13,7 +13,7 @@ import math
 import time
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
@@ -42,12 +42,13 @@ from gateway.sse import Event, Parser
 from gateway.sse import EventTooLarge as ParserOverflow
 from gateway.streamlog.base import Recording
 from gateway.streamlog.window import Window
-from gateway.tokens import Tokens, cost, taken
+from gateway.tokens import Tokens, cost, prompt, taken
 from gateway.upstream import UpstreamClient, UpstreamResponse
 from gateway.watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
 
+_LARGE_BODY = 65_536  # bytes: a larger request is not held once its upstream has answered; that costs an estimate
 _JSON_BODY = 33_554_432  # bytes of an upstream that answers in one JSON body: its answer, its logprobs, its spaces
 
 _encode_json = msgspec.json.Encoder().encode
@@ -75,6 +76,8 @@ class Generation(Generic[R]):
         self.failure: GatewayError | None = None
         self.record = StreamRecord(stream=stream_id, target=order.target.name, model_asked=order.model)
         self._body = order.body
+        self._prompt: int | None = None  # its tokens, where it is held no longer
+        log.grow(len(order.body))
         self._target = order.target
         self._client = client
         self._limits = limits
@@ -138,7 +141,7 @@ class Generation(Generic[R]):
             except Exception:
                 logger.exception("stream %s broke on a fault of ours", self.id)
                 self._fail(GatewayError())
-            self._body = b""  # the rest may be held for minutes; nobody will ask again
+            self._drop_body()  # the rest may be held for minutes
             await self.charge.settle(self._tokens.all)
 
     async def _attempt(self, upstream: AsyncExitStack) -> None:
@@ -152,12 +155,16 @@ class Generation(Generic[R]):
             self._posted = False
             raise
         upstream.push_async_callback(self._put_away, response)
+        if len(self._body) > _LARGE_BODY:
+            self._prompt = prompt(self._body)
+            self._drop_body()
         shape, start = await response.begin()
         if shape is Shape.JSON:
             await self._relay_completion(response, start)
         else:
             if self._decoder.whole:
-                self._decoder = Assembled(self.outcome, choices=self._decoder.choices, most=self._limits.max_bytes)
+                choices, most = self._decoder.choices, self._limits.max_bytes
+                self._decoder = Assembled(self.outcome, choices=choices, most=most, count=self.log.grow)
             await self._relay_events(response, start)
         self._decoder.finish()
 
@@ -198,13 +205,20 @@ class Generation(Generic[R]):
 
     async def _relay_completion(self, response: UpstreamResponse, start: bytes) -> None:
         body = bytearray(start)
-        while chunk := await response.read():
-            body += chunk
-            if len(body) > _JSON_BODY:
-                raise AnswerTooLarge()
+        try:
+            while chunk := await response.read():
+                body += chunk
+                self.log.grow(len(chunk))
+                if len(body) > _JSON_BODY:
+                    raise AnswerTooLarge()
+            self._take_completion(bytes(body))
+        finally:
+            self.log.grow(len(start) - len(body))
+
+    def _take_completion(self, body: bytes) -> None:
         entries: list[Entry] = []
         try:
-            self._decoder.decode_completion(only_one(bytes(body)), entries)
+            self._decoder.decode_completion(only_one(body), entries)
         finally:
             self._append(entries)
 
@@ -227,15 +241,26 @@ class Generation(Generic[R]):
                 failure = refused_usage(failure) or failure
             note = tell(failure, self._target.upstream)
             logger.warning("stream %s: upstream %s: %s", self.id, self._target.upstream.name, note)
-        self.failure = failure
+        self.failure = failure.copy()  # it may be held for minutes
         self._end(failure.end_reason, (Kind.FAILURE, _encode_json(failure.failure())))
 
     def _end(self, reason: EndReason, *entries: Entry) -> None:
+        """Whatever fails in here, the log ends: viewers wait for that."""
         self._watchdog.cancel()
-        if rest := self._decoder.rest():
-            self.log.append(rest)
-        self._settle(reason)
-        self.charge.release()  # on whichever way it ends, and before anybody is told
+        try:
+            if rest := self._decoder.rest():
+                self.log.append(rest)
+            self._settle(reason)
+            last = _encode_json(self._summary(reason))
+        except Exception:
+            logger.exception("stream %s cannot be accounted for", self.id)
+            self.record.end = reason
+            last = _encode_json({"reason": reason, "stream": self.id})
+        self.charge.release()  # before anybody is told
+        self.log.append([*entries, (Kind.END, last)])
+
+    def _summary(self, reason: EndReason) -> dict[str, Any]:
+        """The data of the end entry."""
         record = self.record
         end = {
             "reason": reason,
@@ -247,7 +272,7 @@ class Generation(Generic[R]):
         }
         if record.skipped:
             end["skipped"] = record.skipped
-        self.log.append([*entries, (Kind.END, _encode_json(end))])
+        return end
 
     def _settle(self, reason: EndReason) -> None:
         record, decoder, watchdog = self.record, self._decoder, self._watchdog
@@ -268,12 +293,20 @@ class Generation(Generic[R]):
         record, decoder, prices = self.record, self._decoder, self._target.prices
         tokens = Tokens()
         if not self._is_refused:
-            tokens = taken(decoder.usage, complete=complete, body=self._body, said=decoder.said)
+            tokens = taken(decoder.usage, complete=complete, prompt=self._asked, said=decoder.said)
         self._tokens = tokens
         record.input_tokens, record.cached_tokens = tokens.input, tokens.cached
         record.output_tokens, record.reasoning_tokens = tokens.output, tokens.reasoning
         record.tokens_estimated = tokens.estimated
         record.cost = None if prices is None else round(cost(tokens, prices), 10)
+
+    def _asked(self) -> int:
+        """Tokens of the prompt, as an estimate."""
+        return prompt(self._body) if self._prompt is None else self._prompt
+
+    def _drop_body(self) -> None:
+        self.log.grow(-len(self._body))
+        self._body = b""
 
     @property
     def _is_refused(self) -> bool:

@@ -14,8 +14,8 @@ from gateway.errors import IdempotencyConflict
 from gateway.stream import HeldStream
 from gateway.streamlog.base import StreamLog
 
-Key = tuple[str | None, str]
-"""Whose it is (the name of an API key, or nobody in particular), and the idempotency key."""
+Key = tuple[str, str]
+"""Whose it is (see `limits.identity`), and the idempotency key."""
 
 Kept = HeldStream[StreamLog]
 

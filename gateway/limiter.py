@@ -13,6 +13,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from limits.aio.storage import MemoryStorage
 
@@ -34,10 +35,18 @@ class MemoryLimiter:
         """How many places are taken now."""
         return sum(caller.streams for caller in self._callers.values())
 
+    async def check(self, allowance: Allowance) -> None:
+        caller = self._callers.get(allowance.scope)
+        if caller is None:
+            return
+        _check_streams(caller, allowance)
+        for kind, limit in (("requests", allowance.requests_per_minute), ("tokens", allowance.tokens_per_minute)):
+            if limit is not None and await caller.counts.get(kind) >= limit:
+                raise _limited(kind, limit, limit, await caller.counts.get_expiry(kind), {})
+
     async def charge(self, allowance: Allowance, tokens: int) -> "MemoryCharge":
         caller = self._caller(allowance.scope)
-        if allowance.max_streams is not None and caller.streams >= allowance.max_streams:
-            raise TooManyStreams(headers={"Retry-After": str(_STREAM_RETRY)})
+        _check_streams(caller, allowance)
         charge = MemoryCharge(caller)
         try:
             await charge.count("requests", allowance.requests_per_minute, 1)
@@ -71,10 +80,14 @@ class MemoryLimiter:
 class _Caller:
     """What is counted for one scope."""
 
+    @cached_property
+    def counts(self) -> MemoryStorage:
+        """Made where there is a limit to count for."""
+        return MemoryStorage()
+
     def __init__(self) -> None:
         self.streams = 0
         self.last_charge = 0.0
-        self.counts = MemoryStorage()
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,13 +114,10 @@ class MemoryCharge:
         amount = min(amount, limit)  # one request that is larger than the limit is let in when nothing else is
         count = await counts.incr(kind, _WINDOW, amount)
         over = await counts.get_expiry(kind)
-        seconds = max(1, math.ceil(over - time.time()))
         if count > limit:
             await counts.decr(kind, amount)
-            headers = _headers(kind, limit, count - amount, seconds)
-            words = f"This is more than your limit of {limit:,} {kind} a minute. Try again in {seconds} s."
-            raise RateLimited(words, headers={**self.headers, **headers, "Retry-After": str(seconds)})
-        self.headers = {**self.headers, **_headers(kind, limit, count, seconds)}
+            raise _limited(kind, limit, count - amount, over, self.headers)
+        self.headers = {**self.headers, **_headers(kind, limit, count, _seconds(over))}
         self._counted[kind] = _Count(amount, over)
 
     async def settle(self, tokens: int) -> None:
@@ -134,6 +144,23 @@ class MemoryCharge:
         if not self._released:
             self._released = True
             self._caller.streams -= 1
+
+
+def _check_streams(caller: _Caller, allowance: Allowance) -> None:
+    if allowance.max_streams is not None and caller.streams >= allowance.max_streams:
+        raise TooManyStreams(headers={"Retry-After": str(_STREAM_RETRY)})
+
+
+def _limited(kind: str, limit: int, count: int, over: float, others: Mapping[str, str]) -> RateLimited:
+    seconds = _seconds(over)
+    words = f"This is more than your limit of {limit:,} {kind} a minute. Try again in {seconds} s."
+    headers = _headers(kind, limit, count, seconds)
+    return RateLimited(words, headers={**others, **headers, "Retry-After": str(seconds)})
+
+
+def _seconds(over: float) -> int:
+    """Until a window is over."""
+    return max(1, math.ceil(over - time.time()))
 
 
 def _headers(kind: str, limit: int, count: int, seconds: int) -> dict[str, str]:

@@ -44,6 +44,10 @@ class Charge(Protocol):
 
 
 class Limiter(Protocol):
+    async def check(self, allowance: Allowance) -> None:
+        """Raises what `charge` would raise for the smallest request, and charges nothing."""
+        ...
+
     async def charge(self, allowance: Allowance, tokens: int) -> Charge:
         """Charges a request that may take `tokens`. Raises RateLimited or TooManyStreams, and then charges nothing."""
         ...
@@ -53,8 +57,13 @@ def allowance(caller: Caller, name: str | None, assistant: Assistant) -> Allowan
     """A key's own limits; for anonymous callers, those of the public assistant `name`, by address."""
     if caller.key is not None:
         key = caller.key
-        return Allowance(f"key:{key.name}", key.requests_per_minute, key.tokens_per_minute, key.max_streams)
+        return Allowance(identity(caller), key.requests_per_minute, key.tokens_per_minute, key.max_streams)
     if not assistant.public:
-        return Allowance("anonymous")  # without limits, there is nothing to count them apart for
+        return Allowance(identity(caller))
     scope = f"assistant:{name}:{limit_scope(caller.address)}"
     return Allowance(scope, assistant.requests_per_minute, None, assistant.max_streams)
+
+
+def identity(caller: Caller) -> str:
+    """What tells one caller from another: its key, or else its address."""
+    return f"address:{limit_scope(caller.address)}" if caller.key is None else f"key:{caller.key.name}"

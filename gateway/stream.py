@@ -5,11 +5,13 @@ The registry, `streams`, moves it from one state to the next.
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from gateway.admission import Order
 from gateway.generation import Generation
 from gateway.observe import StreamRecord
+from gateway.snapshot import Snapshot
 from gateway.streamlog.base import Recording, StreamLog
 from gateway.tickets import Tickets
 from gateway.viewers import Frames
@@ -27,14 +29,17 @@ class HeldStream(Generic[R]):
         self.on_disconnect = order.on_disconnect
         self.is_kept = order.is_kept  # can anybody come back to it once it has ended?
         self.tickets = tickets
-        self.idempotency_key: tuple[str | None, str] | None = None
+        self.idempotency_key: tuple[str, str] | None = None
         self.scope = order.allowance.scope
         self.is_attended = False  # has its owner, or who may stop it, come to watch it?
         self.is_claimed = False  # has a request taken it as the one that it started?
-        self.viewers = 0
+        self.cuts: list[Callable[[], None]] = []  # one for each viewer: it closes its connection at once
+        self.left_at: float | None = None  # on the loop's clock: since when nobody has watched it
+        self.unwatched = 0.0  # seconds without any viewer, since one who may stop it was last there
         self.timer: asyncio.TimerHandle | None = None  # what happens next, if nobody comes
         self.expires_at: float | None = None  # on the loop's clock; None while it runs
         self.frames: dict[tuple[Format, bool], Frames] = {}
+        self.snapshot: Snapshot | None = None
 
     @property
     def id(self) -> str:
@@ -47,6 +52,10 @@ class HeldStream(Generic[R]):
     @property
     def record(self) -> StreamRecord:
         return self.generation.record
+
+    @property
+    def viewers(self) -> int:
+        return len(self.cuts)
 
     @property
     def is_over(self) -> bool:
@@ -66,3 +75,10 @@ def shared_frames(stream: HeldStream[StreamLog], format: Format, reasoning: bool
         view = sse_view(stream.id, format=format, reasoning=reasoning)
         frames = stream.frames[format, reasoning] = Frames(stream.log, view)
     return frames
+
+
+def snapshot_of(stream: HeldStream[StreamLog]) -> Snapshot:
+    """All who poll share it."""
+    if stream.snapshot is None:
+        stream.snapshot = Snapshot(stream.id, stream.log)
+    return stream.snapshot

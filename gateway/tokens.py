@@ -4,6 +4,7 @@ Estimates are of UTF-8 bytes, four to a token: close enough for English, and, wi
 Chinese too. A tokeniser would be exact for one model, wrong for the next, and would hold up the event loop for both.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -11,9 +12,16 @@ import msgspec
 from gateway.config import Prices
 
 _BYTES = 4  # to a token
-_PART = 1000  # tokens of a message's part that is not text: pictures take between 85 and some thousand
+_PART = 1000  # tokens of a part that is a picture or a sound: pictures take between 85 and some thousand
 _ANSWER = 256  # tokens that are reserved for an answer where the request sets it no bound
-_MOST_OBJECTS = 20_000  # that are looked at, which takes some 10 ms of everybody's time; prompts have some hundred
+_SOUND_BYTES = 4096  # to a token of a sound: base64 of the densest usual format takes 6,400
+_MOST_VALUES = 40_000  # that are looked at, which takes some 10 ms of everybody's time; prompts have some hundred
+_MEDIA = frozenset({"image_url", "input_audio"})  # the types of a message's part that hold data which is no text
+# Names that are no text to the model, and those whose values are none either.
+_STRUCTURE = frozenset({"messages", "role", "content", "type", "text", "tool_calls"})
+_LABELS = frozenset({"role", "type"})
+_LONGEST_LABEL = 16  # characters of such a value: longer ones would be a place for a text
+_SETTINGS = ("model", "stream", "stream_options", "n", "max_tokens", "max_completion_tokens", "temperature")
 _MILLION = 1_000_000
 _MOST = 1_000_000_000_000  # tokens: more are no count, and would be more than a cost can be worked out of
 
@@ -61,12 +69,12 @@ def _apart(usage: dict[str, Any]) -> int:
     return max(0, _count(usage, "total_tokens") - prompt - completion) if prompt and completion else 0
 
 
-def taken(usage: dict[str, Any] | None, *, complete: bool, body: bytes, said: int) -> Tokens:
-    """By the request in `body` and an answer of `said` bytes: as the upstream says, or as much of it as there was."""
+def taken(usage: dict[str, Any] | None, *, complete: bool, prompt: Callable[[], int], said: int) -> Tokens:
+    """By an estimate of the prompt and an answer of `said` bytes: as the upstream says, or as much as there was."""
     told = measured(usage) if usage is not None else Tokens()
     if told.all and complete:
         return told
-    guess = Tokens(input=prompt(body), output=-(-said // _BYTES), estimated=True)
+    guess = Tokens(input=prompt(), output=-(-said // _BYTES), estimated=True)
     if not told.all:
         return guess
     output = max(told.output, guess.output)  # a count from before the end, as Gemini sends it with every chunk
@@ -76,26 +84,66 @@ def taken(usage: dict[str, Any] | None, *, complete: bool, body: bytes, said: in
 def reservation(body: bytes) -> int:
     """Tokens that a request may take: its prompt, and as much of an answer as it allows."""
     request = _read(body)
-    bound = request.max_completion_tokens or request.max_tokens
-    answer = _ANSWER if bound is None or bound < 0 else bound
+    bounds = [bound for bound in (request.max_completion_tokens, request.max_tokens) if bound is not None]
+    answer = _ANSWER if not bounds or max(bounds) < 0 else max(bounds)  # which of the two holds is the upstream's
     return prompt(body) + answer * max(1, request.n or 1)
 
 
 def prompt(body: bytes) -> int:
-    """Of a request, by its texts where that is little work, and by its size where it is much or of an odd form."""
-    if body.count(b"{") > _MOST_OBJECTS:
+    """Of a request, by its texts where that is little work, and by its size where it is much or of an odd form.
+
+    Whatever the upstream may read as a text counts a quarter of its bytes, wherever in the request it stands. The data
+    of a picture or of a sound does not: a model sees it as a number of tokens that hardly depends on its bytes.
+    """
+    if body.count(b"{") + body.count(b",") > _MOST_VALUES:
         return -(-len(body) // _BYTES)
     try:
-        request = msgspec.json.decode(body, type=_Prompt)
+        request = msgspec.json.decode(body, type=dict[str, Any])
     except (ValueError, RecursionError):
         return -(-len(body) // _BYTES)
-    size, parts = len(bytes(request.tools)), 0
-    for message in request.messages:
-        content = message.content
-        texts: list[str | None] = [content] if isinstance(content, str) else [part.text for part in content or ()]
-        size += sum([len(text.encode()) for text in texts if text is not None])
-        parts += texts.count(None)
-    return -(-size // _BYTES) + parts * _PART
+    counted = _Counted()
+    for name in _SETTINGS:
+        request.pop(name, None)
+    counted.add(request)
+    return -(-counted.bytes // _BYTES) + counted.tokens
+
+
+class _Counted:
+    """What a request holds: `bytes` of text, and `tokens` of pictures and sounds."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        self.tokens = 0
+
+    def add(self, value: Any) -> None:
+        if isinstance(value, str):
+            self.bytes += len(value) if value.isascii() else len(value.encode())
+        elif isinstance(value, list):
+            for item in value:
+                self.add(item)
+        elif isinstance(value, dict):
+            self._add_object(value)
+        elif value is not None and not isinstance(value, bool):
+            self.bytes += len(str(value))
+
+    def _add_object(self, value: dict[str, Any]) -> None:
+        for name, item in value.items():
+            if name in _MEDIA and name == value.get("type"):
+                self._add_media(item)
+                continue
+            if name not in _STRUCTURE:
+                self.add(name)
+            if not (name in _LABELS and isinstance(item, str) and len(item) <= _LONGEST_LABEL):
+                self.add(item)
+
+    def _add_media(self, item: Any) -> None:
+        """`{"url": "data:image/png;base64,..."}`, such a text alone, or `{"data": ..., "format": "wav"}`."""
+        self.tokens += _PART
+        for name, text in item.items() if isinstance(item, dict) else [("url", item)]:
+            if name == "data" and isinstance(text, str):
+                self.tokens += len(text) // _SOUND_BYTES
+            elif not (name == "url" and isinstance(text, str) and text.startswith("data:image/")):
+                self.add(text)
 
 
 def cost(tokens: Tokens, prices: Prices) -> float:
@@ -110,19 +158,6 @@ class _Counts(msgspec.Struct):
     prompt_tokens: int | float | None = None
     completion_tokens: int | float | None = None
     total_tokens: int | float | None = None
-
-
-class _Part(msgspec.Struct):
-    text: str | None = None
-
-
-class _Message(msgspec.Struct):
-    content: str | list[_Part] | None = None
-
-
-class _Prompt(msgspec.Struct):
-    messages: list[_Message] = []
-    tools: msgspec.Raw = msgspec.Raw()
 
 
 class _Request(msgspec.Struct):

@@ -170,12 +170,16 @@ class Viewer:
                 self._timer.cancel()
 
     def _on_batch(self) -> None:
-        """Called within the append. Whoever does not wait is writing, and will see the batch when it looks again."""
+        """Called within the append. A viewer that does not wait is writing, and sees the batch when it looks again."""
         if self._waiting is None or self._waiting.done():
             return
-        data, cursor = self._source.after(self._cursor)
-        if self._source.ended or (data and not self._sink.write_now(data)):
-            self._wake()
+        try:
+            data, cursor = self._source.after(self._cursor)
+            if self._source.ended or (data and not self._sink.write_now(data)):
+                self._wake()
+                return
+        except Exception as error:  # this viewer's own: the generation and the other viewers go on
+            self._waiting.set_exception(error)
             return
         self._cursor = cursor
         if data:

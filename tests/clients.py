@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import socket
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -104,3 +106,21 @@ async def watched(client: Client, url: str, **headers: str) -> Answer:
     async with client.get(url, headers={**EVENTS, **headers}) as response:
         assert response.status == 200, await response.text()
         return Answer(await response.read())
+
+
+async def send(client: Client, request: str, *, receive_buffer: int | None = None) -> asyncio.StreamWriter:
+    sock = socket.socket()
+    if receive_buffer:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    sock.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", client.port))
+    _, writer = await asyncio.open_connection(sock=sock, limit=1024)
+    writer.write(request.encode())
+    return writer
+
+
+def leave(writer: asyncio.StreamWriter, how: str) -> None:
+    if how == "rst":
+        sock = writer.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()

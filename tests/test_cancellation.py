@@ -7,15 +7,13 @@ With `on_disconnect = "cancel"`, the upstream is let go within a second. What el
 import asyncio
 import logging
 import random
-import socket
-import struct
 from collections.abc import Callable, Sequence
 
 import pytest
 from aiohttp import ClientResponse
 
 from gateway.handlers.services import SERVICES
-from tests.clients import EVENTS, TEXT, access_records, ask
+from tests.clients import EVENTS, TEXT, access_records, ask, leave, send
 from tests.conftest import Client, MakeGateway
 from tests.scripted_upstream import DONE, Pause, ScriptedUpstream, Stall, Step, chunk, delta, event, finish, stream
 
@@ -191,24 +189,6 @@ async def test_shutting_down_ends_every_stream_with_a_failure_that_says_so(
 
 def fields(headers: dict[str, str]) -> str:
     return "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-
-
-async def send(client: Client, request: str, *, receive_buffer: int | None = None) -> asyncio.StreamWriter:
-    sock = socket.socket()
-    if receive_buffer:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-    sock.setblocking(False)
-    await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", client.port))
-    _, writer = await asyncio.open_connection(sock=sock, limit=1024)
-    writer.write(request.encode())
-    return writer
-
-
-def leave(writer: asyncio.StreamWriter, how: str) -> None:
-    if how == "rst":
-        sock = writer.get_extra_info("socket")
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    writer.transport.abort()
 
 
 async def nothing_left(client: Client) -> None:

@@ -51,7 +51,18 @@ def test_nothing_at_all_is_a_configuration() -> None:
 def test_the_defaults() -> None:
     """Promised in the documents: to change one is to change what users have."""
     config = load("", {})
-    assert astuple(config.server) == ("127.0.0.1", 8080, None, 1_048_576, [], ["127.0.0.1", "::1"], False, True)
+    assert astuple(config.server) == (
+        "127.0.0.1",
+        8080,
+        None,
+        1_048_576,
+        [],
+        ["127.0.0.1", "::1"],
+        False,
+        True,
+        5000,
+        134_217_728,
+    )
     assert astuple(config.stream) == (15.0, 2000, 300.0, 60.0, 8_388_608, 1_048_576, "detach", 30.0, 1000)
     assert astuple(config.store) == (268_435_456, 20_000)
     assert astuple(DEFAULT_TIMEOUTS) == (5.0, 120.0, 60.0, 600.0)

@@ -40,7 +40,7 @@ ALLOWANCES = {
         Caller("192.0.2.7"),
         None,
         Assistant(),
-        Allowance("anonymous"),
+        Allowance("address:192.0.2.7"),
     ),
 }
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.config import Prices
-from gateway.tokens import Tokens, cost, measured, reservation, taken
+from gateway.tokens import Tokens, cost, measured, prompt, reservation, taken
 
 COUNTED = {"prompt_tokens": 30, "completion_tokens": 20, "total_tokens": 50}
 
@@ -77,7 +77,7 @@ USAGE: dict[str, tuple[dict[str, Any], Tokens]] = {
 
 
 def estimated(body: bytes, said: int) -> Tokens:
-    return taken(None, complete=False, body=body, said=said)
+    return taken(None, complete=False, prompt=lambda: prompt(body), said=said)
 
 
 @pytest.mark.parametrize("case", USAGE)
@@ -118,8 +118,8 @@ PROMPTS = {
     "tools": (body(user("abcd"), tools=[1, 2]), 3),  # `[1, 2]` and `abcd`: ten bytes
     "no JSON: by its size": (b"{" * 8, 2),
     "no object": (b"[]", 1),
-    "another form": (body(user(7)), 15),
-    "messages that are none": (b'{"messages": "hi"}', 5),
+    "another form": (body(user(7)), 1),
+    "messages that are none": (b'{"messages": "hi"}', 1),
     "nested deeply": (b'{"messages":' + b"[" * 100_000, 25_003),
     "not UTF-8": (b'{"messages": [{"content": "\xff"}]}', 8),
     "a great many objects": (b'{"messages":[' + b"{}," * 20_000 + b"{}]}", 15_005),
@@ -141,7 +141,11 @@ RESERVATIONS = {
     "no bound": (body(user("abcd")), 257),
     "max_tokens": (body(user("abcd"), max_tokens=10), 11),
     "max_completion_tokens": (body(user("abcd"), max_completion_tokens=20), 21),
-    "both: the newer one": (body(user("abcd"), max_tokens=10, max_completion_tokens=20), 21),
+    "both: the larger one": (body(user("abcd"), max_tokens=10, max_completion_tokens=20), 21),
+    "fault_89 a small bound hides no large one": (
+        body(user("abcd"), max_tokens=10**6, max_completion_tokens=1),
+        10**6 + 1,
+    ),
     "a bound that is null": (body(user("abcd"), max_tokens=None), 257),
     "a bound that is none": (body(user("abcd"), max_tokens=-1), 257),
     "several answers": (body(user("abcd"), max_tokens=10, n=3), 31),
@@ -149,7 +153,7 @@ RESERVATIONS = {
     "n that is null": (body(user("abcd"), n=None), 257),
     "a bound with a point": (body(user("abcd"), max_tokens=10.0), 11),
     "what the upstream will refuse": (body(user("abcd"), max_tokens="many"), 257),
-    "an odd type hides no prompt": (body(user("a" * 4000), {"role": "user", "content": {}}, n="1.5"), 1283),
+    "an odd type hides no prompt": (body(user("a" * 4000), {"role": "user", "content": {}}, n="1.5"), 1256),
     "no JSON": (b"{", 257),
 }
 
@@ -165,6 +169,64 @@ def test_what_is_reserved(case: str) -> None:
 def test_fault_89_no_request_reserves_less_than_its_prompt(fields: dict[str, int]) -> None:
     """A number that makes no sense must give nothing back to the one who sends it."""
     assert reservation(body(user("abcd"), **fields)) >= 1
+
+
+LONG = "x" * 40_000
+PLACES: dict[str, bytes] = {
+    "content": body(user(LONG)),
+    "a part": body(user([{"type": "text", "text": LONG}])),
+    "a part of an unknown type": body(user([{"type": LONG}, {"type": "file", "file": {"file_data": LONG}}])),
+    "a picture that is a text": body(user([{"type": "image_url", "image_url": {"url": f"data:text/plain,{LONG}"}}])),
+    "beside a picture": body(
+        user([{"type": "image_url", "image_url": {"url": "data:image/png;base64,", "alt": LONG}}])
+    ),
+    "no picture at all": body(user([{"type": "text", "text": "", "image_url": {"url": f"data:image/png,{LONG}"}}])),
+    "a name": body({"role": "user", "content": "", "name": LONG}),
+    "a role": body({"role": LONG, "content": ""}),
+    "reasoning": body({"role": "assistant", "content": "", "reasoning_content": LONG}),
+    "arguments": body({"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": LONG}}]}),
+    "tools": body(tools=[{"type": "function", "function": {"name": "f", "description": LONG}}]),
+    "functions": body(functions=[{"name": "f", "parameters": {LONG: {}}}]),
+    "response_format": body(response_format={"type": "json_schema", "json_schema": {"schema": {"enum": [LONG]}}}),
+    "prediction": body(prediction={"type": "content", "content": LONG}),
+    "numbers": body(logit_bias={str(number): 1 for number in range(10_000)}),
+    "a field of tomorrow": body(context=[[[LONG]]]),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_fault_89_a_long_text_is_reserved_wherever_it_stands(place: str) -> None:
+    assert reservation(PLACES[place]) >= 10_000
+
+
+def test_fault_89_pictures_are_reserved_whatever_stands_beside_them() -> None:
+    parts = [{"type": "image_url", "image_url": {"url": "https://images.example/1.png"}, "text": ""}] * 50
+    assert reservation(body(user(parts))) >= 50_000
+
+
+_texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30)
+_leaves = st.recursive(_texts, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_texts, inner, max_size=3))
+_fields = st.sampled_from(["tools", "functions", "response_format", "prediction", "metadata", "user", "messages"])
+
+
+def texts_in(value: Any) -> int:
+    """Bytes of all texts and names in a JSON value, but for the names that make the form of a message."""
+    if isinstance(value, str):
+        return len(value.encode())
+    if isinstance(value, list):
+        return sum(map(texts_in, value))
+    names = [name for name in value if name not in ("role", "content", "type", "text", "messages")]
+    return sum(map(texts_in, [*names, *value.values()]))
+
+
+@given(st.dictionaries(_fields, _leaves), st.lists(_leaves, max_size=3))
+def test_fault_89_nothing_that_is_sent_is_reserved_as_less_than_a_quarter_of_its_bytes(
+    fields: dict[str, Any], contents: list[Any]
+) -> None:
+    messages = [{"role": "user", "content": content} for content in contents]
+    request = json.dumps({"messages": messages, **fields}).encode()
+    assert reservation(request) * 4 >= sum(map(texts_in, contents))
+    assert reservation(request) * 4 >= sum(texts_in(value) for value in fields.values())
 
 
 _json = st.recursive(

@@ -50,6 +50,8 @@ class Server(Struct, frozen=True, forbid_unknown_fields=True):
     trusted_proxies: list[str] = msgspec.field(default_factory=lambda: ["127.0.0.1", "::1"])
     allow_anonymous: bool = False
     playground: bool = True
+    max_running: Count = 5000
+    max_bodies_bytes: Bytes = 134_217_728
 
 
 class Stream(Struct, frozen=True, forbid_unknown_fields=True):

@@ -19,11 +19,16 @@ _encode_json = msgspec.json.Encoder().encode
 
 
 class Assembled(Decoder):
-    """`outcome` is asked once, at the end. `most` bounds the bytes of the answer, which is held until then."""
+    """`outcome` is asked once, at the end. `most` bounds the bytes of the answer, which is held until then.
+
+    `count` is told how many bytes more are held, or how many less.
+    """
 
     whole = True
 
-    def __init__(self, outcome: Callable[[], Outcome], *, choices: int, most: int) -> None:
+    def __init__(
+        self, outcome: Callable[[], Outcome], *, choices: int, most: int, count: Callable[[int], None]
+    ) -> None:
         """Raises UpstreamError for several choices: the parts are not told apart."""
         super().__init__()
         if choices > 1:
@@ -32,16 +37,20 @@ class Assembled(Decoder):
             )
         self._outcome = outcome
         self._most = most
+        self._count = count
         self._parts: list[Entry] = []
 
     def decode(self, event: Event, entries: list[Entry]) -> Chunk | None:
+        before = self.said
         chunk = super().decode(event, self._parts)
+        self._count(self.said - before)
         if self.said > self._most:
             raise AnswerTooLarge()
         return chunk
 
     def rest(self) -> list[Entry]:
         """The whole answer, if there is one."""
+        self._count(-self.said)
         self._parts += super().rest()
         if not self.complete:
             return []

@@ -35,13 +35,11 @@ async def text(request: web.Request, stream: HeldStream[StreamLog], *, cursor: i
     """The text behind `cursor`, as it comes."""
     if request.version < HttpVersion11:
         return await _whole_text(request, stream, cursor)
-    sink = TextSink(request)
+    sink = TextSink(request, is_whole=lambda: stream.generation.is_whole)
     await Viewer(Frames(stream.log, text_view), sink, cursor=cursor, heartbeat=None).run()
-    if sink.opened and not stream.generation.is_whole:
-        sink.break_off()
-    else:
+    if not sink.opened:
         await success(stream.generation)
-        await sink.open()  # where there was no text at all
+        await sink.open()
     return sink.response
 
 

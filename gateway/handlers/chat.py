@@ -9,46 +9,64 @@ from aiohttp import web
 
 from gateway.admission import Show, admit, check_caller, shown
 from gateway.auth import Caller
+from gateway.config import Assistant
 from gateway.errors import StreamNotFound
-from gateway.fields import body_fields, query_fields, view_fields
+from gateway.fields import query_fields, view_fields
 from gateway.handlers.answers import events, rest, text, whole
-from gateway.handlers.reading import idempotency_key, identified, last_event_id, read_body, read_query, wanted
+from gateway.handlers.reading import idempotency_key, identified, last_event_id, read_fields, read_query, wanted
 from gateway.handlers.responses import attached, ticketed_start
 from gateway.handlers.services import SERVICES, VIEWED
+from gateway.limits import allowance
 from gateway.negotiation import Representation
+from gateway.stream import HeldStream
+from gateway.streamlog.base import StreamLog
 from gateway.views import read_event_id
 
 
 async def ask(request: web.Request) -> web.StreamResponse:
-    services = request.app[SERVICES]
     query = read_query(request)
     caller = identified(request)
-    last = last_event_id(request, query)
-    if not last:
-        check_caller(services.config, caller)
-    fields = view_fields(query)
-    if request.method == "POST":
-        fields |= body_fields(await read_body(request, services.config.server.max_body_bytes))
     answer = wanted(request)
-    if last:
-        return await _resumed(request, caller, last, shown(fields), as_text=answer is Representation.TEXT)
-    if request.method == "GET":
-        fields = query_fields(query)
-    asked = admit(services.config, caller, fields, is_kept=answer is Representation.EVENTS)
-    stream = await services.streams.record(asked.order, idempotency_key(request, query, caller))
+    if last := last_event_id(request, query):
+        return await _resumed(request, caller, query, last, as_text=answer is Representation.TEXT)
+    stream, show = await _started(request, caller, query, is_kept=answer is Representation.EVENTS)
     with attached(request, stream):
         match answer:
             case Representation.EVENTS:
-                return await events(request, stream, asked.show, start=ticketed_start(request, stream))
+                return await events(request, stream, show, start=ticketed_start(request, stream))
             case Representation.TEXT:
                 return await text(request, stream)
             case Representation.JSON:
-                return await whole(request, stream, asked.show)
+                return await whole(request, stream, show)
 
 
-async def _resumed(request: web.Request, caller: Caller, last: str, show: Show, *, as_text: bool) -> web.StreamResponse:
+async def _started(
+    request: web.Request, caller: Caller, query: dict[str, str], *, is_kept: bool
+) -> tuple[HeldStream[StreamLog], Show]:
+    """A function of its own: a request is not held while it is answered."""
+    services = request.app[SERVICES]
+    check_caller(services.config, caller)
+    key = idempotency_key(request, query, caller)
+    if request.method == "GET":
+        fields = query_fields(query)
+    else:
+        if key is None:  # else the stream may be there already
+            await services.streams.check(allowance(caller, None, Assistant()))
+        fields = view_fields(query) | await read_fields(request, caller, services.config.server.max_body_bytes)
+    asked = admit(services.config, caller, fields, is_kept=is_kept)
+    return await services.streams.record(asked.order, key), asked.show
+
+
+async def _resumed(
+    request: web.Request, caller: Caller, query: dict[str, str], last: str, *, as_text: bool
+) -> web.StreamResponse:
+    services = request.app[SERVICES]
+    fields = view_fields(query)
+    if request.method == "POST":
+        fields |= await read_fields(request, caller, services.config.server.max_body_bytes)
+    show = shown(fields)
     place = read_event_id(last)
-    stream = None if place is None else request.app[SERVICES].streams.find(place[0])
+    stream = None if place is None else services.streams.find(place[0])
     if place is None or stream is None or stream.owner != caller.name:
         raise StreamNotFound()
     request[VIEWED] = stream.id

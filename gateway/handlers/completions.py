@@ -5,34 +5,48 @@ before is a status, which SDKs know how to retry. A failure after that is `data:
 broken off, since every SDK takes a clean end for success.
 """
 
+from collections.abc import Awaitable, Callable
+
 from aiohttp import web
 
 from gateway.admission import admit_completion, check_key
+from gateway.config import Assistant
 from gateway.downstream import EventStreamSink, deliver
-from gateway.fields import body_fields, policy_field
+from gateway.fields import policy_field
 from gateway.generation import Generation
-from gateway.handlers.reading import identified, read_body, read_query
+from gateway.handlers.reading import identified, read_fields, read_query
 from gateway.handlers.responses import attached, success
 from gateway.handlers.services import SERVICES
+from gateway.limits import allowance
 from gateway.sse import HEARTBEAT
+from gateway.stream import HeldStream
 from gateway.streamlog.window import Window
 from gateway.viewers import STALL_SECONDS, Viewer, until
 from gateway.views import body_view, chunk_view
+
+Answer = Callable[[web.Request, Generation[Window]], Awaitable[web.StreamResponse]]
 
 _LARGEST_BODY = 33_554_432  # bytes: pictures travel inside of requests, and OpenAI takes about as much
 
 
 async def create(request: web.Request) -> web.StreamResponse:
+    stream, answer = await _started(request)
+    with attached(request, stream):
+        return await answer(request, stream.generation)
+
+
+async def _started(request: web.Request) -> tuple[HeldStream[Window], Answer]:
+    """A function of its own: a request is not held while it is answered."""
     services = request.app[SERVICES]
     caller = identified(request)
     check_key(services.config, caller)
     query = read_query(request)
-    fields = policy_field(query) | body_fields(await read_body(request, _LARGEST_BODY))
+    limits = allowance(caller, None, Assistant())
+    await services.streams.check(limits)
+    fields = policy_field(query) | await read_fields(request, caller, _LARGEST_BODY, at_a_time=limits.max_streams)
     asked = admit_completion(services.config, caller, fields)
-    answer, view = (_streamed, chunk_view) if asked.stream else (_whole, body_view)
-    stream = await services.streams.relay(asked, view)
-    with attached(request, stream):
-        return await answer(request, stream.generation)
+    stream = await services.streams.relay(asked, chunk_view if asked.stream else body_view)
+    return stream, _streamed if asked.stream else _whole
 
 
 async def _streamed(request: web.Request, generation: Generation[Window]) -> web.StreamResponse:
@@ -40,7 +54,7 @@ async def _streamed(request: web.Request, generation: Generation[Window]) -> web
     window = generation.log
     spoke = await until(window, lambda: generation.begun or window.ended, within=heartbeat)
     if generation.failure is not None and not generation.begun:
-        raise generation.failure
+        raise generation.failure.copy()
     async with EventStreamSink(request, is_whole=lambda: generation.is_whole) as sink:
         if not spoke:
             await sink.write(HEARTBEAT)

@@ -1,14 +1,27 @@
 """What handlers read of a request: its query, its body, who sent it."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import UTC, date, datetime
 from urllib.parse import parse_qsl
 
+import msgspec
 from aiohttp import HttpVersion11, web
 
 from gateway.auth import Caller
-from gateway.errors import BodyTimeout, BodyTooLarge, InvalidRequest, MediaTypeNotSupported, QueryTooLong
+from gateway.codings import DECODED, Inflater
+from gateway.errors import (
+    BodyTimeout,
+    BodyTooLarge,
+    ContentCodingNotSupported,
+    InvalidRequest,
+    MediaTypeNotSupported,
+    QueryTooLong,
+    UpstreamIncomplete,
+)
+from gateway.fields import body_fields
 from gateway.handlers.services import CALLER, CLIENT, SERVICES
+from gateway.limits import identity
 from gateway.negotiation import Representation, negotiate
 
 _LONGEST_QUERY = 8192  # bytes: what proxies and servers commonly take in a request line
@@ -45,8 +58,8 @@ def last_event_id(request: web.Request, query: dict[str, str]) -> str:
     return request.headers.get("Last-Event-ID") or query.get("last_event_id", "")
 
 
-def idempotency_key(request: web.Request, query: dict[str, str], caller: Caller) -> tuple[str | None, str] | None:
-    """Who sends the key, and the key. Raises InvalidRequest."""
+def idempotency_key(request: web.Request, query: dict[str, str], caller: Caller) -> tuple[str, str] | None:
+    """The caller, and the key that it sends. Raises InvalidRequest."""
     key = request.headers.get("Idempotency-Key") or query.get("idempotency_key", "")
     if not key:
         return None
@@ -54,7 +67,7 @@ def idempotency_key(request: web.Request, query: dict[str, str], caller: Caller)
     if not (key.isascii() and key.isprintable() and least <= len(key) <= _LONGEST_IDEMPOTENCY):
         words = f"An Idempotency-Key is {least} to {_LONGEST_IDEMPOTENCY} printable ASCII characters, such as a UUID."
         raise InvalidRequest(words, param="idempotency_key")
-    return caller.name, key
+    return identity(caller), key
 
 
 def read_query(request: web.Request) -> dict[str, str]:
@@ -74,10 +87,19 @@ def read_query(request: web.Request) -> dict[str, str]:
     return query
 
 
-async def read_body(request: web.Request, most: int) -> bytes:
-    """The body, of at most `most` bytes."""
+async def read_fields(
+    request: web.Request, caller: Caller, most: int, *, at_a_time: int | None = None
+) -> dict[str, msgspec.Raw]:
+    """The fields of the body, of at most `most` bytes, within the bounds on bodies. Raises a GatewayError."""
+    with request.app[SERVICES].bodies.reading(identity(caller), at_a_time=at_a_time) as count:
+        return body_fields(await read_body(request, most, count))
+
+
+async def read_body(request: web.Request, most: int, count: Callable[[int], None]) -> bytes:
+    """The body, of at most `most` bytes. `count` is told of every part. Raises a GatewayError."""
     if request.content_type != "application/json":
         raise MediaTypeNotSupported()
+    read = _reader(request)
     too_large = BodyTooLarge(f"The body is over {most} bytes.")
     if (request.content_length or 0) > most:
         raise too_large
@@ -87,15 +109,28 @@ async def read_body(request: web.Request, most: int) -> bytes:
     try:
         async with asyncio.timeout(_BODY_SECONDS):
             body = bytearray()
-            while part := await request.content.readany():
+            while part := await read():
+                count(len(part))
                 body += part
                 if len(body) > most:
                     raise too_large
             return bytes(body)
     except TimeoutError:
         raise BodyTimeout() from None
-    except web.RequestPayloadError:
+    except (web.RequestPayloadError, UpstreamIncomplete):
         raise InvalidRequest("The body is not what its `Content-Encoding` says.", code="invalid_body") from None
+
+
+def _reader(request: web.Request) -> Callable[[], Awaitable[bytes]]:
+    """Reads the body without its content coding. Raises ContentCodingNotSupported."""
+    names = [name.strip().lower() for name in ",".join(request.headers.getall("Content-Encoding", [])).split(",")]
+    codings = [name for name in names if name not in ("", "identity")]
+    if not codings:
+        return request.content.readany
+    if len(codings) > 1 or codings[0] not in DECODED:
+        raise ContentCodingNotSupported()
+    inflater = Inflater(gzip=codings[0] != "deflate", may_be_plain=False)
+    return lambda: inflater.read(request.content.readany)
 
 
 async def expect(request: web.Request) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -32,11 +33,17 @@ def attached(request: web.Request, stream: HeldStream[Any], *, as_guest: bool = 
     """The request watches the stream. A guest may not stop it."""
     streams = request.app[SERVICES].streams
     claim(request, stream)
-    streams.attach(stream, as_guest=as_guest)
+    cut = partial(_cut, request)
+    streams.attach(stream, cut, as_guest=as_guest)
     try:
         yield
     finally:
-        streams.detach(stream)
+        streams.detach(stream, cut)
+
+
+def _cut(request: web.Request) -> None:
+    if request.transport is not None:
+        request.transport.abort()
 
 
 def claim(request: web.Request, stream: HeldStream[Any]) -> None:
@@ -59,4 +66,4 @@ async def success(generation: Generation[Any]) -> None:
     """Returns when the answer is there and whole. Raises the GatewayError that it failed with."""
     await until(generation.log, lambda: generation.log.ended)
     if not generation.is_whole:
-        raise generation.failure or Stopped()
+        raise Stopped() if generation.failure is None else generation.failure.copy()

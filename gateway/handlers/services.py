@@ -7,6 +7,7 @@ from typing import Any
 from aiohttp import web
 
 from gateway.auth import Caller, KeyRing
+from gateway.bodies import Bodies
 from gateway.config import Config
 from gateway.stream import HeldStream
 from gateway.streams import Streams
@@ -19,6 +20,7 @@ class Services:
     keys: KeyRing
     client: UpstreamClient
     streams: Streams
+    bodies: Bodies
 
 
 SERVICES = web.AppKey("services", Services)

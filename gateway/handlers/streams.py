@@ -4,32 +4,33 @@ A page that has no key gets the address from its backend, with a ticket in it. W
 what is not there, is the same 404.
 """
 
-import msgspec
 from aiohttp import web
 
 from gateway.admission import admit, check_caller, shown
+from gateway.config import Assistant
 from gateway.downstream import deliver
-from gateway.entries import EndReason, Kind
+from gateway.entries import EndReason
 from gateway.errors import StreamNotFound, Unauthorized
-from gateway.fields import body_fields, view_fields
+from gateway.fields import view_fields
 from gateway.handlers.answers import events, rest, text
 from gateway.handlers.reading import (
     bearer,
     idempotency_key,
     identified,
     last_event_id,
-    read_body,
+    read_fields,
     read_query,
     today,
     wanted,
 )
 from gateway.handlers.responses import attached, claim, json_response
 from gateway.handlers.services import SERVICES, VIEWED
+from gateway.limits import allowance
 from gateway.negotiation import Representation
-from gateway.stream import HeldStream
+from gateway.stream import HeldStream, snapshot_of
 from gateway.streamlog.base import StreamLog
 from gateway.viewers import STALL_SECONDS
-from gateway.views import event_id, read_event_id, start_block, text_view
+from gateway.views import read_event_id, start_block
 
 
 async def create(request: web.Request) -> web.Response:
@@ -37,9 +38,12 @@ async def create(request: web.Request) -> web.Response:
     query = read_query(request)
     caller = identified(request)
     check_caller(services.config, caller)
-    fields = view_fields(query) | body_fields(await read_body(request, services.config.server.max_body_bytes))
+    key = idempotency_key(request, query, caller)
+    if key is None:  # else the stream may be there already
+        await services.streams.check(allowance(caller, None, Assistant()))
+    fields = view_fields(query) | await read_fields(request, caller, services.config.server.max_body_bytes)
     asked = admit(services.config, caller, fields, is_kept=True)
-    stream = await services.streams.record(asked.order, idempotency_key(request, query, caller))
+    stream = await services.streams.record(asked.order, key)
     services.streams.expect(stream)
     claim(request, stream)
     return _created(request, stream)
@@ -67,7 +71,8 @@ async def watch(request: web.Request) -> web.StreamResponse:
     stream, may_stop = _opened(request, query)
     answer = wanted(request)
     if answer is Representation.JSON:
-        return await deliver(request, _snapshot(stream), stall_seconds=STALL_SECONDS)
+        snapshot = web.Response(body=snapshot_of(stream).body(), content_type="application/json")
+        return await deliver(request, snapshot, stall_seconds=STALL_SECONDS)
     show, as_text = shown(view_fields(query)), answer is Representation.TEXT
     last = last_event_id(request, query)
     if last:
@@ -115,19 +120,3 @@ def _cursor(stream: HeldStream[StreamLog], last: str) -> int:
     if place is None or place[0] != stream.id:
         raise StreamNotFound()
     return place[1]
-
-
-def _snapshot(stream: HeldStream[StreamLog]) -> web.Response:
-    entries = stream.log.entries
-    shown_text = b"".join([text_view(number, entry) for number, entry in enumerate(entries, 1)])
-    kind, payload = entries[-1] if entries else (None, b"")
-    return json_response(
-        {
-            "id": stream.id,
-            "state": "ended" if stream.log.ended else "running",
-            "text": shown_text.decode(),
-            "events": len(entries),
-            "last_event_id": event_id(stream.id, stream.log.last),
-            "end": msgspec.Raw(payload) if kind is Kind.END else None,
-        }
-    )

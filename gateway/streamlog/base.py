@@ -29,8 +29,17 @@ class Recording(Protocol):
         ...
 
     @property
+    def held(self) -> int:
+        """Bytes of memory that it takes, as they are counted in its store."""
+        ...
+
+    def grow(self, size: int) -> None:
+        """Counts `size` bytes that are kept on its behalf elsewhere; a negative number gives them back."""
+        ...
+
+    @property
     def full(self) -> bool:
-        """Is no more to be read from the upstream until `room` says so?"""
+        """Must the upstream not be read until `room` returns?"""
         ...
 
     async def room(self) -> None:
@@ -63,13 +72,27 @@ class StreamStore(Protocol):
 
     @property
     def overfull(self) -> bool:
-        """Does it hold more than it should? `relieve` is called whenever that comes to be so."""
+        """Does it hold more than its bound? `relieve` is called with every growth beyond it."""
+        ...
+
+    @property
+    def bound(self) -> int:
+        """Bytes past which no new log is created."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """Bytes that all logs take, those of answers that run included."""
         ...
 
     relieve: Callable[[], None]
 
     def create(self, stream_id: str) -> StreamLog:
         """A new, empty log. Raises Busy when there is no room for one more."""
+        ...
+
+    def grow(self, size: int) -> None:
+        """Counts bytes of a log that is no stream's own: see Window."""
         ...
 
     def discard(self, stream_id: str) -> None: ...

@@ -14,26 +14,26 @@ class MemoryStore:
     """See StreamStore. `max_bytes` bounds the entries of all streams together, `max_streams` their number."""
 
     def __init__(self, *, max_streams: int, max_bytes: int) -> None:
-        self.size = 0  # bytes that all streams take
+        self.size = 0
+        self.bound = max_bytes
         self._logs: dict[str, MemoryLog] = {}
         self._max_streams = max_streams
-        self._max_bytes = max_bytes
         self.relieve: Callable[[], None] = lambda: None
 
     @property
     def full(self) -> bool:
-        return len(self._logs) >= self._max_streams or self.size >= self._max_bytes
+        return len(self._logs) >= self._max_streams or self.size >= self.bound
 
     def create(self, stream_id: str) -> "MemoryLog":
         if self.full:
             raise Busy(headers={"Retry-After": "5"})
         log = self._logs[stream_id] = MemoryLog(self)
-        self.grow(_STREAM)
+        log.grow(_STREAM)
         return log
 
     @property
     def overfull(self) -> bool:
-        return self.size > self._max_bytes
+        return self.size > self.bound
 
     def grow(self, size: int) -> None:
         self.size += size
@@ -43,7 +43,7 @@ class MemoryStore:
     def discard(self, stream_id: str) -> None:
         log = self._logs.pop(stream_id, None)
         if log is not None:
-            self.size -= _STREAM + log.size + _ENTRY * len(log.entries)
+            self.size -= log.held
 
     def __len__(self) -> int:
         return len(self._logs)
@@ -52,7 +52,7 @@ class MemoryStore:
 class MemoryLog(Followers):
     """See StreamLog."""
 
-    __slots__ = ("_store", "ended", "entries", "size")
+    __slots__ = ("_store", "ended", "entries", "held", "size")
 
     full = False
 
@@ -60,12 +60,17 @@ class MemoryLog(Followers):
         super().__init__()
         self.entries: list[Entry] = []
         self.size = 0
+        self.held = 0
         self.ended = False
         self._store = store
 
     @property
     def last(self) -> int:
         return len(self.entries)
+
+    def grow(self, size: int) -> None:
+        self.held += size
+        self._store.grow(size)
 
     async def room(self) -> None:
         """There always is."""
@@ -81,6 +86,6 @@ class MemoryLog(Followers):
         for _, payload in batch:
             grown += len(payload)
         self.size += grown
-        self._store.grow(grown + _ENTRY * len(batch))
+        self.grow(grown + _ENTRY * len(batch))
         self.ended = bool(batch) and batch[-1][0] is Kind.END
         self.tell()

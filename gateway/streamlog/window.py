@@ -7,7 +7,7 @@ is the viewer's own bound, `viewers.STALL_SECONDS`.
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from gateway.entries import Entry, Kind
 from gateway.streamlog.followers import Followers
@@ -20,11 +20,17 @@ _PIECE = 65_536  # bytes that are taken at once: asyncio's own flow control begi
 class Window(Followers):
     """A Recording and the one Source of it (see `viewers`)."""
 
-    def __init__(self, view: View, *, limit: int = WINDOW_BYTES) -> None:
+    def __init__(
+        self, view: View, *, limit: int = WINDOW_BYTES, count: Callable[[int], None] = lambda size: None
+    ) -> None:
+        """`count` is told how many more bytes the window holds, or how many less."""
         super().__init__()
         self.last = 0
         self.size = 0
+        self.held = 0
         self.ended = False
+        self._count = count
+        self._counted = 0  # bytes of `_waiting` that `held` includes
         self._view = view
         self._limit = limit
         self._frames: deque[bytes] = deque()  # of the entries behind `_taken`
@@ -37,6 +43,10 @@ class Window(Followers):
     def full(self) -> bool:
         return self._waiting >= self._limit
 
+    def grow(self, size: int) -> None:
+        self.held += size
+        self._count(size)
+
     async def room(self) -> None:
         if self.full:
             self._room = asyncio.get_running_loop().create_future()
@@ -47,6 +57,7 @@ class Window(Followers):
         self._abandoned = True
         self._frames.clear()
         self._waiting = 0
+        self._recount()
         self._free()
 
     def append(self, batch: Sequence[Entry]) -> None:
@@ -59,6 +70,8 @@ class Window(Followers):
                 frame = self._view(self.last, entry)
                 self._frames.append(frame)
                 self._waiting += len(frame)
+        if self._waiting - self._counted >= _PIECE:  # a viewer that keeps up costs the count nothing
+            self._recount()
         self.ended = bool(batch) and batch[-1][0] is Kind.END
         self.tell()
 
@@ -68,6 +81,8 @@ class Window(Followers):
         while self._taken < cursor:
             self._waiting -= len(frames.popleft())
             self._taken += 1
+        if self._counted and self._counted - self._waiting >= _PIECE:
+            self._recount()
         self._free()
         if len(frames) == 1:  # nearly always
             return frames[0], cursor + 1
@@ -78,6 +93,10 @@ class Window(Followers):
             pieces.append(frame)
             size += len(frame)
         return b"".join(pieces), cursor + len(pieces)
+
+    def _recount(self) -> None:
+        self.grow(self._waiting - self._counted)
+        self._counted = self._waiting
 
     def _free(self) -> None:
         if self._room is not None and not self._room.done() and not self.full:
