@@ -7,11 +7,12 @@ holding whole events.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Self
 
 from aiohttp import HttpVersion11, web
+from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_writer import StreamWriter
 from aiohttp_sse import EventSourceResponse
 
@@ -161,6 +162,33 @@ def _until_empty(transport: asyncio.Transport | None) -> Iterator[None]:
     yield
     if not transport.is_closing():
         transport.set_write_buffer_limits()
+
+
+def is_unused(writer: AbstractStreamWriter) -> bool:
+    """Can a response still be written, since no other has been prepared?"""
+    assert isinstance(writer, StreamWriter)
+    return not writer.output_size and not writer.chunked and writer.length is None
+
+
+class _Sent(web.Response):
+    """A response that the server neither prepares nor writes."""
+
+    async def prepare(self, request: web.BaseRequest) -> None:
+        return None
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        return None
+
+
+def send_bare(request: web.Request, whole: web.Response, headers: Mapping[str, str]) -> web.Response:
+    """Sends the response without the hooks that prepare one, and closes the connection."""
+    assert isinstance(whole.body, bytes)
+    fields = {"Content-Type": whole.content_type, "Content-Length": str(len(whole.body)), "Connection": "close"}
+    lines = [f"HTTP/1.1 {whole.status} {whole.reason}", *[f"{k}: {v}" for k, v in {**fields, **headers}.items()]]
+    if request.transport is not None:
+        request.transport.write("\r\n".join([*lines, "", ""]).encode() + whole.body)
+        request.transport.close()
+    return _Sent(status=whole.status)
 
 
 def bytes_sent(response: web.StreamResponse | None) -> int:

@@ -190,6 +190,12 @@ class HostNotServed(InvalidRequest):
     )
 
 
+class HostsDiffer(InvalidRequest):
+    status = 421
+    code = "hosts_differ"
+    message = "The request's target and its `Host` field name different hosts. Send the request to one of them."
+
+
 class RateLimited(InvalidRequest):
     """More than the caller's limits allow. `headers` say which, and when to come back."""
 
@@ -218,6 +224,7 @@ class Busy(GatewayError):
 class TooManyRunning(Busy):
     """`server.max_running` answers are being made."""
 
+    code = "too_many_running"
     message = "The gateway makes as many answers at a time as it may. Try again in a few seconds."
 
 

@@ -9,7 +9,14 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from gateway.config import Server
-from gateway.errors import HostNotServed, OriginNotAllowed, PrefetchNotAllowed, ProxyNotAllowed
+from gateway.errors import (
+    HostNotServed,
+    HostsDiffer,
+    InvalidRequest,
+    OriginNotAllowed,
+    PrefetchNotAllowed,
+    ProxyNotAllowed,
+)
 
 _LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _PROXY_FIELDS = ("Forwarded", "Via", "X-Real-IP")
@@ -29,6 +36,23 @@ def check_page(server: Server, headers: Mapping[str, str], *, own_origin: str) -
         allowed = origin == own_origin or origin in server.cors_origins
     if not allowed:
         raise OriginNotAllowed()
+
+
+def check_single(headers: Mapping[str, str]) -> None:
+    """Two values of a field that says whose page asks: which of them is true? Raises InvalidRequest."""
+    for name in ("Origin", "Sec-Fetch-Site"):
+        if name in headers and sum(other.lower() == name.lower() for other, _ in headers.items()) > 1:
+            raise InvalidRequest(f"The request has more than one `{name}` field.", code="repeated_header")
+
+
+def check_target(authority: str, host: str) -> None:
+    """Do an absolute-form target and `Host` name the same server? Raises HostsDiffer.
+
+    RFC 9112, section 3.2.2 lets the former win. But rules that were checked against one of them must hold for the
+    other, too.
+    """
+    if authority.lower() not in (host.lower(), host.lower().removesuffix(":80")):
+        raise HostsDiffer()
 
 
 def check_anonymous(server: Server, headers: Mapping[str, str]) -> None:

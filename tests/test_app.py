@@ -1,14 +1,18 @@
 """The HTTP contract around the streams: what is refused, in which words, and what every response carries."""
 
 import asyncio
+import gzip
 import logging
-from collections.abc import AsyncIterator
+import zlib
+from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
+from aiohttp import web
 
 from gateway.config import load
 from gateway.handlers.services import SERVICES
-from tests.clients import EVENTS, access_records, ask, error_of, post
+from tests.clients import EVENTS, access_records, ask, error_of, eventually, post
 from tests.conftest import Client, MakeGateway
 from tests.scripted_upstream import DONE, ScriptedUpstream, Stall, delta, finish, stream
 
@@ -422,3 +426,108 @@ async def exchange(client: Client, data: bytes, *, until: bytes = b"") -> bytes:
                 break
     writer.close()
     return raw
+
+
+# Faults of ours, and requests that say two things
+
+
+@pytest.mark.parametrize("way", ["GET /healthz", "GET /chat", "GET /chat as events", "POST /v1/chat/completions"])
+async def test_a_fault_outside_of_the_handlers_is_a_500(
+    gateway: MakeGateway,
+    upstream: ScriptedUpstream,
+    caplog: pytest.LogCaptureFixture,
+    lines: list[dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    way: str,
+) -> None:
+    """A hook that prepares every response fails for each: that of the handler, and that which says so."""
+
+    async def broken(request: web.Request, response: web.StreamResponse) -> None:
+        raise LookupError("no such thing")
+
+    monkeypatch.setattr("gateway.app.add_common_headers", broken)
+    upstream.script(OK)
+    client = await gateway()
+    method, path = way.split(" ")[:2]
+    body = {"messages": [{"role": "user", "content": "hi"}], "stream": True} if method == "POST" else None
+    headers = {"Accept": "text/event-stream"} if "events" in way else {}
+    address = path + ("?q=hi" if path == "/chat" else "")
+    async with client.request(method, address, json=body, headers=headers) as response:
+        assert response.status == 500
+        assert (await response.json())["error"]["code"] == "internal_error"
+        assert response.headers["X-Request-ID"]
+    await eventually(lambda: len(lines) == 1)
+    assert lines[0]["status"] == 500
+    faults = [record for record in caplog.records if record.exc_info]
+    assert len(faults) == 1
+    caplog.clear()
+
+
+@pytest.mark.parametrize("coding", ["br", "zstd", "gzip, br", "gzip, gzip", "x-unknown"])
+async def test_a_coding_that_nobody_reads_is_415(gateway: MakeGateway, upstream: ScriptedUpstream, coding: str) -> None:
+    """In our own words: the library's name its version."""
+    client = await gateway()
+    for path in ("/chat", "/streams", "/v1/chat/completions"):
+        headers = {**JSON, "Content-Encoding": coding}
+        async with client.post(path, data=b'{"question": "x"}', headers=headers) as response:
+            assert await error_of(response) == (415, "content_coding_not_supported")
+            assert response.headers["Accept-Encoding"] == "gzip, deflate"
+            assert response.headers["Server"] == "gateway"
+
+
+@pytest.mark.parametrize(
+    ("coding", "encode"), [("gzip", gzip.compress), ("deflate", zlib.compress), ("identity", bytes)]
+)
+async def test_a_coding_that_is_read(
+    gateway: MakeGateway, upstream: ScriptedUpstream, coding: str, encode: Callable[[bytes], bytes]
+) -> None:
+    upstream.script(OK)
+    client = await gateway()
+    headers = {**JSON, "Content-Encoding": coding}
+    async with client.post("/chat", data=encode(b'{"question": "x"}'), headers=headers) as response:
+        assert response.status == 200
+    assert upstream.requests[0].json["messages"] == [{"role": "user", "content": "x"}]
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate"])
+async def test_a_small_body_that_becomes_a_large_one_is_413(
+    gateway: MakeGateway, upstream: ScriptedUpstream, coding: str
+) -> None:
+    client = await gateway()
+    packed = (gzip.compress if coding == "gzip" else zlib.compress)(b" " * 50_000_000)
+    async with client.post("/chat", data=packed, headers={**JSON, "Content-Encoding": coding}) as response:
+        assert await error_of(response) == (413, "body_too_large")
+
+
+@pytest.mark.parametrize("name", ["Origin", "Sec-Fetch-Site"])
+@pytest.mark.parametrize("path", ["/", "/chat?q=hi", "/streams/x", "/v1/models"])
+async def test_a_page_that_is_named_twice_is_400(
+    gateway: MakeGateway, upstream: ScriptedUpstream, name: str, path: str
+) -> None:
+    client = await gateway()
+    values = {"Origin": ("http://localhost", "https://evil.example")}.get(name, ("none", "cross-site"))
+    fields = "".join([f"{name}: {value}\r\n" for value in values])
+    request = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{fields}\r\n"
+    raw = await exchange(client, request.encode())
+    assert raw.startswith(b"HTTP/1.1 400 ")
+    assert b'"code":"repeated_header"' in raw
+
+
+@pytest.mark.parametrize(
+    ("target", "status"),
+    [
+        ("http://localhost:8080/healthz", 200),
+        ("http://LOCALHOST:8080/healthz", 200),
+        ("http://localhost:8081/healthz", 421),
+        ("http://localhost/healthz", 421),
+        ("http://evil.example/healthz", 421),
+        ("http://evil.example:8080/chat?q=hi", 421),
+    ],
+)
+async def test_a_target_and_a_host_that_differ_are_421(
+    gateway: MakeGateway, upstream: ScriptedUpstream, target: str, status: int
+) -> None:
+    client = await gateway()
+    raw = await exchange(client, f"GET {target} HTTP/1.1\r\nHost: localhost:8080\r\nConnection: close\r\n\r\n".encode())
+    assert raw.split(b" ")[1] == str(status).encode()
+    assert (b"hosts_differ" in raw) is (status == 421)

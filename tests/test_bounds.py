@@ -178,7 +178,7 @@ async def test_running_answers_are_bounded_in_number(gateway: MakeGateway, upstr
     ]
     for method, path, body in requests:
         async with client.request(method, path, json=body) as response:
-            assert await error_of(response) == (503, "busy")
+            assert await error_of(response) == (503, "too_many_running")
             assert response.headers["Retry-After"]
     async with client.delete(made[0]["url"]):
         pass

@@ -14,11 +14,11 @@ from aiohttp.typedefs import Handler
 
 from gateway import errors
 from gateway.addresses import client_address
-from gateway.downstream import bytes_sent
+from gateway.downstream import bytes_sent, is_unused, send_bare
 from gateway.handlers.responses import error_response
 from gateway.handlers.services import CALLER, CLIENT, LIMITS, REQUEST_ID, RESPONSE, SERVICES, STARTED, VIEWED
 from gateway.observe import AccessRecord, StreamEndRecord, log_access, log_stream_end
-from gateway.origins import check_anonymous, check_page, check_prefetch, own_origin
+from gateway.origins import check_anonymous, check_page, check_prefetch, check_single, check_target, own_origin
 
 logger = logging.getLogger(__name__)
 
@@ -71,6 +71,21 @@ def _log(request: web.Request, status: int, sent: int, seconds: float) -> None:
 
 
 async def _answered(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Prepares the response, too: a fault in that is one of ours, and the client gets a status."""
+    try:
+        response = await _response(request, handler)
+        await response.prepare(request)
+        return response
+    except errors.ClientGone:
+        raise
+    except ConnectionError as error:
+        raise errors.ClientGone() from error
+    except Exception:
+        logger.exception("the response to request %s cannot be prepared", request[REQUEST_ID])
+        return _bare_fault(request)
+
+
+async def _response(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
     except errors.GatewayError as error:
@@ -82,10 +97,18 @@ async def _answered(request: web.Request, handler: Handler) -> web.StreamRespons
     except Exception:
         logger.exception("request %s broke on a fault of ours", request[REQUEST_ID])
         failure = errors.GatewayError()
-    if RESPONSE in request and request.transport is not None:
+    if is_unused(request.writer):
+        return error_response(failure)
+    if not request.writer.output_size:
+        return _bare_fault(request)
+    if request.transport is not None:
         request.transport.abort()
-        raise errors.ClientGone()
-    return error_response(failure)
+    raise errors.ClientGone()
+
+
+def _bare_fault(request: web.Request) -> web.StreamResponse:
+    """A 500 past aiohttp's writer, whose state is unknown where a response could not be prepared."""
+    return send_bare(request, error_response(errors.GatewayError()), {"X-Request-ID": request[REQUEST_ID]})
 
 
 def _translated(error: web.HTTPException) -> errors.GatewayError:
@@ -104,7 +127,11 @@ def _translated(error: web.HTTPException) -> errors.GatewayError:
 async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Whose page, which host: before anything else happens, the address being there included."""
     server = request.app[SERVICES].config.server
+    host = request.headers.get("Host")
+    if host is not None and request.host != host:  # only where the target has a host of its own
+        check_target(request.url.authority, host)
     if request.path not in _HEALTH_PATHS:
+        check_single(request.headers)
         if request.path != "/":
             check_page(server, request.headers, own_origin=own_origin(server, scheme=request.scheme, host=request.host))
             check_prefetch(request.headers)
