@@ -1,4 +1,4 @@
-"""Who asks: the API key that a request brings, or nobody in particular. Pure: header field and date in, caller out.
+"""Who asks: the API key that a request brings, or nobody in particular. Pure: header fields and date in, caller out.
 
 Keys are known by their SHA-256, at rest and in memory. They are long and random, so a plain hash is enough: there is
 nothing to guess, and no slow hash to be made to work by a flood of wrong keys. A key is found by its digest, whose bits
@@ -12,7 +12,7 @@ from datetime import date
 from hashlib import sha256
 
 from gateway.config import Key, digest
-from gateway.errors import Unauthorized
+from gateway.errors import TwoKeys, Unauthorized
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,18 +34,16 @@ class KeyRing:
     def __bool__(self) -> bool:
         return bool(self._keys)
 
-    def identify(self, address: str, authorization: str | None, today: date) -> Caller:
-        """Who asks, by the `Authorization` field; `today` is in UTC.
+    def identify(self, address: str, authorization: str | None, today: date, *, api_key: str | None = None) -> Caller:
+        """Who asks, by the fields `Authorization` and `x-api-key`; `today` is in UTC.
 
-        A gateway without keys does not look at the field, since SDKs always send one. Raises Unauthorized for a field
-        that holds no valid key; without the field the caller is anonymous, and admission decides what that may do.
+        A gateway without keys does not look at the fields, since SDKs always send one. Without a field the caller is
+        anonymous, and admission decides what that may do. Raises Unauthorized for fields that hold no valid key, and
+        TwoKeys for two that differ.
         """
-        if not self._keys or authorization is None:
+        if not self._keys or (authorization is None and api_key is None):
             return Caller(address)
-        scheme, _, secret = authorization.partition(" ")
-        if scheme.lower() != "bearer":
-            raise Unauthorized()
-        return Caller(address, self._find(secret.strip(), today))
+        return Caller(address, self._find(secret_in(authorization, api_key), today))
 
     def holds(self, name: str | None, today: date) -> bool:
         """Is the key of this name still valid? What was given to nobody in particular is valid in any case."""
@@ -59,6 +57,25 @@ class KeyRing:
         if _has_expired(key, today):
             raise Unauthorized()
         return key
+
+
+def secret_in(authorization: str | None, api_key: str | None) -> str:
+    """The key or ticket that the fields hold; empty where they hold none. Raises TwoKeys.
+
+    OpenAI's SDKs send `Authorization: Bearer`, Anthropic's send `x-api-key`. Another scheme in `Authorization` is no
+    key of ours: a proxy in front may ask for Basic credentials there.
+
+    Two different secrets are refused, although one field could win. An SDK that must have an `api_key` is often given
+    a made-up one, with the real key in the other field; Anthropic's takes both from the environment. Whichever field
+    won, it would be the wrong one for some, and they would see a 401 for a key that is right, or spend on the account
+    of somebody else.
+    """
+    scheme, _, credentials = (authorization or "").partition(" ")
+    bearer = credentials.strip() if scheme.lower() == "bearer" else ""
+    other = (api_key or "").strip()
+    if bearer and other and bearer != other:
+        raise TwoKeys()
+    return bearer or other
 
 
 def _has_expired(key: Key, today: date) -> bool:

@@ -74,10 +74,15 @@ class Unauthorized(InvalidRequest):
 
     status = 401
     code = "invalid_api_key"
-    message = "Send an API key that is valid here, as `Authorization: Bearer ...`."
+    message = "Send an API key that is valid here, as `Authorization: Bearer ...` or `x-api-key: ...`."
 
     def __init__(self) -> None:
         super().__init__(headers={"WWW-Authenticate": "Bearer"})
+
+
+class TwoKeys(InvalidRequest):
+    code = "two_api_keys"
+    message = "`Authorization` and `x-api-key` hold two different keys. Send one of them, or the same one in both."
 
 
 class Forbidden(InvalidRequest):

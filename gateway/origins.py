@@ -5,6 +5,7 @@ the same machine or network, and spend its tokens. And a gateway without keys th
 world.
 """
 
+import re
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
@@ -20,6 +21,10 @@ from gateway.errors import (
 
 _LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _PROXY_FIELDS = ("Forwarded", "Via", "X-Real-IP")
+_FIELDS = ("Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "X-API-Key", "X-Request-ID")
+_TOKEN = re.compile(r"[!#$%&'+.^_`|~0-9A-Za-z-]{1,64}")  # RFC 9110, section 5.6.2, without `*`: here that means any
+_MOST_FIELDS = 64  # that a page may ask for: openai-node sends eleven of its own, and applications add some
+_LONGEST_FIELDS = 2048  # characters of all of them together, which is 32 for each
 _OWN_PAGES = frozenset({"same-origin", "none"})  # Fetch Metadata: sent by the gateway's own page, or by the person
 
 
@@ -53,6 +58,20 @@ def check_target(authority: str, host: str) -> None:
     """
     if authority.lower() not in (host.lower(), host.lower().removesuffix(":80")):
         raise HostsDiffer()
+
+
+def allowed_fields(server: Server, origin: str | None, asked: str) -> str:
+    """The header fields that a page may send, for the answer to a preflight that has asked for some.
+
+    A page of a listed origin may send any: SDKs add their own (openai-node nine `x-stainless-*`), no list would know
+    all of them, and the gateway does not look at them. A list that is malformed or too long gets the fixed answer.
+    """
+    names = [name.strip() for name in asked.split(",")] if len(asked) <= _LONGEST_FIELDS else []
+    is_list = len(names) <= _MOST_FIELDS and all(map(_TOKEN.fullmatch, names))
+    if origin not in server.cors_origins or not is_list:
+        return ", ".join(_FIELDS)
+    known = {name.lower() for name in _FIELDS}
+    return ", ".join([*_FIELDS, *dict.fromkeys(name for name in names if name.lower() not in known)])
 
 
 def check_anonymous(server: Server, headers: Mapping[str, str]) -> None:

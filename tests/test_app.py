@@ -265,6 +265,25 @@ async def test_fault_79_cors_is_an_exact_list(gateway: MakeGateway, upstream: Sc
             assert response.status == 403
 
 
+async def test_fault_79_a_preflight_allows_a_listed_origin_what_it_asks_for(
+    gateway: MakeGateway, upstream: ScriptedUpstream
+) -> None:
+    """On every route, and caches are told what the answer depends on."""
+    client = await gateway('[server]\ncors_origins = ["https://app.example"]')
+    asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "x-api-key,x-stainless-os"}
+    for path in ("/chat", "/streams", "/streams/x", "/v1/chat/completions", "/v1/models", "/healthz"):
+        async with client.options(path, headers={**asked, "Origin": "https://app.example"}) as response:
+            allowed = response.headers["Access-Control-Allow-Headers"].lower().split(", ")
+            assert {"x-api-key", "x-stainless-os"} <= set(allowed)
+            assert response.headers["Vary"] == "Origin, Access-Control-Request-Headers"
+        async with client.options(path, headers={**asked, "Origin": "https://evil.example"}) as response:
+            assert response.status == (204 if path == "/healthz" else 403)
+            assert "x-stainless-os" not in response.headers.get("Access-Control-Allow-Headers", "")
+            assert "Access-Control-Allow-Origin" not in response.headers
+    async with client.options("/chat", headers=asked) as response:
+        assert "x-stainless-os" not in response.headers["Access-Control-Allow-Headers"]
+
+
 async def test_behind_tls_the_own_origin_is_public_url(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
     upstream.script(OK)
     client = await gateway('[server]\npublic_url = "https://chat.example/"\nallow_anonymous = true')

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gateway.auth import Caller, KeyRing
 from gateway.config import Config, Faults, Key, Secret, load
-from gateway.errors import Unauthorized
+from gateway.errors import TwoKeys, Unauthorized
 
 TODAY = date(2026, 3, 1)
 ADDRESS = "192.0.2.7"
@@ -24,8 +24,8 @@ KEYS = [Key("plain", key=Secret(PLAIN)), Key("hashed", hash=hashed(HASHED)), Key
 RING = KeyRing(KEYS)
 
 
-def identify(authorization: str | None, ring: KeyRing = RING) -> Caller:
-    return ring.identify(ADDRESS, authorization, TODAY)
+def identify(authorization: str | None, ring: KeyRing = RING, *, api_key: str | None = None) -> Caller:
+    return ring.identify(ADDRESS, authorization, TODAY, api_key=api_key)
 
 
 # Who is let in
@@ -61,6 +61,28 @@ def test_a_gateway_without_keys_does_not_look_at_the_field(authorization: str | 
     assert identify(authorization, KeyRing([])) == Caller(ADDRESS, None)
 
 
+@pytest.mark.parametrize("authorization", [None, "", "Bearer", f"Bearer {PLAIN}", f"bearer  {PLAIN}", "Basic dTpw"])
+def test_x_api_key_is_another_place_for_the_same_key(authorization: str | None) -> None:
+    """Alone, beside the same key, or beside what a proxy in front asks for."""
+    assert identify(authorization, api_key=PLAIN).name == "plain"
+    assert identify(authorization, KeyRing([]), api_key=PLAIN) == Caller(ADDRESS, None)
+
+
+@pytest.mark.parametrize("api_key", ["", " ", PLAIN, f" {PLAIN} "])
+def test_beside_authorization_x_api_key_may_be_empty_or_the_same(api_key: str) -> None:
+    assert identify(f"Bearer {PLAIN}", api_key=api_key).name == "plain"
+
+
+@pytest.mark.parametrize("authorization", [f"Bearer {HASHED}", "Bearer unused"])
+@pytest.mark.parametrize("api_key", [PLAIN, "unused, too"])
+def test_two_different_keys_are_refused_whichever_is_right(authorization: str, api_key: str) -> None:
+    """The refusal says nothing of either. A gateway without keys still looks at none."""
+    with pytest.raises(TwoKeys) as raised:
+        identify(authorization, api_key=api_key)
+    assert raised.value.body() == TwoKeys().body()
+    assert identify(authorization, KeyRing([]), api_key=api_key) == Caller(ADDRESS, None)
+
+
 def test_a_ring_with_keys_is_one() -> None:
     assert RING
 
@@ -88,7 +110,6 @@ REFUSED = {
     "two keys": f"Bearer {PLAIN} {HASHED}",
     "two fields": f"Bearer {PLAIN}, Bearer {HASHED}",
     "another scheme": f"Basic {PLAIN}",
-    "no scheme": PLAIN,
     "no key": "Bearer",
     "an empty key": "Bearer ",
     "an empty field": "",
@@ -108,17 +129,24 @@ def test_fault_88_whatever_is_wrong_the_words_are_the_same(case: str) -> None:
     with pytest.raises(Unauthorized) as raised:
         identify(REFUSED[case])
     error = raised.value
-    assert error.body() == Unauthorized().body()
+    with pytest.raises(Unauthorized) as other:
+        identify(None, api_key=REFUSED[case])
+    assert error.body() == other.value.body() == Unauthorized().body()
     assert (error.status, error.code, error.param) == (401, "invalid_api_key", None)
     assert error.headers == {"WWW-Authenticate": "Bearer"}
     assert PLAIN not in repr(error) + str(error)
 
 
+def test_a_key_without_its_scheme_is_none() -> None:
+    with pytest.raises(Unauthorized):
+        identify(PLAIN)
+
+
 @given(st.binary(max_size=600).map(lambda data: data.decode(errors="surrogateescape")))
 def test_fault_88_any_bytes_are_refused_and_break_nothing(offered: str) -> None:
-    for authorization in (offered, f"Bearer {offered}"):
+    for authorization, api_key in ((offered, None), (f"Bearer {offered}", None), (None, offered), ("", offered)):
         with pytest.raises(Unauthorized):
-            identify(authorization)
+            identify(authorization, api_key=api_key)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -50,6 +50,10 @@ def bearer(key: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {key}"}
 
 
+def api_key(key: str) -> dict[str, str]:
+    return {"x-api-key": key}
+
+
 def limited(**limits: int) -> str:
     return f'[[keys]]\nname = "two"\nkey = "{LIMITED}"\n' + "".join(f"{k} = {v}\n" for k, v in limits.items())
 
@@ -88,15 +92,56 @@ async def test_fault_88_without_a_key_that_is_valid_every_route_is_401(
     assert not upstream.requests
 
 
+@pytest.mark.parametrize("field", [bearer, api_key])
 @pytest.mark.parametrize("route", ROUTES)
-async def test_with_its_key_every_route_answers(gateway: MakeGateway, upstream: ScriptedUpstream, route: str) -> None:
+async def test_with_its_key_every_route_answers(
+    gateway: MakeGateway, upstream: ScriptedUpstream, route: str, field: Callable[[str], dict[str, str]]
+) -> None:
+    """In either field; neither goes on to the upstream."""
     upstream.script(WHOLE if route == "completions" else OK)
     client = await gateway(KEYS + OLD + MODELS)
-    async with call(client, route, **bearer(KEY)) as response:
+    async with call(client, route, **field(KEY)) as response:
         assert response.status == 200, await response.text()
         await response.read()
     for request in upstream.requests:
         assert request.headers["authorization"] == "bearer key-of-the-upstream"
+        assert "x-api-key" not in request.headers
+
+
+@pytest.mark.parametrize("route", ROUTES)
+async def test_two_different_keys_are_400_on_every_route(
+    gateway: MakeGateway, upstream: ScriptedUpstream, route: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither is in the answer or in the log."""
+    caplog.set_level(logging.DEBUG)
+    client = await gateway(KEYS + limited() + MODELS)
+    for one, other in ((KEY, LIMITED), (KEY, "made-up-0123456789"), ("made-up-0123456789", KEY)):
+        async with call(client, route, **bearer(one), **api_key(other)) as response:
+            assert await error_of(response) == (400, "two_api_keys")
+            words = await response.text()
+            assert not any(key in words for key in (one, other))
+    assert not any(key in caplog.text for key in (KEY, LIMITED, "made-up-0123456789"))
+    assert not upstream.requests
+
+
+async def test_one_key_is_one_caller_in_either_field(
+    gateway: MakeGateway, upstream: ScriptedUpstream, caplog: pytest.LogCaptureFixture, lines: list[dict[str, Any]]
+) -> None:
+    """Its limits, its name in the log, and its idempotency keys, which may be short."""
+    caplog.set_level(logging.DEBUG)
+    upstream.script(OK)
+    client = await gateway(limited(requests_per_minute=3) + MODELS)
+    once, ids = {"Idempotency-Key": "1"}, set()
+    for field in (bearer, api_key):
+        async with client.post("/streams", json=ASKED, headers={**field(LIMITED), **once}) as response:
+            ids.add((await response.json())["id"])
+    assert len(ids) == 1
+    for route, field, status in (("GET /chat", api_key, 200), ("GET /chat", bearer, 200), ("GET /chat", api_key, 429)):
+        async with call(client, route, **field(LIMITED)) as response:
+            assert response.status == status
+            await response.read()
+    assert {line["key"] for line in lines} == {"two"}
+    assert LIMITED not in caplog.text
 
 
 async def test_health_needs_no_key(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:

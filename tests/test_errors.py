@@ -28,6 +28,7 @@ CONTRACT = {
     "internal_error": (500, "server_error", False, EndReason.UPSTREAM_ERROR),
     "invalid_request": (400, "invalid_request_error", False, EndReason.UPSTREAM_ERROR),
     "invalid_api_key": (401, "invalid_request_error", False, EndReason.UPSTREAM_ERROR),
+    "two_api_keys": (400, "invalid_request_error", False, EndReason.UPSTREAM_ERROR),
     "rate_limit_exceeded": (429, "rate_limit_error", True, EndReason.UPSTREAM_ERROR),
     "too_many_streams": (429, "rate_limit_error", True, EndReason.UPSTREAM_ERROR),
     "forbidden": (403, "invalid_request_error", False, EndReason.UPSTREAM_ERROR),

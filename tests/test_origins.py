@@ -13,7 +13,7 @@ from gateway.errors import (
     PrefetchNotAllowed,
     ProxyNotAllowed,
 )
-from gateway.origins import check_anonymous, check_page, check_prefetch, own_origin
+from gateway.origins import allowed_fields, check_anonymous, check_page, check_prefetch, own_origin
 
 OWN = "http://localhost:8080"
 OTHER = "https://app.example"
@@ -88,6 +88,52 @@ def test_fault_79_without_cors_origins_there_is_only_the_own_page() -> None:
 def test_the_own_origin(public_url: str | None, scheme: str, host: str, origin: str) -> None:
     """Where there is a `public_url`, what the request says of itself counts for nothing."""
     assert own_origin(Server(public_url=public_url), scheme=scheme, host=host) == origin
+
+
+# What a page may send
+
+FIXED = "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, X-API-Key, X-Request-ID"
+OPENAI_NODE = "authorization,content-type," + ",".join(
+    f"x-stainless-{name}"
+    for name in ("arch", "lang", "os", "package-version", "retry-count", "runtime", "runtime-version", "timeout")
+)
+ASKED = [
+    # what a page asks for, and what it may send beside the fixed list
+    ("", ""),
+    ("authorization", ""),
+    ("x-api-key,last-event-id", ""),
+    (OPENAI_NODE, ", " + ", ".join(OPENAI_NODE.split(",")[2:])),
+    ("b,a", ", b, a"),
+    ("a, b ,\tc", ", a, b, c"),
+    ("a,a,A", ", a, A"),
+    ("!#$%&'+-.^_`|~09AZaz", ", !#$%&'+-.^_`|~09AZaz"),
+    ("x" * 64, ", " + "x" * 64),
+    ("x" * 65, ""),
+    (",".join(f"x-{n}" for n in range(64)), ", " + ", ".join(f"x-{n}" for n in range(64))),
+    (",".join(f"x-{n}" for n in range(65)), ""),
+    (",".join(["x" * 50] * 41), ""),  # too long in all
+    ("a,,b", ""),
+    ("a b", ""),
+    ("a:b", ""),
+    ("a;b", ""),
+    ('"a"', ""),
+    ("a\r\nSet-Cookie: b", ""),
+    ("a\0", ""),
+    ("é", ""),
+    ("\udcff", ""),
+    ("a,*", ""),  # which would allow any
+    ("*", ""),
+]
+
+
+@pytest.mark.parametrize(("asked", "more"), ASKED)
+def test_fault_79_a_page_of_a_listed_origin_may_send_the_fields_it_asks_for(asked: str, more: str) -> None:
+    """A list that is malformed or too long is answered as if it were empty, and so is any other page."""
+    server = Server(cors_origins=[OTHER])
+    assert allowed_fields(server, OTHER, asked) == FIXED + more
+    for origin in (None, OWN, "https://evil.example", "null", ""):
+        assert allowed_fields(server, origin, asked) == FIXED
+    assert allowed_fields(Server(), OTHER, asked) == FIXED
 
 
 # Which host, and through what

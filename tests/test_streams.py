@@ -43,6 +43,10 @@ def bearer(secret: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {secret}"}
 
 
+def api_key(secret: str) -> dict[str, str]:
+    return {"x-api-key": secret}
+
+
 def ticket_in(url: str) -> str:
     return url.partition("?ticket=")[2]
 
@@ -197,6 +201,17 @@ WAYS_IN: dict[str, Callable[[Mapping[str, Any]], tuple[str, dict[str, str]]]] = 
     "the viewer's ticket in the address": lambda made: (made["viewer_url"], {}),
     "the ticket as a bearer's": lambda made: (f"/streams/{made['id']}", bearer(made["ticket"])),
     "the viewer's as a bearer's": lambda made: (f"/streams/{made['id']}", bearer(ticket_in(made["viewer_url"]))),
+    "the ticket as x-api-key": lambda made: (f"/streams/{made['id']}", api_key(made["ticket"])),
+    "the viewer's as x-api-key": lambda made: (f"/streams/{made['id']}", api_key(ticket_in(made["viewer_url"]))),
+    "the ticket in both fields": lambda made: (
+        f"/streams/{made['id']}",
+        bearer(made["ticket"]) | api_key(made["ticket"]),
+    ),
+    "the ticket behind a proxy's password": lambda made: (
+        f"/streams/{made['id']}",
+        {"Authorization": "Basic dTpw"} | api_key(made["ticket"]),
+    ),
+    "the key that asked as x-api-key": lambda made: (f"/streams/{made['id']}", api_key(TEAM)),
     "the key that asked": lambda made: (f"/streams/{made['id']}", bearer(TEAM)),
     "a ticket and another's key": lambda made: (made["viewer_url"], bearer(OTHERS)),
     "a ticket and no valid key": lambda made: (made["viewer_url"], bearer("nobody's")),
@@ -329,6 +344,10 @@ CLOSED: dict[str, Callable[[Mapping[str, Any]], tuple[str, dict[str, str]]]] = {
     "the key as a ticket": lambda made: (f"/streams/{made['id']}?ticket={TEAM}", {}),
     "a ticket as another scheme": lambda made: (f"/streams/{made['id']}", {"Authorization": f"Basic {made['ticket']}"}),
     "a wrong ticket and a right bearer's": lambda made: (f"/streams/{made['id']}?ticket=x", bearer(made["ticket"])),
+    "an odd x-api-key": lambda made: (f"/streams/{made['id']}", api_key("\udcff\udc80")),
+    "an empty x-api-key": lambda made: (f"/streams/{made['id']}", api_key("")),
+    "another stream's ticket as x-api-key": lambda made: (f"/streams/{made['id']}", api_key(made["other"]["ticket"])),
+    "another team's key as x-api-key": lambda made: (f"/streams/{made['id']}", api_key(OTHERS)),
     "another team's key": lambda made: (f"/streams/{made['id']}", bearer(OTHERS)),
     "a wrong key": lambda made: (f"/streams/{made['id']}", bearer("wrong")),
     "another stream's ticket": lambda made: (f"/streams/{made['id']}?ticket={made['other']['ticket']}", {}),
@@ -354,6 +373,23 @@ async def test_fault_62_88_90_what_opens_nothing_is_one_answer_for_all(
         if "event" not in case:
             answers[f"{case}, to stop"] = await refusal(client, "DELETE", url, **headers)
     assert len(set(answers.values())) == 1, answers
+    assert (await snapshot(client, made["url"]))["state"] == "running"
+
+
+async def test_fault_90_two_different_secrets_open_nothing(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
+    """They are the same refusal whether the stream is there or not."""
+    upstream.script(LASTING)
+    client = await gateway(KEYS)
+    made = await create(client, **bearer(TEAM))
+    answers = set()
+    for stream_id in (made["id"], "A" * 22):
+        for one, other in ((made["ticket"], TEAM), (TEAM, OTHERS), (OTHERS, made["ticket"])):
+            for method in ("GET", "DELETE"):
+                headers = bearer(one) | api_key(other)
+                async with client.request(method, f"/streams/{stream_id}", headers=headers) as response:
+                    assert await error_of(response) == (400, "two_api_keys")
+                    answers.add(await response.text())
+    assert len(answers) == 1
     assert (await snapshot(client, made["url"]))["state"] == "running"
 
 
@@ -675,6 +711,8 @@ async def test_fault_81_no_ticket_is_in_any_line_of_the_log(
     for url, headers in [
         (f"{address}?ticket={ticket}", {}),
         (address, bearer(ticket)),
+        (address, api_key(ticket)),
+        (address, bearer(TEAM) | api_key(ticket)),
         (f"/streams/{'A' * 22}?ticket={ticket}", {}),
         (f"{address}?ticket={ticket}&ticket={ticket}", {}),
         (f"{address}?ticket={ticket}&format=xml", EVENTS),
@@ -689,6 +727,6 @@ async def test_fault_81_no_ticket_is_in_any_line_of_the_log(
         async with client.get("/chat?q=hi", headers={**EVENTS, **bearer(TEAM)}) as response:
             await response.read()
     records = [record for record in caplog.records if record.name == "gateway.access"]
-    assert len(records) == 13  # twelve requests, and the end of the stream that outlived its own
+    assert len(records) == 15  # fourteen requests, and the end of the stream that outlived its own
     assert ticket not in caplog.text
     assert ticket_in(made["viewer_url"]) not in caplog.text

@@ -18,7 +18,15 @@ from gateway.downstream import bytes_sent, is_unused, send_bare
 from gateway.handlers.responses import error_response
 from gateway.handlers.services import CALLER, CLIENT, LIMITS, REQUEST_ID, RESPONSE, SERVICES, STARTED, VIEWED
 from gateway.observe import AccessRecord, StreamEndRecord, log_access, log_stream_end
-from gateway.origins import check_anonymous, check_page, check_prefetch, check_single, check_target, own_origin
+from gateway.origins import (
+    allowed_fields,
+    check_anonymous,
+    check_page,
+    check_prefetch,
+    check_single,
+    check_target,
+    own_origin,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -138,15 +146,21 @@ async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
         if not request.app[SERVICES].keys:
             check_anonymous(server, request.headers)
     if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
-        return web.Response(status=204, headers=_PREFLIGHT)
+        return _preflight(request)
     return await handler(request)
 
 
-_PREFLIGHT = {
-    "Access-Control-Allow-Methods": "GET, POST, DELETE",
-    "Access-Control-Allow-Headers": "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, X-Request-ID",
-    "Access-Control-Max-Age": _PREFLIGHT_SECONDS,
-}
+def _preflight(request: web.Request) -> web.Response:
+    asked = ",".join(request.headers.getall("Access-Control-Request-Headers", []))
+    server = request.app[SERVICES].config.server
+    headers = {
+        "Access-Control-Allow-Methods": "GET, POST, DELETE",
+        "Access-Control-Allow-Headers": allowed_fields(server, request.headers.get("Origin"), asked),
+        "Access-Control-Max-Age": _PREFLIGHT_SECONDS,
+    }
+    if server.cors_origins:
+        headers["Vary"] = "Origin, Access-Control-Request-Headers"
+    return web.Response(status=204, headers=headers)
 
 
 _EXPOSED = "Location, X-Request-ID, Retry-After, " + ", ".join(
@@ -165,7 +179,7 @@ async def add_common_headers(request: web.Request, response: web.StreamResponse)
     headers["Server"] = "gateway"
     origin = request.headers.get("Origin")
     if request.app[SERVICES].config.server.cors_origins:
-        headers["Vary"] = "Origin"
+        headers.setdefault("Vary", "Origin")  # the answer to a preflight varies with more
         if origin in request.app[SERVICES].config.server.cors_origins:
             headers["Access-Control-Allow-Origin"] = origin
             headers["Access-Control-Expose-Headers"] = _EXPOSED

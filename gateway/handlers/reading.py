@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl
 import msgspec
 from aiohttp import HttpVersion11, web
 
-from gateway.auth import Caller
+from gateway.auth import Caller, secret_in
 from gateway.codings import DECODED, Inflater
 from gateway.errors import (
     BodyTimeout,
@@ -32,9 +32,9 @@ _BODY_SECONDS = 30.0  # for a megabyte that is 280 kbit/s; slower is an attack o
 
 
 def identified(request: web.Request) -> Caller:
-    """Who asks. Raises Unauthorized."""
-    fields = request.headers.getall("Authorization", [])
-    caller = request.app[SERVICES].keys.identify(request[CLIENT], ", ".join(fields) if fields else None, today())
+    """Who asks. Raises Unauthorized or TwoKeys."""
+    authorization, api_key = _field(request, "Authorization"), _field(request, "X-API-Key")
+    caller = request.app[SERVICES].keys.identify(request[CLIENT], authorization, today(), api_key=api_key)
     request[CALLER] = caller
     return caller
 
@@ -48,9 +48,15 @@ def wanted(request: web.Request) -> Representation:
     return negotiate(", ".join(request.headers.getall("Accept", [])))
 
 
-def bearer(request: web.Request) -> str:
-    scheme, _, secret = request.headers.get("Authorization", "").partition(" ")
-    return secret.strip() if scheme.lower() == "bearer" else ""
+def secret(request: web.Request) -> str:
+    """The key or ticket in the fields of the request, which may be empty. Raises TwoKeys."""
+    return secret_in(_field(request, "Authorization"), _field(request, "X-API-Key"))
+
+
+def _field(request: web.Request, name: str) -> str | None:
+    """A field that is sent more than once is one list (RFC 9110, section 5.3)."""
+    values = request.headers.getall(name, None)
+    return None if values is None else ", ".join(values)
 
 
 def last_event_id(request: web.Request, query: dict[str, str]) -> str:

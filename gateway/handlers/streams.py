@@ -14,12 +14,12 @@ from gateway.errors import StreamNotFound, Unauthorized
 from gateway.fields import view_fields
 from gateway.handlers.answers import events, rest, text
 from gateway.handlers.reading import (
-    bearer,
     idempotency_key,
     identified,
     last_event_id,
     read_fields,
     read_query,
+    secret,
     today,
     wanted,
 )
@@ -96,18 +96,19 @@ async def stop(request: web.Request) -> web.Response:
 def _opened(request: web.Request, query: dict[str, str]) -> tuple[HeldStream[StreamLog], bool]:
     """The stream of the path, if the request holds what opens it, and whether that may stop it, too.
 
-    What opens it is a ticket, as long as the key that made it is valid, or that key itself. Raises StreamNotFound.
+    A ticket opens it, as long as the key that made it is valid, and so does that key itself. Raises StreamNotFound,
+    and TwoKeys whether or not there is such a stream.
     """
     services = request.app[SERVICES]
-    stream = services.streams.find(request.match_info["id"])
-    if stream is None:
-        raise StreamNotFound()
     try:
         caller = identified(request)
     except Unauthorized:
-        caller = None  # what is sent as a bearer's may be a ticket
+        caller = None  # a ticket may stand in the place of a key
+    ticket = query.get("ticket") or secret(request)
+    stream = services.streams.find(request.match_info["id"])
+    if stream is None:
+        raise StreamNotFound()
     is_owner = caller is not None and caller.key is not None and caller.name == stream.owner
-    ticket = query.get("ticket") or bearer(request)
     is_valid = services.keys.holds(stream.owner, today())
     if not is_owner and not (is_valid and stream.tickets.admit(ticket, to_stop=False)):
         raise StreamNotFound()
