@@ -12,12 +12,14 @@ import msgspec
 
 from gateway.errors import InvalidRequest
 from gateway.shapes import without_mark
+from gateway.surrogates import half_of_pair
 
 Fields = Mapping[str, msgspec.Raw]
 
 _LONGEST_NAME = 200  # characters of a model or an assistant; the longest names in use are about 100
 _PIECE = 65_536  # bytes that are decoded at once
-_VIEW_NAMES = ("model", "assistant", "format", "reasoning", "on_disconnect")
+POLICY = frozenset({"on_disconnect"})  # the name that may be in the query where a body is OpenAI's own
+_VIEW_NAMES = ("model", "assistant", "format", "reasoning", *POLICY)
 
 _encode_json = msgspec.json.Encoder().encode
 
@@ -34,11 +36,6 @@ def view_fields(query: Mapping[str, str]) -> dict[str, msgspec.Raw]:
     return {name: msgspec.Raw(_encode_json(query[name])) for name in _VIEW_NAMES if name in query}
 
 
-def policy_field(query: Mapping[str, str]) -> dict[str, msgspec.Raw]:
-    """What may be said in the query where a body is OpenAI's own."""
-    return {name: value for name, value in view_fields(query).items() if name == "on_disconnect"}
-
-
 def body_fields(body: bytes) -> dict[str, msgspec.Raw]:
     """The fields of a JSON object, with or without a byte-order mark. Raises InvalidRequest for anything else."""
     body = without_mark(body)
@@ -50,7 +47,8 @@ def body_fields(body: bytes) -> dict[str, msgspec.Raw]:
     except msgspec.ValidationError:
         raise InvalidRequest("The body must be a JSON object.", code="invalid_json") from None
     except msgspec.DecodeError as error:
-        raise InvalidRequest(f"The body is not valid JSON: {error}.", code="invalid_json") from None
+        param, words = half_of_pair(body) or (None, f"The body is not valid JSON: {error}.")
+        raise InvalidRequest(words, code="invalid_json", param=param) from None
     except RecursionError:
         raise InvalidRequest("The body is nested too deeply.", code="invalid_json") from None
 

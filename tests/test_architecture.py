@@ -38,6 +38,7 @@ FLOORS = [
         "gateway.streamlog",
         "gateway.streamlog.base",
         "gateway.streamlog.followers",
+        "gateway.surrogates",
         "gateway.tickets",
         "gateway.tokens",
         "gateway.tool_calls",

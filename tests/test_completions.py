@@ -479,6 +479,29 @@ async def test_fault_80_a_foreign_page_asks_nobody(gateway: MakeGateway, upstrea
     assert not upstream.requests
 
 
+@pytest.mark.parametrize("query", ["a=1", "a=1&a=2", "a", "model=x&model=y", "q=1&q=2&last_event_id=x&lastEventId=y"])
+async def test_a_query_is_ignored(gateway: MakeGateway, upstream: ScriptedUpstream, query: str) -> None:
+    """As by OpenAI's server; SDKs let their users add to it, and Azure's adds a version."""
+    upstream.script(stream(delta("a"), finish(), DONE), answer(200, {"data": []}))
+    client = await gateway()
+    async with client.post(f"/v1/chat/completions?{query}", json=STREAMED) as response:
+        assert response.status == 200
+        assert (await read(response)).blocks[-1] == b"data: [DONE]"
+    assert upstream.requests[0].json["model"] == "m"
+    async with client.get(f"/v1/models?{query}") as response:
+        assert response.status == 200
+    assert [request.path for request in upstream.requests] == ["/v1/chat/completions", "/v1/models"]
+
+
+async def test_the_one_field_that_a_query_may_have_is_given_once(
+    gateway: MakeGateway, upstream: ScriptedUpstream
+) -> None:
+    client = await gateway()
+    async with client.post("/v1/chat/completions?on_disconnect=drain&on_disconnect=cancel", json=HI) as response:
+        assert await error_of(response) == (400, "invalid_query")
+    assert not upstream.requests
+
+
 # Models
 
 

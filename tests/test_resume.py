@@ -610,6 +610,35 @@ async def test_fault_63_what_cannot_be_a_query_asks_nobody(
     assert len(upstream.requests) == 1
 
 
+POLYFILLS = [
+    # what stands in the query, what it is answered with
+    ("lastEventId={id}.1", 200),
+    ("lastEventId={id}.1&last_event_id={id}.1", 200),
+    ("lastEventId={id}.1&last_event_id=", 200),
+    ("lastEventId=&last_event_id={id}.1", 200),
+    ("lastEventId={id}.2", 204),
+    ("lastEventId=nope.1", 404),
+    ("lastEventId={id}.1&last_event_id={id}.2", 400),
+    ("lastEventId={id}.1&last_event_id=nope.1", 400),
+    ("lastEventId={id}.1&lastEventId={id}.2", 400),
+]
+
+
+@pytest.mark.parametrize("way", ["chat", "chat by POST", "streams"])
+async def test_the_name_that_polyfills_use_resumes_too(
+    gateway: MakeGateway, upstream: ScriptedUpstream, way: str
+) -> None:
+    """To the byte as by the other name; two that differ are refused, and the model is never asked again."""
+    client, address, stream_id = await with_one_stream(gateway, upstream, WAYS[way])
+    _, _, expected = await told(client, way, address, query=f"{stream_id}.1")
+    assert b"event: end" in expected
+    for query, status in POLYFILLS:
+        answer = await told(client, way, f"{address}&{query.format(id=stream_id)}")
+        assert (answer[0], answer[2] == expected) == (status, status == 200), query
+    assert (await told(client, way, f"{address}&lastEventId=nope.1", header=f"{stream_id}.2".encode()))[0] == 204
+    assert len(upstream.requests) == 1
+
+
 async def test_fault_63_only_an_empty_id_counts_as_absent(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
     """The header, which a browser sends by itself, outranks the query, be it right or wrong."""
     client, address, stream_id = await with_one_stream(gateway, upstream, WAYS["streams"])

@@ -12,7 +12,7 @@ from aiohttp import web
 from gateway.admission import admit_completion, check_key
 from gateway.config import Assistant
 from gateway.downstream import EventStreamSink, deliver
-from gateway.fields import policy_field
+from gateway.fields import POLICY, view_fields
 from gateway.generation import Generation
 from gateway.handlers.reading import identified, read_fields, read_query
 from gateway.handlers.responses import attached, success
@@ -40,10 +40,10 @@ async def _started(request: web.Request) -> tuple[HeldStream[Window], Answer]:
     services = request.app[SERVICES]
     caller = identified(request)
     check_key(services.config, caller)
-    query = read_query(request)
+    query = read_query(request, only=POLICY)  # OpenAI's servers ignore a query, and SDKs let their users add one
     limits = allowance(caller, None, Assistant())
     await services.streams.check(limits)
-    fields = policy_field(query) | await read_fields(request, caller, _LARGEST_BODY, at_a_time=limits.max_streams)
+    fields = view_fields(query) | await read_fields(request, caller, _LARGEST_BODY, at_a_time=limits.max_streams)
     asked = admit_completion(services.config, caller, fields)
     stream = await services.streams.relay(asked, chunk_view if asked.stream else body_view)
     return stream, _streamed if asked.stream else _whole

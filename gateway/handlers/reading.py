@@ -1,7 +1,7 @@
 """What handlers read of a request: its query, its body, who sent it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from datetime import UTC, date, datetime
 from urllib.parse import parse_qsl
 
@@ -60,8 +60,11 @@ def _field(request: web.Request, name: str) -> str | None:
 
 
 def last_event_id(request: web.Request, query: dict[str, str]) -> str:
-    """Where the client got to; the field, which a browser sends by itself, outranks the query. Empty is absent."""
-    return request.headers.get("Last-Event-ID") or query.get("last_event_id", "")
+    """Where the client got to; the field, which a browser sends by itself, outranks the query. Empty is absent.
+
+    `lastEventId` is the name that polyfills of `EventSource` use: they add it to an address that may hold the other.
+    """
+    return request.headers.get("Last-Event-ID") or query.get("lastEventId") or query.get("last_event_id", "")
 
 
 def idempotency_key(request: web.Request, query: dict[str, str], caller: Caller) -> tuple[str, str] | None:
@@ -76,7 +79,8 @@ def idempotency_key(request: web.Request, query: dict[str, str], caller: Caller)
     return identity(caller), key
 
 
-def read_query(request: web.Request) -> dict[str, str]:
+def read_query(request: web.Request, *, only: Collection[str] | None = None) -> dict[str, str]:
+    """The fields of the query, or `only` those of these names. Raises QueryTooLong or InvalidRequest."""
     raw = request.rel_url.raw_query_string
     if len(raw) > _LONGEST_QUERY:
         raise QueryTooLong()
@@ -86,6 +90,8 @@ def read_query(request: web.Request) -> dict[str, str]:
         raise InvalidRequest("The query is not UTF-8.", code="invalid_query") from None
     except ValueError:
         raise InvalidRequest(f"The query has over {_MOST_FIELDS} fields.", code="invalid_query") from None
+    if only is not None:
+        pairs = [(name, value) for name, value in pairs if name in only]
     query = dict(pairs)
     if len(query) < len(pairs):
         twice = next(name for name, _ in pairs if sum(name == other for other, _ in pairs) > 1)
