@@ -1,5 +1,6 @@
 """Everything is put together here, in one place, and nothing reaches for a global."""
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from typing import Any
@@ -8,6 +9,7 @@ from aiohttp import web
 
 from gateway.auth import KeyRing
 from gateway.bodies import Bodies
+from gateway.catalogue import Catalogue
 from gateway.config import Config
 from gateway.handlers import chat, completions, health, models, playground, streams
 from gateway.handlers.middleware import add_common_headers, guarded, observed
@@ -76,8 +78,11 @@ async def _services(app: web.Application, config: Config) -> AsyncIterator[None]
     client = UpstreamClient(config.upstreams)
     store = MemoryStore(max_streams=config.store.max_streams, max_bytes=config.store.max_bytes)
     held = Streams(store=store, client=client, limiter=MemoryLimiter(), config=config)
-    app[SERVICES] = Services(config, KeyRing(config.keys), client, held, Bodies(config.server.max_bodies_bytes))
+    catalogue = Catalogue(client, config, asyncio.get_running_loop().time)
+    bodies = Bodies(config.server.max_bodies_bytes)
+    app[SERVICES] = Services(config, KeyRing(config.keys), client, catalogue, held, bodies)
     yield
+    await catalogue.close()
     await client.close()
 
 

@@ -68,7 +68,26 @@ def tell(error: GatewayError, upstream: Upstream) -> str:
     return f"{error.code}: {told(error.note, upstream)}" if error.note else error.code
 
 
+def gives_away(text: str, upstream: Upstream) -> bool:
+    """Does it hold what the gateway itself sends to this upstream, or its address? `text` may be JSON.
+
+    A host of one label, such as `vllm`, is a word like any other, and counts only where it is a part of an address.
+    """
+    for sign in ("/", '"', "\\"):
+        text = text.replace(f"\\{sign}", sign)
+    parts = urlsplit(upstream.base_url)
+    host = parts.hostname or ""
+    is_word = "." not in host and ":" not in host
+    addresses = [f"//{host}", f"{host}:{parts.port}"] if is_word else [host]
+    return any(secret in text for secret in _sent(upstream)) or any(address in text.lower() for address in addresses)
+
+
 def _own(upstream: Upstream) -> Sequence[str]:
-    values = [secret.reveal() for secret in (upstream.api_key, *upstream.headers.values()) if secret is not None]
     host = urlsplit(upstream.base_url).hostname or ""
-    return [value for value in (*values, host) if len(value) >= _SHORTEST_SECRET]
+    return [*_sent(upstream), *([host] if len(host) >= _SHORTEST_SECRET else [])]
+
+
+def _sent(upstream: Upstream) -> Sequence[str]:
+    """The key, and the values of header fields."""
+    values = [secret.reveal() for secret in (upstream.api_key, *upstream.headers.values()) if secret is not None]
+    return [value for value in values if len(value) >= _SHORTEST_SECRET]

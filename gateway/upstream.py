@@ -22,11 +22,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
-import msgspec
 
 from gateway import __version__
 from gateway.codings import inflater_for
 from gateway.config import Upstream
+from gateway.dialects.listing import ModelFields, models_in
 from gateway.dialects.status import error_from_status
 from gateway.errors import (
     ConnectTimeout,
@@ -181,7 +181,7 @@ class UpstreamClient:
             response.close()
             raise
 
-    async def models(self, upstream: Upstream) -> list[dict[str, Any]]:
+    async def models(self, upstream: Upstream) -> Sequence[ModelFields]:
         """The objects of the upstream's own list of models. Raises a GatewayError."""
         try:
             return await self._models(upstream)
@@ -189,17 +189,14 @@ class UpstreamClient:
             logger.warning("models of upstream %s: %s", upstream.name, tell(error, upstream))
             raise
 
-    async def _models(self, upstream: Upstream) -> list[dict[str, Any]]:
+    async def _models(self, upstream: Upstream) -> Sequence[ModelFields]:
         options = self._options(upstream, aiohttp.ClientTimeout(total=_MODELS_SECONDS), "application/json")
         context = SimpleNamespace(reused=False)
         with _translated():
             async with self._session.get(_url(upstream, "/models"), trace_request_ctx=context, **options) as response:
                 await _check(response)
                 body = await _start_of(response, most=_MODELS_BODY, seconds=_MODELS_SECONDS)
-        try:
-            return msgspec.json.decode(stripped(body), type=_ModelList).data
-        except (ValueError, RecursionError) as error:
-            raise UpstreamError("The model's server did not say which models it has.") from error
+        return models_in(body)
 
     async def close(self) -> None:
         await self._session.close()
@@ -225,10 +222,6 @@ class UpstreamClient:
             "proxy": upstream.proxy,
             "allow_redirects": False,
         }
-
-
-class _ModelList(msgspec.Struct):
-    data: list[dict[str, Any]]
 
 
 @contextmanager

@@ -54,6 +54,7 @@ FLOORS = [
     ],
     [
         "gateway.admission",
+        "gateway.catalogue",
         "gateway.generation",
         "gateway.idempotency",
         "gateway.snapshot",

@@ -168,7 +168,7 @@ async def test_a_body_is_not_read_for_who_may_not_ask(gateway: MakeGateway, upst
 
 async def test_a_key_that_may_ask_some_models(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
     """On both surfaces; the others are not there for it, and the list says which are."""
-    upstream.script(OK)
+    upstream.script(answer(200, {"data": []}), OK)
     client = await gateway(MODELS + limited() + 'models = ["small"]\n')
     for body in ({**ASKED, "model": "large"}, {**ASKED, "model": "unheard of"}):
         for path in ("/chat", "/v1/chat/completions"):
@@ -181,10 +181,10 @@ async def test_a_key_that_may_ask_some_models(gateway: MakeGateway, upstream: Sc
         assert [model["id"] for model in (await response.json())["data"]] == ["small"]
     async with client.get("/v1/models/large", headers=bearer(LIMITED)) as response:
         assert await error_of(response) == (404, "model_not_found")
-    assert not upstream.requests
+    assert [request.path for request in upstream.requests] == ["/v1/models"]
     async with client.post("/chat", json={**ASKED, "model": "small"}, headers=bearer(LIMITED)) as response:
         assert response.status == 200
-    assert upstream.requests[0].json["model"] == "m-small"
+    assert upstream.requests[1].json["model"] == "m-small"
 
 
 async def test_an_assistants_model_is_held_to_the_key_too(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
@@ -196,10 +196,12 @@ async def test_an_assistants_model_is_held_to_the_key_too(gateway: MakeGateway, 
 async def test_a_keys_models_are_listed_where_none_are_configured(
     gateway: MakeGateway, upstream: ScriptedUpstream
 ) -> None:
+    """With the fields that the upstream lists of them, and none that it lists besides."""
+    upstream.script(answer(200, {"data": [{"id": "c"}, {"id": "b", "x": 1}]}))
     client = await gateway(limited() + 'models = ["a", "b"]\n')
     async with client.get("/v1/models", headers=bearer(LIMITED)) as response:
-        assert [model["id"] for model in (await response.json())["data"]] == ["a", "b"]
-    assert not upstream.requests
+        models = (await response.json())["data"]
+    assert [(model["id"], model.get("x")) for model in models] == [("a", None), ("b", 1)]
 
 
 async def test_with_keys_any_host_and_any_proxy_is_fine(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:

@@ -506,6 +506,8 @@ async def test_the_one_field_that_a_query_may_have_is_given_once(
 
 
 async def test_the_models_that_are_configured(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
+    """Whatever their upstream lists: that may add fields, as `test_catalogue.py` shows, and no models."""
+    upstream.script(answer(200, {"data": [{"id": "other"}]}))
     client = await gateway(
         '[[models]]\nname = "org/small:7b"\ntargets = [{upstream = "up"}]\n'
         '[[models]]\nname = "large"\ntargets = [{upstream = "up"}]'
@@ -519,7 +521,7 @@ async def test_the_models_that_are_configured(gateway: MakeGateway, upstream: Sc
         assert await response.json() == value["data"][0]
     async with client.get("/v1/models/none") as response:
         assert await error_of(response) == (404, "model_not_found")
-    assert not upstream.requests
+    assert [request.path for request in upstream.requests] == ["/v1/models"]
 
 
 async def test_the_upstreams_models_where_none_are(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:

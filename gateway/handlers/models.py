@@ -1,16 +1,15 @@
 """`GET /v1/models` and `GET /v1/models/{id}`: what a caller may name as `model`.
 
-Those of its key, else those of `[[models]]`. Where neither says which there are, every name goes to the first upstream,
-and so does the question.
+Those of its key, else those of `[[models]]`, each with the fields that its upstream lists. Where neither says which
+there are, every name goes to the first upstream, and the list is that upstream's.
 """
 
-from typing import Any
+from collections.abc import Sequence
 
 from aiohttp import web
 
 from gateway.admission import check_key
-from gateway.auth import Caller
-from gateway.config import Config
+from gateway.dialects.listing import ModelFields, text_in
 from gateway.downstream import deliver
 from gateway.handlers.reading import identified
 from gateway.handlers.responses import json_response
@@ -20,29 +19,35 @@ from gateway.viewers import STALL_SECONDS
 
 
 async def list_all(request: web.Request) -> web.StreamResponse:
-    response = json_response({"object": "list", "data": await _models(request)})
+    names = _names(request)
+    catalogue = request.app[SERVICES].catalogue
+    models = await catalogue.everything() if names is None else await catalogue.models(names)
+    response = json_response({"object": "list", "data": models})
     return await deliver(request, response, stall_seconds=STALL_SECONDS)
 
 
 async def retrieve(request: web.Request) -> web.Response:
-    models = await _models(request)
-    for model in models:
-        if model.get("id") == request.match_info["id"]:
-            return json_response(model)
-    raise unknown_model([str(model.get("id")) for model in models])
-
-
-async def _models(request: web.Request) -> list[dict[str, Any]]:
-    services = request.app[SERVICES]
-    caller = identified(request)
-    check_key(services.config, caller)
-    names = _names(services.config, caller)
+    names, asked = _names(request), request.match_info["id"]
+    catalogue = request.app[SERVICES].catalogue
     if names is None:
-        return await services.client.models(services.config.upstreams[0])
-    return [{"id": name, "object": "model", "created": 0, "owned_by": "gateway"} for name in names]
+        return json_response(_find(asked, await catalogue.everything()))
+    if asked not in names:
+        raise unknown_model(names)
+    (model,) = await catalogue.models([asked])
+    return json_response(model)
 
 
-def _names(config: Config, caller: Caller) -> list[str] | None:
+def _find(name: str, models: Sequence[ModelFields]) -> ModelFields:
+    for model in models:
+        if text_in(model, "id") == name:
+            return model
+    raise unknown_model([known for model in models if (known := text_in(model, "id")) is not None])
+
+
+def _names(request: web.Request) -> list[str] | None:
+    """Those that the caller may ask for; None where the first upstream knows. Raises Unauthorized or TwoKeys."""
+    config, caller = request.app[SERVICES].config, identified(request)
+    check_key(config, caller)
     if caller.key is not None and caller.key.models:
         return caller.key.models
     return [model.name for model in config.models] or None

@@ -8,6 +8,7 @@ from aiohttp import web
 
 from gateway.auth import Caller, KeyRing
 from gateway.bodies import Bodies
+from gateway.catalogue import Catalogue
 from gateway.config import Config
 from gateway.stream import HeldStream
 from gateway.streams import Streams
@@ -19,6 +20,7 @@ class Services:
     config: Config
     keys: KeyRing
     client: UpstreamClient
+    catalogue: Catalogue
     streams: Streams
     bodies: Bodies
 

@@ -15,7 +15,19 @@ from typing import Any
 import pytest
 
 from tests.conftest import MakeGateway
-from tests.scripted_upstream import DONE, Pause, ScriptedUpstream, Stall, chunk, delta, event, finish, stream, usage
+from tests.scripted_upstream import (
+    DONE,
+    Pause,
+    ScriptedUpstream,
+    Stall,
+    answer,
+    chunk,
+    delta,
+    event,
+    finish,
+    stream,
+    usage,
+)
 from tests.sdk.answers import CUTS, HELLO, STUMBLING_BLOCKS, USAGE, completion, refusal
 from tests.sdk.conftest import KEY
 
@@ -108,6 +120,7 @@ async def test_the_clients_own_helper_assembles_a_tool_call(gateway: MakeGateway
 
 
 async def test_the_models(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
+    upstream.script(answer(200, {"data": []}))
     model = '[[models]]\nname = "{}"\ntargets = [{{upstream = "up", model = "m-1"}}]\n'
     address = await serve(gateway, model.format("small") + model.format("vendor/large"))
     assert (await call(address, "models", model="vendor/large"))["text"] == "small vendor/large model"

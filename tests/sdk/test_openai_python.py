@@ -240,6 +240,9 @@ async def test_logprobs_and_fields_that_nobody_knows_pass_in_a_stream(
 
 
 async def test_the_models_are_listed_and_found_by_name(connect: Connect, upstream: ScriptedUpstream) -> None:
+    """Each with the further fields that its upstream lists."""
+    listed_there = {"id": "m-1", "created": 7, "owned_by": "somebody", "context_length": 8192}
+    upstream.script(answer(200, {"data": [listed_there]}))
     names = ["small", "vendor/large:latest"]
     models = [f'[[models]]\nname = "{name}"\ntargets = [{{upstream = "up", model = "m-1"}}]' for name in names]
     sdk = await connect("\n".join(models))
@@ -247,11 +250,12 @@ async def test_the_models_are_listed_and_found_by_name(connect: Connect, upstrea
     assert [model.id for model in listed.data] == names
     for name in names:
         found = await sdk.call("models.retrieve", name)
-        assert (found.id, found.object) == (name, "model")
+        assert (found.id, found.object, found.created, found.owned_by) == (name, "model", 7, "somebody")
+        assert found.context_length == 8192
     with pytest.raises(openai.NotFoundError) as caught:
         await sdk.call("models.retrieve", "no-such-model")
     assert caught.value.code == "model_not_found"
-    assert not upstream.requests
+    assert len(upstream.requests) == 1
 
 
 async def test_the_upstreams_models_where_none_are_configured(connect: Connect, upstream: ScriptedUpstream) -> None:

@@ -13,6 +13,7 @@ from tests.scripted_upstream import (
     ScriptedUpstream,
     Send,
     Stall,
+    answer,
     chunk,
     delta,
     event,
@@ -149,6 +150,7 @@ async def test_a_model_that_is_not_there(connect: Connect, upstream: ScriptedUps
 
 
 async def test_a_model_that_the_key_may_not_use_is_not_there(connect: Connect, upstream: ScriptedUpstream) -> None:
+    upstream.script(answer(200, {"data": []}))
     large = ONE_MODEL.replace("small", "large")
     sdk = await connect(f'{TEAM}models = ["small"]\n{ONE_MODEL}{large}')
     assert [model.id for model in (await sdk.call("models.list")).data] == ["small"]
@@ -156,7 +158,7 @@ async def test_a_model_that_the_key_may_not_use_is_not_there(connect: Connect, u
         with pytest.raises(openai.NotFoundError) as caught:
             await sdk.call(method, **fields | {"model": "large"})
         assert caught.value.code == "model_not_found"
-    assert not upstream.requests
+    assert [request.path for request in upstream.requests] == ["/v1/models"]
 
 
 async def test_a_call_that_the_gateway_does_not_have(connect: Connect, upstream: ScriptedUpstream) -> None:
