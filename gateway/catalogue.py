@@ -116,7 +116,7 @@ class _List:
         self._due = self._now() + _FRESH_SECONDS
 
     def _kept(self, fields: ModelFields) -> Iterator[tuple[str, msgspec.Raw]]:
-        """They are copied: as they were read, they would keep the whole body in memory."""
+        """The fields that go on. They are copied: as they were read, they would keep the whole body in memory."""
         own = _told(_typed(fields), self._upstream)
         return ((name, value.copy()) for name, value in _fitting(own, _LARGEST_MODEL))
 
@@ -140,7 +140,7 @@ def _size(fields: ModelFields) -> int:
 
 
 def _typed(fields: ModelFields) -> ModelFields:
-    """Without those that are ours to say, and those of a type that SDKs do not expect."""
+    """Without those that the gateway sets itself, and those of a type that SDKs do not expect."""
     return {
         name: value
         for name, value in fields.items()

@@ -23,7 +23,7 @@ _LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _PROXY_FIELDS = ("Forwarded", "Via", "X-Real-IP")
 _FIELDS = ("Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "X-API-Key", "X-Request-ID")
 _TOKEN = re.compile(r"[!#$%&'+.^_`|~0-9A-Za-z-]{1,64}")  # RFC 9110, section 5.6.2, without `*`: here that means any
-_MOST_FIELDS = 64  # that a page may ask for: openai-node sends eleven of its own, and applications add some
+_MOST_FIELDS = 64  # that a page may ask for: openai-node asks for about ten, and applications add some
 _LONGEST_FIELDS = 2048  # characters of all of them together, which is 32 for each
 _OWN_PAGES = frozenset({"same-origin", "none"})  # Fetch Metadata: sent by the gateway's own page, or by the person
 
