@@ -50,8 +50,8 @@ def read_event_id(text: str) -> tuple[str, int] | None:
 
 
 def sse_view(stream_id: str, *, format: Format, reasoning: bool) -> View:
-    """Server-sent events. Reasoning is shown only where it was asked for."""
-    head = f"id: {stream_id}.".encode()
+    """Server-sent events. Reasoning is shown only where it was asked for. The id is the last line of each block."""
+    name = f"id: {stream_id}.".encode()
     as_json = format is Format.JSON
 
     def view(number: int, entry: Entry) -> bytes:
@@ -60,11 +60,11 @@ def sse_view(stream_id: str, *, format: Format, reasoning: bool) -> View:
             payload = _encode_json({_JSON_NAMES[kind]: payload.decode()})
         if kind is _TEXT:
             if b"\n" in payload or b"\r" in payload:
-                return b"%b%d\n%b\n" % (head, number, encode_data(payload))
-            return b"%b%d\ndata: %b\n\n" % (head, number, payload)
+                return b"%b%b%d\n\n" % (encode_data(payload), name, number)
+            return b"data: %b\n%b%d\n\n" % (payload, name, number)
         if kind in _THOUGHTS and not reasoning:
             return b""
-        return b"%b%d\nevent: %b\n%b\n" % (head, number, _EVENT_TYPES[kind], encode_data(payload))
+        return b"event: %b\n%b%b%d\n\n" % (_EVENT_TYPES[kind], encode_data(payload), name, number)
 
     return view
 

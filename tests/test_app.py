@@ -382,7 +382,7 @@ async def test_fault_69_when_there_is_no_room_new_streams_are_refused_and_old_on
     upstream.script(stream(delta("a"), Stall()))
     client = await gateway("[store]\nmax_streams = 1")
     async with client.get("/chat?q=x", headers=EVENTS) as first:
-        await first.content.readuntil(b"data: a\n\n")
+        await first.content.readuntil(b"data: a\n")
         async with client.get("/chat?q=x", headers=EVENTS) as second:
             assert await error_of(second) == (503, "busy")
             assert second.headers["Retry-After"] == "5"

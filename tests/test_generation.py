@@ -38,7 +38,7 @@ async def test_a_stream_from_start_to_end(gateway: MakeGateway, upstream: Script
     stream_id = json.loads(answer.events[0].data)["stream"]
     assert [event.type for event in answer.events] == ["start", "message", "message", "end"]
     assert [event.last_event_id for event in answer.events] == [f"{stream_id}.{n}" for n in range(4)]
-    assert answer.raw.startswith(b"retry: 2000\nid: ")
+    assert answer.raw.startswith(b"retry: 2000\nevent: start\ndata: ")
     assert answer.text == "Hello"
     assert answer.end == {
         "reason": "complete",

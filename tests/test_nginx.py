@@ -93,7 +93,7 @@ async def test_a_client_that_leaves_nginx_stops_the_upstream(
     client = await gateway(BEHIND_NGINX)
     async with nginx(client.port or 0) as address, aiohttp.ClientSession() as session:
         async with session.get(f"{address}/chat?q=x&on_disconnect=cancel", headers=EVENTS) as response:
-            await response.content.readuntil(b"data: a\n\n")
+            await response.content.readuntil(b"data: a\n")
         await upstream.until(left=1, within=2)
 
 

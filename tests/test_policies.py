@@ -58,7 +58,7 @@ async def asking(client: Client, path: str = "/chat?q=hi", **headers: str) -> As
     """A client that has read the first text; it leaves at the end of the block."""
     async with client.get(path, headers={**EVENTS, **headers}) as response:
         start = await start_of(response)
-        await response.content.readuntil(b"data: a\n\n")
+        await response.content.readuntil(b"data: a\n")
         yield response, start["stream"]
 
 
@@ -89,7 +89,7 @@ async def left_with(gateway: MakeGateway, policy: str, where: str, **times: floa
         return client, await left(client)
     async with client.post("/chat", json={"question": "hi", "on_disconnect": policy}, headers=EVENTS) as response:
         start = await start_of(response)
-        await response.content.readuntil(b"data: a\n\n")
+        await response.content.readuntil(b"data: a\n")
     return client, start["stream"]
 
 
@@ -155,7 +155,7 @@ async def test_what_the_request_says_outranks_what_is_configured(
     await upstream.until(left=1, within=1)
     body = {"question": "hi", "on_disconnect": "cancel"}
     async with client.post("/chat?on_disconnect=drain", json=body, headers=EVENTS) as response:
-        await response.content.readuntil(b"data: a\n\n")
+        await response.content.readuntil(b"data: a\n")
     await upstream.until(left=2, within=1)
 
 
@@ -793,7 +793,7 @@ async def test_how_often_somebody_came_back_is_counted(
     client = await gateway()
     async with client.get("/chat?q=hi", headers=EVENTS) as response:
         start = await start_of(response)
-        await response.content.readuntil(b"data: a\n\n")
+        await response.content.readuntil(b"data: a\n")
     url = f"/streams/{start['stream']}?ticket={start['ticket']}"
     last = {"Last-Event-ID": f"{start['stream']}.1"}
     async with client.get("/chat", headers={**EVENTS, **last}):

@@ -53,7 +53,7 @@ async def test_the_curl_example_shows_what_readme_shows() -> None:
         await process.communicate()
     first, last = shape(done.stdout.decode()), shape(shown)
     assert first[:7] == last[:7]
-    assert first[-2:] == last[-2:]
+    assert first[-3:] == last[-3:]
 
 
 def shape(events: str) -> list[str]:

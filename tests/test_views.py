@@ -18,29 +18,29 @@ END = b'{"reason":"complete"}'
 
 FRAMES = {
     # entry: as text, as JSON
-    (Kind.TEXT, b"Hello"): (b"id: s.7\ndata: Hello\n\n", b'id: s.7\ndata: {"content":"Hello"}\n\n'),
-    (Kind.TEXT, b" a "): (b"id: s.7\ndata:  a \n\n", b'id: s.7\ndata: {"content":" a "}\n\n'),
+    (Kind.TEXT, b"Hello"): (b"data: Hello\nid: s.7\n\n", b'data: {"content":"Hello"}\nid: s.7\n\n'),
+    (Kind.TEXT, b" a "): (b"data:  a \nid: s.7\n\n", b'data: {"content":" a "}\nid: s.7\n\n'),
     (Kind.TEXT, "好\u2028".encode()): (
-        "id: s.7\ndata: 好\u2028\n\n".encode(),
-        'id: s.7\ndata: {"content":"好\u2028"}\n\n'.encode(),
+        "data: 好\u2028\nid: s.7\n\n".encode(),
+        'data: {"content":"好\u2028"}\nid: s.7\n\n'.encode(),
     ),
-    (Kind.TEXT, b"a\n"): (b"id: s.7\ndata: a\ndata: \n\n", b'id: s.7\ndata: {"content":"a\\n"}\n\n'),
+    (Kind.TEXT, b"a\n"): (b"data: a\ndata: \nid: s.7\n\n", b'data: {"content":"a\\n"}\nid: s.7\n\n'),
     (Kind.TEXT, b"a\r\nb\rc"): (
-        b"id: s.7\ndata: a\ndata: b\ndata: c\n\n",
-        b'id: s.7\ndata: {"content":"a\\r\\nb\\rc"}\n\n',
+        b"data: a\ndata: b\ndata: c\nid: s.7\n\n",
+        b'data: {"content":"a\\r\\nb\\rc"}\nid: s.7\n\n',
     ),
     (Kind.REASONING, b"hm"): (
-        b"id: s.7\nevent: reasoning\ndata: hm\n\n",
-        b'id: s.7\nevent: reasoning\ndata: {"reasoning":"hm"}\n\n',
+        b"event: reasoning\ndata: hm\nid: s.7\n\n",
+        b'event: reasoning\ndata: {"reasoning":"hm"}\nid: s.7\n\n',
     ),
     (Kind.REFUSAL, b"no"): (
-        b"id: s.7\nevent: refusal\ndata: no\n\n",
-        b'id: s.7\nevent: refusal\ndata: {"refusal":"no"}\n\n',
+        b"event: refusal\ndata: no\nid: s.7\n\n",
+        b'event: refusal\ndata: {"refusal":"no"}\nid: s.7\n\n',
     ),
-    (Kind.TOOL, b'{"index":0}'): (b'id: s.7\nevent: tool_call\ndata: {"index":0}\n\n',) * 2,
-    (Kind.TOOL, b'{"index":\n0}'): (b'id: s.7\nevent: tool_call\ndata: {"index":\ndata: 0}\n\n',) * 2,
-    (Kind.FAILURE, FAILURE): (b"id: s.7\nevent: failure\ndata: " + FAILURE + b"\n\n",) * 2,
-    (Kind.END, END): (b"id: s.7\nevent: end\ndata: " + END + b"\n\n",) * 2,
+    (Kind.TOOL, b'{"index":0}'): (b'event: tool_call\ndata: {"index":0}\nid: s.7\n\n',) * 2,
+    (Kind.TOOL, b'{"index":\n0}'): (b'event: tool_call\ndata: {"index":\ndata: 0}\nid: s.7\n\n',) * 2,
+    (Kind.FAILURE, FAILURE): (b"event: failure\ndata: " + FAILURE + b"\nid: s.7\n\n",) * 2,
+    (Kind.END, END): (b"event: end\ndata: " + END + b"\nid: s.7\n\n",) * 2,
 }
 
 
@@ -69,7 +69,7 @@ def test_bare_text_is_text_and_refusals(kind: Kind) -> None:
 
 def test_the_start_block_names_the_stream_before_any_entry() -> None:
     block = start_block("s", retry_ms=2000)
-    assert block == b'retry: 2000\nid: s.0\nevent: start\ndata: {"stream":"s"}\n\n'
+    assert block == b'retry: 2000\nevent: start\ndata: {"stream":"s"}\nid: s.0\n\n'
     assert interpret(block) == [Dispatched("start", '{"stream":"s"}', "s.0")]
 
 

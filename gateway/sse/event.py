@@ -21,17 +21,19 @@ class Event:
 
 
 def encode(event: Event, *, retry: int | None = None) -> bytes:
-    """The event as one block, its fields in the order retry, id, event, data.
+    """The event as one block, its fields in the order retry, event, data, id.
+
+    The id comes last because some clients take it when its line is read. If the connection is cut inside the event,
+    such a client then still comes back with the id before, and gets the event.
 
     An empty `id` and the type `message` are left out, being what a client assumes. `retry` is in milliseconds.
     Raises ValueError for an id or type that holds CR, LF or NUL: they are refused, not cleaned.
     """
     head = "" if retry is None else f"retry: {retry:d}\n"
-    if event.id:
-        head += f"id: {_checked('id', event.id)}\n"
     if event.type != "message":
         head += f"event: {_checked('type', event.type)}\n"
-    return head.encode() + encode_data(event.data) + b"\n"
+    tail = f"id: {_checked('id', event.id)}\n" if event.id else ""
+    return head.encode() + encode_data(event.data) + tail.encode() + b"\n"
 
 
 def encode_data(data: bytes) -> bytes:

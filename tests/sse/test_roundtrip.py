@@ -43,10 +43,10 @@ def test_events_in_a_row_stay_apart_and_the_standard_agrees(events: list[Event])
         (Event(b" a"), None, b"data:  a\n\n"),
         (Event(b"a\n"), None, b"data: a\ndata: \n\n"),
         (Event(b"a\r\nb\rc\nd"), None, b"data: a\ndata: b\ndata: c\ndata: d\n\n"),
-        (Event(b"a", "t", "i"), None, b"id: i\nevent: t\ndata: a\n\n"),
-        (Event(b"a", "t", "i"), 2000, b"retry: 2000\nid: i\nevent: t\ndata: a\n\n"),
+        (Event(b"a", "t", "i"), None, b"event: t\ndata: a\nid: i\n\n"),
+        (Event(b"a", "t", "i"), 2000, b"retry: 2000\nevent: t\ndata: a\nid: i\n\n"),
         (Event(b"a"), 0, b"retry: 0\ndata: a\n\n"),
-        (Event("é\u2028".encode(), "é", "好"), None, "id: 好\nevent: é\ndata: é\u2028\n\n".encode()),
+        (Event("é\u2028".encode(), "é", "好"), None, "event: é\ndata: é\u2028\nid: 好\n\n".encode()),
     ],
 )
 def test_blocks(event: Event, retry: int | None, block: bytes) -> None:
