@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from typing import Self
 
 from aiohttp import HttpVersion11, web
-from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_writer import StreamWriter
 from aiohttp_sse import EventSourceResponse
 
@@ -46,10 +45,10 @@ class _BodySink:
 
     response: web.StreamResponse
 
-    def __init__(self, request: web.Request, is_whole: Callable[[], bool] | None = None) -> None:
-        """Where `is_whole` says no at the end, the body is broken off after its last bytes."""
+    def __init__(self, request: web.Request, ends_cleanly: Callable[[], bool] | None = None) -> None:
+        """Where `ends_cleanly` says no at the end, the body is broken off after its last bytes."""
         self._request = request
-        self._is_whole = is_whole
+        self._ends_cleanly = is_whole
         self._writer: StreamWriter | None = None
         self._header_alone = False
         self._transport: asyncio.Transport | None = None  # from the moment that the header has left
@@ -80,7 +79,7 @@ class _BodySink:
     async def finish(self, data: bytes) -> None:
         """The last bytes and the end of the body leave together. Returns when the transport has sent all."""
         await self.open()
-        if self._is_whole is not None and not self._is_whole():
+        if self._ends_cleanly is not None and not self._ends_cleanly():
             await self.write(data)
             self.break_off()
             return
@@ -164,8 +163,9 @@ def _until_empty(transport: asyncio.Transport | None) -> Iterator[None]:
         transport.set_write_buffer_limits()
 
 
-def is_unused(writer: AbstractStreamWriter) -> bool:
+def is_unused(request: web.Request) -> bool:
     """Can a response still be written, since no other has been prepared?"""
+    writer = request.writer
     assert isinstance(writer, StreamWriter)
     return not writer.output_size and not writer.chunked and writer.length is None
 
@@ -202,13 +202,14 @@ def bytes_sent(response: web.StreamResponse | None) -> int:
 class EventStreamSink(_BodySink):
     """A `text/event-stream` response, open from the moment that it is entered.
 
-    `header_alone` is for a stream that may have nothing to say for a while: its header leaves at once.
+    `header_alone` sends the header at once: it tells the client of a stream that may be silent for a while that it is
+    connected.
     """
 
     def __init__(
-        self, request: web.Request, *, is_whole: Callable[[], bool] | None = None, header_alone: bool = False
+        self, request: web.Request, *, ends_cleanly: Callable[[], bool] | None = None, header_alone: bool = False
     ) -> None:
-        super().__init__(request, is_whole)
+        super().__init__(request, ends_cleanly)
         self._header_alone = header_alone
         self.response: EventSourceResponse = EventSourceResponse(allow_all_methods=True, ping_interval=_NEVER)
         if request.version < HttpVersion11:
@@ -225,8 +226,8 @@ class EventStreamSink(_BodySink):
 class TextSink(_BodySink):
     """A `text/plain` response. Its headers wait for the first byte: a failure before it is a status."""
 
-    def __init__(self, request: web.Request, *, is_whole: Callable[[], bool]) -> None:
-        super().__init__(request, is_whole)
+    def __init__(self, request: web.Request, *, ends_cleanly: Callable[[], bool]) -> None:
+        super().__init__(request, ends_cleanly)
         self.response = web.StreamResponse(headers={"X-Accel-Buffering": "no"})
         self.response.content_type = "text/plain"
         self.response.charset = "utf-8"

@@ -101,6 +101,11 @@ class Generation(Generic[R]):
     def is_whole(self) -> bool:
         return self.record.end is EndReason.COMPLETE
 
+    @property
+    def passed_finish(self) -> bool:
+        """Has the client of a relayed stream seen a finish reason that says that the answer is whole?"""
+        return self._decoder.passed_finish
+
     def interrupt(self, why: EndReason | GatewayError) -> None:
         """Ends the generation from outside, if it has not ended: with `why` as its reason, or as its failure."""
         if self.log.ended:

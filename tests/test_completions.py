@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from aiohttp import ClientPayloadError, ClientResponse
 
+from gateway.entries import EndReason
+from gateway.handlers.services import SERVICES
 from tests.clients import error_of
 from tests.conftest import Client, MakeGateway
 from tests.scripted_upstream import (
@@ -215,7 +217,7 @@ async def test_an_error_behind_the_first_heartbeat_is_an_event(
     body = await streamed(await gateway("[stream]\nheartbeat_seconds = 0.1"))
     assert body.raw.startswith(b":\n\n")
     assert body.error["code"] == "upstream_error"
-    assert body.broken
+    assert not body.broken
 
 
 # What fails behind the first byte
@@ -235,20 +237,65 @@ FAILURES: dict[str, tuple[Sequence[bytes | Step], str]] = {
 
 
 @pytest.mark.parametrize("case", FAILURES)
-async def test_what_fails_behind_the_first_byte_is_an_event_and_a_break(
+async def test_what_fails_behind_the_first_byte_is_an_event_and_no_done(
     gateway: MakeGateway, upstream: ScriptedUpstream, case: str
 ) -> None:
-    """`data: {"error": {...}}`, no `[DONE]`, and a body that breaks off: a clean end looks like success to SDKs."""
+    """`data: {"error": {...}}` is the last event, and the body ends cleanly: the AI SDK tells a broken one twice."""
     parts, code = FAILURES[case]
     upstream.script(stream(delta("a"), *parts))
     body = await streamed(await gateway("[timeouts]\nidle = 0.3\n[stream]\nmax_event_bytes = 10_000"))
     assert body.error["code"] == code
-    assert body.broken
+    assert not body.broken
     assert body.blocks[0] + b"\n\n" == delta("a")
+    assert b"[DONE]" not in body.raw
+    assert b'"finish_reason": "' not in body.raw
+
+
+# What fails behind a finish reason that has been passed on
+LATE_FAILURES: dict[str, Sequence[bytes | Step]] = {
+    "an error": [event({"error": {"message": "boom"}})],
+    "a finish reason that means given up": [event(chunk("error"))],
+    "more content": [delta("b")],
+    "more content and a reset": [delta("b"), Pause(0.05), Reset()],
+}
+
+
+@pytest.mark.parametrize("case", LATE_FAILURES)
+async def test_a_failure_behind_a_finish_reason_breaks_the_body_off(
+    gateway: MakeGateway, upstream: ScriptedUpstream, case: str
+) -> None:
+    """A client that ignores the error has seen `stop`, and would take a clean end for a whole answer."""
+    upstream.script(stream(delta("a"), finish(), *LATE_FAILURES[case]))
+    body = await streamed(await gateway())
+    assert body.raw.startswith(delta("a") + finish())
+    assert body.error["message"]
+    assert body.broken
     assert b"[DONE]" not in body.raw
 
 
-async def test_fault_57_what_fails_behind_a_backlog_breaks_off_too(
+async def test_an_empty_body_that_becomes_a_chunk_breaks_the_body_off(
+    gateway: MakeGateway, upstream: ScriptedUpstream
+) -> None:
+    """A chunk that was made of a whole answer has a finish reason, also where there is no answer in it."""
+    upstream.script(answer(200, {"choices": [{"index": 0, "message": {"content": ""}}]}))
+    body = await streamed(await gateway())
+    assert b'"finish_reason":"stop"' in body.blocks[0]
+    assert body.error["code"] == "upstream_empty"
+    assert body.broken
+
+
+async def test_an_answer_that_is_stopped_breaks_the_body_off(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
+    """There is no error that a client could read."""
+    upstream.script(stream(delta("a"), Stall()))
+    client = await gateway()
+    async with post(client, STREAMED) as response:
+        assert await response.content.readuntil(b"\n\n") == delta("a")
+        (held,) = client.app[SERVICES].streams
+        held.generation.interrupt(EndReason.STOPPED)
+        assert await read(response) == Body(b"", broken=True)
+
+
+async def test_fault_57_what_fails_behind_a_backlog_is_told_too(
     gateway: MakeGateway, upstream: ScriptedUpstream
 ) -> None:
     """All that was said comes first, in its order."""
@@ -259,7 +306,7 @@ async def test_fault_57_what_fails_behind_a_backlog_breaks_off_too(
         body = await read(response)
     assert body.raw.startswith(b"".join(deltas))
     assert body.error["message"] == "boom"
-    assert body.broken
+    assert not body.broken
 
 
 async def test_http_1_0_gets_a_stream_that_ends_with_the_connection(

@@ -33,6 +33,7 @@ class Decoder:
 
     whole = False  # is the answer asked for as one JSON body, and not as a stream?
     choices = 1  # that were asked for
+    passed_finish = False  # has a finish reason gone on to the client that says that the answer is whole?
 
     def __init__(self) -> None:
         self.id: str | None = None

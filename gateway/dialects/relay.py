@@ -64,6 +64,7 @@ class Relay(Decoder):
         passed: list[Entry] = []
         super().decode_completion(body, passed)
         self.begun = True
+        self.passed_finish = True  # `_as_chunk` gives each choice a reason
         entries.extend(passed if self.whole else [(_CHUNK, self._as_chunk(body))])
 
     def rest(self) -> list[Entry]:
@@ -107,6 +108,7 @@ class Relay(Decoder):
             self._is_mute = True
             return
         self._take_reason(reason)
+        self.passed_finish |= not self._gave_up  # a chunk that says "given up" becomes an error, and does not go on
         self._ended_ones.add(index)
         self.begun = True
 

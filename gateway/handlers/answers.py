@@ -35,7 +35,7 @@ async def text(request: web.Request, stream: HeldStream[StreamLog], *, cursor: i
     """The text behind `cursor`, as it comes."""
     if request.version < HttpVersion11:
         return await _whole_text(request, stream, cursor)
-    sink = TextSink(request, is_whole=lambda: stream.generation.is_whole)
+    sink = TextSink(request, ends_cleanly=lambda: stream.generation.is_whole)
     await Viewer(Frames(stream.log, text_view), sink, cursor=cursor, heartbeat=None).run()
     if not sink.opened:
         await success(stream.generation)

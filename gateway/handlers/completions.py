@@ -1,8 +1,23 @@
 """The OpenAI surface: `POST /v1/chat/completions`, for SDKs. What the upstream says goes on as it was said.
 
 Streamed, the header waits for the first content or the first heartbeat, whichever comes first: an upstream that fails
-before is a status, which SDKs know how to retry. A failure after that is `data: {"error": {...}}`, and the body is
-broken off, since every SDK takes a clean end for success.
+before is a status, which SDKs know how to retry. A failure after that is `data: {"error": {...}}` without `[DONE]`,
+and then the body ends cleanly.
+
+How clients take the three possible ends was tried with openai (Python and JavaScript), LangChain and the AI SDK, before
+any content, after some, and inside a tool call (`tests/sdk/test_broken_answers.py`):
+
+- After an error and a clean end, each of them raises once, with the gateway's words.
+- After an error and a broken body, the AI SDK reports the error and then throws "Failed to process successful
+  response". That has none of the gateway's words, and ends a Node process that does not catch it.
+- After a broken body alone, each of them raises once, without a word of why.
+
+`[DONE]` behind the error changes nothing for these four, but it means success to other clients, so it is never sent.
+
+A client that looks neither at the error nor for `[DONE]` or a finish reason would notice only a broken body. It has
+three signs of its own without that, and the users of the AI SDK would pay for a fourth. The body is still broken off
+where a clean end could mislead: where no error could be written, as when an answer is stopped, and behind a finish
+reason that has been passed on, since a client that ignores the error has seen an end there.
 """
 
 from collections.abc import Awaitable, Callable
@@ -55,11 +70,17 @@ async def _streamed(request: web.Request, generation: Generation[Window]) -> web
     spoke = await until(window, lambda: generation.begun or window.ended, within=heartbeat)
     if generation.failure is not None and not generation.begun:
         raise generation.failure.copy()
-    async with EventStreamSink(request, is_whole=lambda: generation.is_whole) as sink:
+    async with EventStreamSink(request, ends_cleanly=lambda: _ends_cleanly(generation)) as sink:
         if not spoke:
             await sink.write(HEARTBEAT)
         await Viewer(window, sink, heartbeat=heartbeat).run()
     return sink.response
+
+
+def _ends_cleanly(generation: Generation[Window]) -> bool:
+    """May the body end cleanly? A broken answer needs its error, and nothing before it that looks like an end."""
+    is_told = generation.failure is not None and not generation.passed_finish
+    return generation.is_whole or is_told
 
 
 async def _whole(request: web.Request, generation: Generation[Window]) -> web.StreamResponse:

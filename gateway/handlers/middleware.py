@@ -105,7 +105,7 @@ async def _response(request: web.Request, handler: Handler) -> web.StreamRespons
     except Exception:
         logger.exception("request %s broke on a fault of ours", request[REQUEST_ID])
         failure = errors.GatewayError()
-    if is_unused(request.writer):
+    if is_unused(request):
         return error_response(failure)
     if not request.writer.output_size:
         return _bare_fault(request)

@@ -6,25 +6,18 @@ They come back by their own rules. Their code is that of `.github/docs/clients.m
 import asyncio
 import json
 import re
-import shutil
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
 
 from tests.conftest import MakeGateway
 from tests.scripted_upstream import DONE, ScriptedUpstream, delta, finish, stream
+from tests.sdk.clients_page import example
 from tests.sdk.cutting import CuttingWire
+from tests.sdk.node import needs, running, script
 
-HERE = Path(__file__).parent
-PAGE = (HERE.parent.parent / ".github" / "docs" / "clients.md").read_text()
-PACKAGES = HERE.parent.parent / ".node"
-DRIVER = HERE / "cut_clients.mjs"
-NODE = shutil.which("node")
 SECONDS = 60  # for about a thousand answers, each asked for twice: it takes a tenth of that on a quiet machine
 
 TEXTS = ["\nHi", " 好\n"]
@@ -33,10 +26,12 @@ AS_JSON = [json.dumps({"content": text}, ensure_ascii=False, separators=(",", ":
 SOON = "[stream]\nretry_ms = 10"
 UNCUT = 1_000_000  # bytes: more than the answer has
 
-needs_node = pytest.mark.skipif(
-    NODE is None or not (PACKAGES / "node_modules" / "@microsoft").is_dir(),
-    reason="node, or one of the npm packages in .node, is missing: `.ci/run` says how to install them",
-)
+
+def needs_packages(test: Any) -> Any:
+    for mark in needs("eventsource", "@microsoft/fetch-event-source"):
+        test = mark(test)
+    return test
+
 
 Events = list[tuple[str, str]]  # as (type, data); an empty type is `message`
 
@@ -104,34 +99,16 @@ def without_lots(kind: str, data: str) -> tuple[str, str]:
     return ("" if kind == "message" else kind), re.sub(r'"[\w-]{22}"', '"LOT"', data)
 
 
-def example(language: str, marker: str) -> str:
-    """The one example of the page that has `marker` in it."""
-    found = re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
-    (block,) = (block for block in found if marker in block)
-    return block
-
-
 def in_node(source: str) -> Ask:
     """Asks with the `ask` of `source`."""
 
     async def ask(address: str, cuts: list[int]) -> dict[int, Events]:
-        process = await asyncio.create_subprocess_exec(
-            *[NODE or "", "--input-type=module", "-", address, json.dumps(cuts)],
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            cwd=PACKAGES,
-        )
-        try:
-            told, complaints = await process.communicate((source + DRIVER.read_text()).encode())
-        finally:
-            with suppress(ProcessLookupError):
-                process.kill()
-        assert told, complaints.decode()
-        return {
-            cut: [without_lots(*event) for event in shown]
-            for cut, shown in sorted((cut, shown) for shown, cuts in json.loads(told) for cut in cuts)
-        }
+        numbers = json.dumps(cuts)
+        async with running(source + script("cut_clients.mjs"), address, numbers, within=SECONDS) as outcomes:
+            return {
+                cut: [without_lots(*event) for event in shown]
+                for cut, shown in sorted((cut, shown) for shown, cuts in outcomes for cut in cuts)
+            }
 
     return ask
 
@@ -150,14 +127,14 @@ async def in_python(address: str, cuts: list[int]) -> dict[int, Events]:
         return dict(zip(cuts, await asyncio.gather(*map(ask, cuts)), strict=True))
 
 
-@needs_node
+@needs_packages
 async def test_eventsource_loses_nothing_wherever_it_is_cut(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
     cuts = await cut_everywhere(gateway, upstream, in_node(example("js", "from 'eventsource'")))
     assert {cut: shown for cut, shown in cuts.shown.items() if shown != events(*TEXTS)} == {}
     assert cuts.asked == len(cuts.shown)
 
 
-@needs_node
+@needs_packages
 async def test_fetch_event_source_loses_nothing_wherever_it_is_cut(
     gateway: MakeGateway, upstream: ScriptedUpstream
 ) -> None:
@@ -167,7 +144,7 @@ async def test_fetch_event_source_loses_nothing_wherever_it_is_cut(
     assert cuts.asked == len(cuts.shown)
 
 
-@needs_node
+@needs_packages
 async def test_fetch_event_source_as_it_is_loses_an_event_only_between_its_id_and_the_blank_line(
     gateway: MakeGateway, upstream: ScriptedUpstream
 ) -> None:
@@ -180,7 +157,7 @@ async def test_fetch_event_source_as_it_is_loses_an_event_only_between_its_id_an
     assert cuts.asked == len(cuts.shown)
 
 
-@needs_node
+@needs_packages
 async def test_fetch_event_source_drops_a_leading_line_feed_of_bare_text(
     gateway: MakeGateway, upstream: ScriptedUpstream
 ) -> None:

@@ -1,15 +1,6 @@
-"""The official JavaScript client and the Vercel AI SDK, unmodified, in Node before a running gateway.
+"""The official JavaScript client and the Vercel AI SDK, unmodified, in Node before a running gateway."""
 
-Their packages are installed into `.node`. A script is piped to a Node that runs there: it then finds the packages by
-their bare names, as anybody's own script would.
-"""
-
-import asyncio
 import json
-import shutil
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,47 +21,15 @@ from tests.scripted_upstream import (
 )
 from tests.sdk.answers import CUTS, HELLO, STUMBLING_BLOCKS, USAGE, completion, refusal
 from tests.sdk.conftest import KEY
+from tests.sdk.node import needs, running, script
 
-HERE = Path(__file__).parent
-PACKAGES = HERE.parent.parent / ".node"
-NODE = shutil.which("node")
-SECONDS = 20  # for a Node to start and answer: it takes a third of one
-
-pytestmark = [
-    pytest.mark.skipif(NODE is None, reason="node is not installed"),
-    pytest.mark.skipif(
-        not all((PACKAGES / "node_modules" / name).is_dir() for name in ("openai", "ai", "@ai-sdk/openai-compatible")),
-        reason="the npm packages are not in .node: `.ci/run` says how to install them",
-    ),
-]
-
-
-@asynccontextmanager
-async def running(script: str, *arguments: str) -> AsyncIterator[dict[str, Any]]:
-    """What the script prints; its process lives until the block is left."""
-    with (HERE / script).open("rb") as source:
-        process = await asyncio.create_subprocess_exec(
-            *[NODE or "", "--input-type=module", "-", *arguments],
-            stdin=source,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            cwd=PACKAGES,
-        )
-    assert process.stdout is not None
-    try:
-        line = await asyncio.wait_for(process.stdout.readline(), SECONDS)
-        assert line, (await process.communicate())[1].decode()
-        yield json.loads(line)
-    finally:
-        with suppress(ProcessLookupError):
-            process.kill()
-        await process.communicate()
+pytestmark = needs("openai", "ai", "@ai-sdk/openai-compatible")
 
 
 async def call(address: str, action: str, *, options: dict[str, object] | None = None, **request: object) -> Any:
     """One call of the official client, as `openai_node.mjs` has it."""
     options = {"apiKey": KEY, **(options or {})}
-    async with running("openai_node.mjs", address, action, json.dumps(options), json.dumps(request)) as result:
+    async with running(script("openai_node.mjs"), address, action, json.dumps(options), json.dumps(request)) as result:
         return result
 
 
@@ -136,7 +95,7 @@ async def test_heartbeats_break_nothing(gateway: MakeGateway, upstream: Scripted
 async def test_aborting_lets_the_upstream_go(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
     upstream.script(stream(delta("Hel"), Stall()))
     address = await serve(gateway)
-    async with running("openai_node.mjs", address, "abort", json.dumps({"apiKey": KEY}), "{}") as result:
+    async with running(script("openai_node.mjs"), address, "abort", json.dumps({"apiKey": KEY}), "{}") as result:
         assert result["text"] == "Hel"
         await upstream.until(left=1, within=1)
 
@@ -196,14 +155,14 @@ async def test_the_clients_retry_recovers_from_an_early_failure(
 async def test_a_chat_model_of_the_ai_sdk(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
     """To the end, with usage, over heartbeats."""
     upstream.script(stream(Pause(0.2), delta("Hel"), Pause(0.2), delta("lo"), finish(), usage(**USAGE), DONE))
-    async with running("ai_sdk.mjs", await serve(gateway, "[stream]\nheartbeat_seconds = 0.05")) as result:
+    async with running(script("ai_sdk.mjs"), await serve(gateway, "[stream]\nheartbeat_seconds = 0.05")) as result:
         assert result == {"text": "Hello", "finish": "stop", "tokens": 3, "error": None}
 
 
 @pytest.mark.parametrize("case", ["closed inside the body", "a clean end without a finish reason", "an error object"])
 async def test_the_ai_sdk_reports_a_cut_stream(gateway: MakeGateway, upstream: ScriptedUpstream, case: str) -> None:
     upstream.script(CUTS[case][0])
-    async with running("ai_sdk.mjs", await serve(gateway)) as result:
+    async with running(script("ai_sdk.mjs"), await serve(gateway)) as result:
         assert result["text"] == "Hel"
         assert result["error"]
         assert result["finish"] != "stop"
