@@ -1,7 +1,8 @@
 """A wire to a gateway that cuts each answer once, after as many bytes as its request asks for.
 
 A request says `cut=N` in its query, of which the gateway knows nothing. The first connection with that N gets the first
-N bytes of the response, and then the end of the connection. Every later one gets its response whole.
+N bytes of the response, and then the end of the connection. Every later one gets its response whole, and so does a
+request that does not say it.
 """
 
 import asyncio
@@ -46,23 +47,28 @@ class CuttingWire:
                 request += await reader.readexactly(int(length[1]))
             far_writer.write(re.sub(rb"(?i)(\r\nconnection: *)keep-alive", rb"\1close", request, count=1))
             found = _CUT.search(request)
-            assert found is not None, request
-            await self._answer(int(found[1]), far_reader, writer)
+            cut = int(found[1]) if found else None
+            if cut is None or cut in self.passed:
+                await _pass_on(far_reader, writer)
+            else:
+                await self._cut(cut, far_reader, writer)
         except (ConnectionError, asyncio.IncompleteReadError):
             pass  # a client that has its end leaves at once
         finally:
             writer.close()
             far_writer.close()
 
-    async def _answer(self, cut: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        is_first = cut not in self.passed
-        if is_first:
-            self.passed[cut] = b""
+    async def _cut(self, cut: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.passed[cut] = b""
         while data := await reader.read(65_536):
-            if is_first:
-                data = data[: cut - len(self.passed[cut])]
-                self.passed[cut] += data
+            data = data[: cut - len(self.passed[cut])]
+            self.passed[cut] += data
             writer.write(data)
-            if is_first and len(self.passed[cut]) == cut:
+            if len(self.passed[cut]) == cut:
                 return
-            await writer.drain()
+
+
+async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(65_536):
+        writer.write(data)
+        await writer.drain()
