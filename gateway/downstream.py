@@ -48,7 +48,7 @@ class _BodySink:
     def __init__(self, request: web.Request, ends_cleanly: Callable[[], bool] | None = None) -> None:
         """Where `ends_cleanly` says no at the end, the body is broken off after its last bytes."""
         self._request = request
-        self._ends_cleanly = is_whole
+        self._ends_cleanly = ends_cleanly
         self._writer: StreamWriter | None = None
         self._header_alone = False
         self._transport: asyncio.Transport | None = None  # from the moment that the header has left
