@@ -16,7 +16,7 @@ holds them to it. One module imports each adapter package: aiohttp's client, aio
     3  use case   admission  streams (what is held)  stream  idempotency  generation (attempt, policy, record)  viewers
                   catalogue (what upstreams say of their models)
     2  adapters   upstream (the only aiohttp client)  downstream (the only aiohttp-sse)  limiter (the only limits)
-                  streamlog.memory (kept)  streamlog.window (passed on)
+                  streamlog.memory (kept)  streamlog.window (passed on)  logwriter  standard_streams
     1  policy     config  auth  origins  addresses  fields  routing  limits  negotiation  views  completion  dialects
                   tool_calls  tokens  redaction  codings  shapes  surrogates  streamlog.base  observe  account
                   watchdog

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from gateway.auth import KeyRing
 from gateway.bodies import Bodies
@@ -61,7 +62,7 @@ def server_options() -> dict[str, Any]:
     """
     server_logger = logging.getLogger("gateway.server")
     if not server_logger.filters:
-        server_logger.addFilter(OneLine())
+        server_logger.addFilter(OneLine(HttpProcessingError))
     return {
         "handler_cancellation": True,
         "access_log": None,

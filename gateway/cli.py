@@ -7,12 +7,12 @@ wrong.
 import argparse
 import errno
 import json
-import logging
 import os
 import secrets
 import ssl
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from hashlib import sha256
 from pathlib import Path
 
@@ -24,8 +24,10 @@ from gateway.account import GROUPS
 from gateway.config import Config, Faults, Model, TargetName, Upstream, checked, described, load
 from gateway.demo import create_demo
 from gateway.demo.models import MODELS
+from gateway.logwriter import LogWriter, logging_to
 from gateway.observe import JsonFormatter, TerminalFormatter
 from gateway.serve import listening, run, serve, serve_app
+from gateway.standard_streams import escape_unknown, flush, open_missing, tell
 from gateway.usage import Unreadable, print_usage
 
 _NOTHING_CONFIGURED = """\
@@ -43,19 +45,34 @@ class Stop(Exception):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    open_missing()
+    escape_unknown()
+    try:
+        status = _run(arguments)
+    finally:
+        failure = flush()
+    if failure is None or isinstance(failure, BrokenPipeError):  # a reader that leaves early, as `head` does, is none
+        return status
+    tell(f"gateway: {failure.strerror}.")
+    return status or 1
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     options = _parser().parse_args(arguments)
     try:
         options.command(options)
     except Faults as faults:
-        print("The configuration has faults:", *faults.faults, sep="\n  ", file=sys.stderr)
+        tell("\n  ".join(["The configuration has faults:", *faults.faults]))
         return 2
     except (Stop, Unreadable) as stop:
-        print(stop, file=sys.stderr)
+        tell(stop)
         return 2
+    except BrokenPipeError:
+        return 0
     except OSError as error:
         taken = error.errno == errno.EADDRINUSE
         advice = " Choose another with --port, or 0 for any that is free." if taken else ""
-        print(f"gateway: {error.strerror or error}.{advice}", file=sys.stderr)
+        tell(f"gateway: {error.strerror or error}.{advice}")
         return 1
     except KeyboardInterrupt:  # where signals cannot be handled in the loop
         return 0
@@ -102,23 +119,23 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _serve(options: argparse.Namespace) -> None:
-    _log_to_stderr()
-    run(_serve_demo(options) if options.demo else _serve_configured(options))
+    with _logging() as log:
+        run(_serve_demo(options, log) if options.demo else _serve_configured(options, log))
 
 
-async def _serve_configured(options: argparse.Namespace) -> None:
+async def _serve_configured(options: argparse.Namespace, log: LogWriter) -> None:
     config = _with_address(_load(options.config), options)
     if not config.upstreams:
         raise Stop(_NOTHING_CONFIGURED)
-    await serve(config, lambda address: _announce(address, config))
+    await serve(config, lambda address: log.say("\n".join(_announced(address, config))))
 
 
-async def _serve_demo(options: argparse.Namespace) -> None:
+async def _serve_demo(options: argparse.Namespace, log: LogWriter) -> None:
     if options.config is not None:
         raise Stop("--demo needs no --config: choose one of the two.")
     async with listening(create_demo(), "127.0.0.1", 0, access_log=None) as upstream:
         config = _with_address(_demo_config(f"{upstream}/v1"), options)
-        await serve(config, lambda address: _announce(address, config))
+        await serve(config, lambda address: log.say("\n".join(_announced(address, config))))
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -131,15 +148,16 @@ def _check(options: argparse.Namespace) -> None:
 def _demo_upstream(options: argparse.Namespace) -> None:
     interval = None if options.interval_ms is None else options.interval_ms / 1000
     app = create_demo(tokens=options.tokens, interval=interval)
-    run(serve_app(app, "127.0.0.1", options.port, _announce_demo))
+    with _logging() as log:
+        run(serve_app(app, "127.0.0.1", options.port, lambda address: log.say(_announced_demo(address))))
 
 
 def _key(options: argparse.Namespace) -> None:
     key = "gw-" + secrets.token_urlsafe(32)
-    name = json.dumps(options.name, ensure_ascii=False)  # a TOML string, too: control characters are not taken
-    print(f"The key of {options.name}, which is kept nowhere and shown only now:", file=sys.stderr)
-    print(f"\n  {key}\n")
-    print("What lets it in, to be added to the configuration file:", file=sys.stderr)
+    name = _shown(json.dumps(options.name, ensure_ascii=False))  # a TOML string: control characters are not taken
+    tell(f"The key of {options.name}, which is kept nowhere and shown only now:")
+    print(f"\n  {key}\n", flush=True)
+    tell("Add these lines to the configuration file to let it in:")
     print(f'\n[[keys]]\nname = {name}\nhash = "sha256:{sha256(key.encode()).hexdigest()}"')
 
 
@@ -191,31 +209,37 @@ def _demo_config(base_url: str) -> Config:
     return Config(upstreams=[Upstream(name="demo", base_url=base_url)], models=names)
 
 
-def _announce(address: str, config: Config) -> None:
-    print(f"gateway {__version__} serves {address}", file=sys.stderr)
-    for upstream in config.upstreams:
-        print(f"  from {upstream.name} at {upstream.base_url}", file=sys.stderr)
+def _announced(address: str, config: Config) -> Iterator[str]:
+    yield f"gateway {__version__} serves {address}"
+    yield from (f"  from {upstream.name} at {upstream.base_url}" for upstream in config.upstreams)
     if config.keys:
-        print(f"  to callers with one of {len(config.keys)} keys", file=sys.stderr)
+        yield f"  to callers with one of {len(config.keys)} keys"
     if config.server.allow_anonymous:
-        print("  to anyone who reaches this address (server.allow_anonymous)", file=sys.stderr)
+        yield "  to anyone who reaches this address (server.allow_anonymous)"
     models = ", ".join(model.name for model in config.models) or config.default_model or "any that a request names"
-    print(f"  models: {models}", file=sys.stderr)
+    yield f"  models: {models}"
     if config.server.playground:
-        print(f"Playground: {address}/", file=sys.stderr)
+        yield f"Playground: {address}/"
     model = "" if config.models or config.default_model else "&model=..."
     key = " -H 'Authorization: Bearer ...'" if config.keys and not config.server.allow_anonymous else ""
-    print(f"Or try: curl -N{key} -H 'Accept: text/event-stream' '{address}/chat?q=Hello{model}'", file=sys.stderr)
+    yield f"Or try: curl -N{key} -H 'Accept: text/event-stream' '{address}/chat?q=Hello{model}'"
 
 
-def _announce_demo(address: str) -> None:
-    print(f"demo upstream at {address}/v1 with the models {', '.join(MODELS)}", file=sys.stderr)
+def _announced_demo(address: str) -> str:
+    return f"demo upstream at {address}/v1 with the models {', '.join(MODELS)}"
 
 
-def _log_to_stderr() -> None:
-    handler = logging.StreamHandler()
-    handler.setFormatter(TerminalFormatter() if sys.stderr.isatty() else JsonFormatter())
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
+def _logging() -> AbstractContextManager[LogWriter]:
+    """To standard error: in words where that is a terminal, else as JSON, which is UTF-8 (RFC 8259, section 8.1)."""
+    if sys.stderr.isatty():
+        return logging_to(2, TerminalFormatter(), encoding=sys.stderr.encoding)
+    return logging_to(2, JsonFormatter(), encoding="utf-8")
+
+
+def _shown(text: str) -> str:
+    """With TOML's escapes for what standard output cannot show."""
+    encoding = sys.stdout.encoding or "utf-8"
+    return "".join([c if c.encode(encoding, "ignore") else f"\\U{ord(c):08x}" for c in text])
 
 
 def _name(text: str) -> str:

@@ -7,6 +7,7 @@ query string or a secret.
 import json
 import logging
 from datetime import UTC, datetime
+from types import TracebackType
 from typing import Any
 
 import msgspec
@@ -14,6 +15,9 @@ import msgspec
 from gateway.entries import EndReason
 
 access = logging.getLogger("gateway.access")
+
+_ErrorInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
+_LONGEST_TRACEBACK = 16_384  # characters: some 100 frames, and a line that pipes and journals still take as one
 
 _encode_json = msgspec.json.Encoder().encode
 
@@ -90,7 +94,7 @@ class JsonFormatter(logging.Formatter):
         else:
             line["message"] = record.getMessage()
         if record.exc_info:
-            line["traceback"] = self.formatException(record.exc_info)
+            line["traceback"] = _traceback(self, record.exc_info)
         try:
             return _encode_json(line).decode()
         except UnicodeEncodeError:  # a lone surrogate, which only the slower encoder can escape
@@ -108,19 +112,39 @@ class TerminalFormatter(logging.Formatter):
         if isinstance(told, AccessRecord | StreamEndRecord):
             message += _told(told.stream)
         line = f"{datetime.fromtimestamp(record.created):%H:%M:%S} {record.levelname.lower():7} {_printable(message)}"
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        if not record.exc_info:
+            return line
+        return "\n".join([line, *map(_printable, _traceback(self, record.exc_info).split("\n"))])
 
 
 class OneLine(logging.Filter):
-    """What the HTTP parser cannot read is a stranger's doing: one line, without the traceback that aiohttp adds."""
+    """A request that is no HTTP is a stranger's doing: one line, without the traceback that aiohttp adds.
+
+    `strangers` are the exceptions of aiohttp's parser. Any other exception is a fault of ours, and is logged whole.
+    """
+
+    def __init__(self, *strangers: type[Exception]) -> None:
+        super().__init__()
+        self._strangers = strangers
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if record.exc_info and record.exc_info[1] is not None:
-            record.msg = f"{record.getMessage()}: {type(record.exc_info[1]).__name__}"
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, self._strangers):
+            record.msg = f"{record.getMessage()}: {type(error).__name__}"
             record.args = None
             record.exc_info = None
             record.levelno, record.levelname = logging.WARNING, "WARNING"
         return True
+
+
+def _traceback(formatter: logging.Formatter, error: _ErrorInfo) -> str:
+    """Its beginning says where it happened, its end what it was."""
+    text = formatter.formatException(error)
+    return (
+        text
+        if len(text) <= _LONGEST_TRACEBACK
+        else f"{text[: _LONGEST_TRACEBACK // 2]}\n...\n{text[-_LONGEST_TRACEBACK // 2 :]}"
+    )
 
 
 def _printable(text: str) -> str:

@@ -1,8 +1,6 @@
 """The command `gateway usage`: access logs in, sums out."""
 
 import gzip
-import io
-import os
 import sys
 import time
 import zlib
@@ -10,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 from gateway.account import account, as_csv, as_table
+from gateway.standard_streams import tell
 
 _LINES_PER_LOOK = 65_536  # at the clock: a fifth of a second's work
 
@@ -23,10 +22,10 @@ def print_usage(logs: Sequence[str], by: Sequence[str], *, csv: bool) -> None:
     result = account(with_progress(_lines(logs)), by)
     if result.skipped:
         lines = "1 line was" if result.skipped == 1 else f"{result.skipped:,} lines were"
-        print(f"{lines} not JSON and {lines.split()[-1]} skipped.", file=sys.stderr)
+        tell(f"{lines} not JSON and {lines.split()[-1]} skipped.")
     if csv and not result.rows:
-        print(as_table(result), file=sys.stderr)
-    _print(as_csv(result) if csv else as_table(result))
+        tell(as_table(result))
+    print(as_csv(result) if csv else as_table(result))
 
 
 def with_progress(lines: Iterable[bytes], *, now: Callable[[], float] = time.monotonic) -> Iterator[bytes]:
@@ -59,13 +58,3 @@ def _opened(name: str) -> AbstractContextManager[Iterable[bytes]]:
     if name == "-":
         return nullcontext(sys.stdin.buffer)
     return gzip.open(name) if name.endswith(".gz") else open(name, "rb")
-
-
-def _print(text: str) -> None:
-    """An answer of many lines: a reader that leaves early, as `head` does, is no failure."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # names may hold what a terminal's encoding has not
-    try:
-        print(text, flush=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at exit

@@ -48,6 +48,8 @@ FLOORS = [
     [
         "gateway.downstream",
         "gateway.limiter",
+        "gateway.logwriter",
+        "gateway.standard_streams",
         "gateway.streamlog.memory",
         "gateway.streamlog.window",
         "gateway.upstream",
@@ -88,7 +90,13 @@ DOORS = {  # the one module that imports a package; the house's own, msgspec and
     "limits": "gateway.limiter",
     "uvloop": "gateway.serve",
 }
-SERVER = {"aiohttp.web", "aiohttp.HttpVersion11", "aiohttp.typedefs", "aiohttp.http_writer"}
+SERVER = {
+    "aiohttp.web",
+    "aiohttp.HttpVersion11",
+    "aiohttp.typedefs",
+    "aiohttp.http_exceptions",
+    "aiohttp.http_writer",
+}
 
 
 def module_at(path: Path) -> str:

@@ -9,7 +9,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -23,6 +23,7 @@ from gateway.cli import main
 from gateway.config import load
 from gateway.usage import with_progress
 from tests.clients import EVENTS, Answer
+from tests.processes import running
 
 
 @pytest.fixture(autouse=True)
@@ -320,25 +321,6 @@ def test_a_line_that_cannot_be_read_leaves_nothing_on_the_screen(monkeypatch: py
 
 
 # As a process
-
-
-@contextlib.asynccontextmanager
-async def running(*arguments: str, **environ: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
-    """`python -m gateway ARGUMENTS` on a free port; yields the process and the address that it announced."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "gateway", *arguments, "--port", "0"),
-        stderr=asyncio.subprocess.PIPE,
-        env={**os.environ, **environ},
-    )
-    assert process.stderr is not None
-    try:
-        async with asyncio.timeout(20):
-            line = (await process.stderr.readline()).decode()
-        yield process, next(word for word in line.split() if word.startswith("http://"))
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
 
 
 async def test_serve_demo_answers_and_stops_cleanly() -> None:

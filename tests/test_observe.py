@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 import pytest
+from aiohttp.http_exceptions import BadHttpMessage, BadStatusLine
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -238,14 +239,14 @@ def filtered(message: str, *arguments: object, error: BaseException | None = Non
     record = logging.LogRecord("aiohttp.server", logging.ERROR, "x.py", 1, message, arguments, None)
     if error is not None:
         record.exc_info = (type(error), error, None)
-    assert OneLine().filter(record)
+    assert OneLine(BadHttpMessage).filter(record)
     return record
 
 
 def test_what_is_not_http_is_one_line_without_a_traceback() -> None:
     """The exception's name, not its words: these quote what a stranger sent."""
-    record = filtered("Error handling request from %s", "1.2.3.4", error=ValueError("100% SECRET\n"))
-    assert record.getMessage() == "Error handling request from 1.2.3.4: ValueError"
+    record = filtered("Error handling request from %s", "1.2.3.4", error=BadStatusLine("100% SECRET\n"))
+    assert record.getMessage() == "Error handling request from 1.2.3.4: BadStatusLine"
     assert record.levelno == logging.WARNING
     assert record.levelname == "WARNING"
     for formatter in (JsonFormatter(), TerminalFormatter()):
@@ -255,7 +256,38 @@ def test_what_is_not_http_is_one_line_without_a_traceback() -> None:
 
 
 def test_a_percent_sign_in_it_formats_nothing() -> None:
-    assert filtered("at %s", "100%d", error=ValueError()).getMessage() == "at 100%d: ValueError"
+    assert filtered("at %s", "100%d", error=BadStatusLine()).getMessage() == "at 100%d: BadStatusLine"
+
+
+def test_a_fault_of_ours_keeps_its_level_and_its_traceback() -> None:
+    """Where aiohttp catches it, outside of our own handlers, it would else be a bare line without a cause."""
+    try:
+        raise KeyError("where")
+    except KeyError as error:
+        record = filtered("Error handling request from %s", "1.2.3.4", error=error)
+    assert record.levelno == logging.ERROR
+    line = as_json(record)
+    assert line["message"] == "Error handling request from 1.2.3.4"
+    assert line["traceback"].endswith("KeyError: 'where'")
+
+
+@pytest.mark.parametrize("formatter", FORMATTERS)
+def test_a_traceback_is_bounded_and_keeps_its_beginning_and_its_end(formatter: str) -> None:
+    try:
+        raise ValueError("x" * 1_000_000 + " the end")
+    except ValueError:
+        line = FORMATTERS[formatter].format(log_record("broke", error=True))
+    assert len(line) < 17_000
+    assert "Traceback (most recent call last)" in line
+    assert "the end" in line
+
+
+def test_what_moves_a_terminals_cursor_does_not_do_so_in_a_traceback() -> None:
+    try:
+        raise ValueError("a\x1b[2J")
+    except ValueError:
+        line = TerminalFormatter().format(log_record("broke", error=True))
+    assert "\x1b" not in line
 
 
 def test_other_lines_stay_as_they_are() -> None:

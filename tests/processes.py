@@ -1,0 +1,71 @@
+"""The command as a process, with its standard streams in whatever state a shell can give them."""
+
+import asyncio
+import contextlib
+import os
+import socket
+import sys
+from collections.abc import AsyncIterator
+
+COMMAND = (sys.executable, "-m", "gateway")
+
+
+@contextlib.asynccontextmanager
+async def running(*arguments: str, **environ: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
+    """`python -m gateway ARGUMENTS` on a free port; yields the process and the address that it announced."""
+    process = await asyncio.create_subprocess_exec(
+        *(*COMMAND, *arguments, "--port", "0"),
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, **environ},
+    )
+    assert process.stderr is not None
+    try:
+        async with asyncio.timeout(20):
+            line = (await process.stderr.readline()).decode()
+        yield process, next(word for word in line.split() if word.startswith("http://"))
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+@contextlib.asynccontextmanager
+async def shell(
+    words: str, *arguments: str, stderr: int | None = None, **environ: str
+) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
+    """The same as a shell starts it by `words`, in which `"$@"` is the command, on a port that was free just now.
+
+    Nothing is read of it. Yields once it answers.
+    """
+    port = free_port()
+    process = await asyncio.create_subprocess_exec(
+        *("sh", "-c", words, "sh", *COMMAND, *arguments, "--port", str(port)),
+        stderr=stderr,
+        env={**os.environ, **environ},
+    )
+    try:
+        await answers(port)
+        yield process, f"http://127.0.0.1:{port}"
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def answers(port: int) -> None:
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+            except ConnectionError:
+                await asyncio.sleep(0.05)
+            else:
+                writer.close()
+                return
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
