@@ -62,7 +62,7 @@ def server_options() -> dict[str, Any]:
     """
     server_logger = logging.getLogger("gateway.server")
     if not server_logger.filters:
-        server_logger.addFilter(OneLine(HttpProcessingError))
+        server_logger.addFilter(OneLine(HttpProcessingError, web.RequestPayloadError))
     return {
         "handler_cancellation": True,
         "access_log": None,
