@@ -233,6 +233,14 @@ class TooManyRunning(Busy):
     message = "The gateway makes as many answers at a time as it may. Try again in a few seconds."
 
 
+class OutOfDescriptors(Busy):
+    code = "out_of_descriptors"
+    message = (
+        "The gateway has as many connections open as its system allows. Try again in a few seconds. "
+        "Its operator can raise the limit on open files (`ulimit -n`, `LimitNOFILE=`)."
+    )
+
+
 class ShuttingDown(GatewayError):
     status = 503
     code = "shutting_down"
@@ -274,6 +282,13 @@ class UpstreamMisconfigured(UpstreamError):
     code = "upstream_misconfigured"
     retryable = False
     message = "The gateway and the model's server do not understand each other. The operator has to look at it."
+
+
+class UpstreamTLS(UpstreamMisconfigured):
+    """A certificate that is not accepted, or TLS on one side only."""
+
+    code = "upstream_tls"
+    message = "No secure connection to the model's server can be made. The operator has to look at it."
 
 
 class UpstreamRateLimited(UpstreamError):

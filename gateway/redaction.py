@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
-from gateway.config import Upstream
+from gateway.config import Upstream, is_loopback
 from gateway.errors import GatewayError
 
 _MAX_MESSAGE = 500  # characters of an upstream's words that are passed on; its longest useful ones are about 300
@@ -55,17 +55,29 @@ def told(words: str, upstream: Upstream) -> str:
 
     In this order, since a cut through the middle of a key would leave its beginning.
     """
-    for secret in sorted(_own(upstream), key=len, reverse=True):
-        words = words.replace(secret, "[redacted]")
-    return words if len(words) <= _MAX_MESSAGE else words[:_MAX_MESSAGE] + "…"
+    return _without(words, [*_sent(upstream), _host(upstream)])
 
 
 def tell(error: GatewayError, upstream: Upstream) -> str:
-    """Makes the error's words such as are told; returns those for the log: its code, and its note."""
+    """Makes the error's words such as are told; returns those for the log: its code, and its note.
+
+    The log tells the host of an upstream that is on this machine: that is no secret of anybody's.
+    """
     error.message = told(error.message, upstream)
     error.code = told(error.code, upstream)
     error.param = error.param and told(error.param, upstream)
-    return f"{error.code}: {told(error.note, upstream)}" if error.note else error.code
+    if not error.note:
+        return error.code
+    host = _host(upstream)
+    note = _without(error.note, [*_sent(upstream), *([] if is_loopback(host) else [host])])
+    return f"{error.code}: {note}"
+
+
+def _without(words: str, secrets: Sequence[str]) -> str:
+    for secret in sorted(secrets, key=len, reverse=True):
+        if len(secret) >= _SHORTEST_SECRET:
+            words = words.replace(secret, "[redacted]")
+    return words if len(words) <= _MAX_MESSAGE else words[:_MAX_MESSAGE] + "…"
 
 
 def gives_away(text: str, upstream: Upstream) -> bool:
@@ -82,9 +94,8 @@ def gives_away(text: str, upstream: Upstream) -> bool:
     return any(secret in text for secret in _sent(upstream)) or any(address in text.lower() for address in addresses)
 
 
-def _own(upstream: Upstream) -> Sequence[str]:
-    host = urlsplit(upstream.base_url).hostname or ""
-    return [*_sent(upstream), *([host] if len(host) >= _SHORTEST_SECRET else [])]
+def _host(upstream: Upstream) -> str:
+    return urlsplit(upstream.base_url).hostname or ""
 
 
 def _sent(upstream: Upstream) -> Sequence[str]:

@@ -27,10 +27,11 @@ from gateway import __version__
 from gateway.codings import inflater_for
 from gateway.config import Upstream
 from gateway.dialects.listing import ModelFields, models_in
-from gateway.dialects.status import error_from_status
+from gateway.dialects.status import error_from_status, speaks_tls
 from gateway.errors import (
     ConnectTimeout,
     GatewayError,
+    OutOfDescriptors,
     UpstreamError,
     UpstreamIncomplete,
     UpstreamMisconfigured,
@@ -39,6 +40,7 @@ from gateway.errors import (
 from gateway.redaction import tell
 from gateway.routing import Target
 from gateway.shapes import Shape, is_told, shape_of, stripped
+from gateway.unreachable import from_os, without_a_word
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +52,7 @@ _TAIL_SECONDS = 0.1  # how long the end of a finished response may take, so that
 _LARGE_BODY = 1_048_576  # from here on aiohttp warns about bytes and wants a file
 _LONGEST_FIELD = 65_536  # bytes of a header field, as on the server's side; policies and cookies of 20 KB were seen
 _MOST_FIELDS = 512  # 300 were seen; with the bound of each, a header takes at most 32 MiB
+_TLS_ALERT = r"\x15\x03"  # the first bytes of one, as aiohttp quotes what is not HTTP
 _BODILESS = frozenset({204, 205})  # of the 2xx: RFC 9110, sections 15.3.5 and 15.3.6
 
 
@@ -172,7 +175,7 @@ class UpstreamClient:
 
         Raises an UpstreamError that says what went wrong, or what the upstream answered instead.
         """
-        with _translated():
+        with _translated(target.upstream):
             response = await self._post(target, body, accept)
         try:
             await _check(response)
@@ -192,7 +195,7 @@ class UpstreamClient:
     async def _models(self, upstream: Upstream) -> Sequence[ModelFields]:
         options = self._options(upstream, aiohttp.ClientTimeout(total=_MODELS_SECONDS), "application/json")
         context = SimpleNamespace(reused=False)
-        with _translated():
+        with _translated(upstream):
             async with self._session.get(_url(upstream, "/models"), trace_request_ctx=context, **options) as response:
                 await _check(response)
                 body = await _start_of(response, most=_MODELS_BODY, seconds=_MODELS_SECONDS)
@@ -225,16 +228,34 @@ class UpstreamClient:
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def _translated(upstream: Upstream) -> Iterator[None]:
     """Foreign errors of a request that got no response, as ours."""
     try:
         yield
     except aiohttp.ConnectionTimeoutError as error:
         raise ConnectTimeout() from error
     except aiohttp.ClientResponseError as error:  # the response is not HTTP, or its header is too large
+        if _TLS_ALERT in error.message:
+            raise speaks_tls() from error
         raise UpstreamError(note="what it answered cannot be read") from error
+    except aiohttp.ServerDisconnectedError as error:
+        raise without_a_word(type(error).__name__, upstream.base_url) from error
     except (aiohttp.ClientError, OSError, ValueError) as error:
-        raise UpstreamUnreachable(note=_reason(error)) from error
+        cause = _cause(error)
+        if cause is None:
+            raise UpstreamUnreachable(note=type(error).__name__) from error
+        failure = from_os(cause, upstream.base_url)
+        if isinstance(failure, OutOfDescriptors):  # a fault of this side, which nobody else logs
+            logger.warning("upstream %s: %s", upstream.name, tell(failure, upstream))
+        raise failure from error
+
+
+def _cause(error: Exception) -> OSError | None:
+    """What the system or TLS said, where aiohttp has put it into an error of its own."""
+    for cause in (getattr(error, "certificate_error", None), getattr(error, "os_error", None), error):
+        if isinstance(cause, OSError):
+            return cause
+    return None
 
 
 def _url(upstream: Upstream, path: str) -> str:
@@ -276,12 +297,6 @@ def _headers(upstream: Upstream) -> Mapping[str, str]:
 
 def _payload(body: bytes) -> bytes | io.BytesIO:
     return body if len(body) < _LARGE_BODY else io.BytesIO(body)
-
-
-def _reason(error: Exception) -> str:
-    """What the system says of it, where it says something: `ClientConnectorError: Connection refused`."""
-    words = getattr(error, "strerror", None)
-    return f"{type(error).__name__}: {words}" if words else type(error).__name__
 
 
 async def _check(response: aiohttp.ClientResponse) -> None:

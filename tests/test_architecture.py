@@ -42,6 +42,7 @@ FLOORS = [
         "gateway.tickets",
         "gateway.tokens",
         "gateway.tool_calls",
+        "gateway.unreachable",
         "gateway.views",
         "gateway.watchdog",
     ],

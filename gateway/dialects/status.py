@@ -13,6 +13,7 @@ from gateway.errors import (
     UpstreamMisconfigured,
     UpstreamRateLimited,
     UpstreamRejected,
+    UpstreamTLS,
 )
 from gateway.shapes import stripped
 
@@ -23,7 +24,27 @@ _REFUSALS = {
     403: "The model's server refused to serve the gateway. The operator has to look at the account.",
 }
 _OPERATORS_FAULT = frozenset({401, 402, 403, 405, 407, 415})
-_PATH_NOT_FOUND = frozenset({"not found", "404 not found", "404 page not found", "page not found"})
+_PATH_NOT_FOUND = frozenset(
+    {
+        "not found",
+        "404 not found",
+        "404 page not found",
+        "page not found",
+        "file not found",  # llama.cpp
+        "resource not found",  # Azure
+        "route not found",
+        "url.not_found",  # Moonshot
+        "no route matched with those values",  # Kong
+        "the requested resource was not found",
+    }
+)
+_ABOUT_THE_PATH = ("/chat/completions", "chat/completions could not be found", "invalid url", "unknown request url")
+_WANTS_TLS = (
+    b"plain HTTP request was sent to HTTPS port",  # nginx
+    b"HTTP request to an HTTPS server",  # Go
+    b"speaking plain HTTP to an SSL-enabled server port",  # Apache
+)
+_PATH_NOTE = "it does not know the path: does `base_url` lack `/v1`?"
 _OWN_OPTIONS = ("stream_options", "include_usage")
 _LONGEST_RETRY_AFTER = 64  # characters; an HTTP date has 29
 
@@ -35,6 +56,8 @@ def error_from_status(status: int, headers: Mapping[str, str], body: bytes) -> G
         return UpstreamRateLimited(reason.words, headers=_retry_after(headers), note=reason.words)
     if status == 404 and _is_about_the_path(reason, body):
         return _wrong_path(reason)
+    if status == 400 and any(words in body for words in _WANTS_TLS):
+        return speaks_tls()
     if status in _CALLERS_FAULT:
         return UpstreamRejected(reason.words, status=status, code=reason.code, param=reason.param, note=reason.words)
     if status in _OPERATORS_FAULT:
@@ -57,17 +80,27 @@ def refused_usage(error: UpstreamError) -> UpstreamMisconfigured | None:
     )
 
 
+def speaks_tls() -> UpstreamTLS:
+    return UpstreamTLS(
+        "The model's server speaks TLS at this port: `base_url` needs https. The operator has to look at it.",
+        note="it speaks TLS: does `base_url` need https?",
+    )
+
+
 def _is_about_the_path(reason: Reason, body: bytes) -> bool:
-    """A missing model is told in JSON. Routers tell of an unknown path in HTML, in plain text, or with two words."""
+    """A missing model is told in JSON. Routers tell of an unknown path in HTML, in plain text, or in few words."""
     is_json = stripped(body)[:1] in (b"{", b"[")
-    return reason.words is None or not is_json or reason.words.strip(" .!").lower() in _PATH_NOT_FOUND
+    if reason.words is None or not is_json:
+        return True
+    words = reason.words.strip(" .!").lower()
+    return words in _PATH_NOT_FOUND or any(part in words for part in _ABOUT_THE_PATH)
 
 
 def _wrong_path(reason: Reason) -> UpstreamMisconfigured:
-    words = "The model's server does not know the path. Does its `base_url` end in /v1?"
-    if reason.words:
-        words += f" It said: {reason.words}"
-    return UpstreamMisconfigured(words, note=reason.words)
+    words = "The model's server does not know the path: does `base_url` lack `/v1`?"
+    if reason.words is None:
+        return UpstreamMisconfigured(words, note=_PATH_NOTE)
+    return UpstreamMisconfigured(f"{words} It said: {reason.words}", note=f"{_PATH_NOTE} It said: {reason.words}")
 
 
 def _retry_after(headers: Mapping[str, str]) -> dict[str, str]:

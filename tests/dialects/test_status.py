@@ -8,7 +8,14 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from gateway.dialects.status import error_from_status, refused_usage
-from gateway.errors import GatewayError, UpstreamError, UpstreamMisconfigured, UpstreamRateLimited, UpstreamRejected
+from gateway.errors import (
+    GatewayError,
+    UpstreamError,
+    UpstreamMisconfigured,
+    UpstreamRateLimited,
+    UpstreamRejected,
+    UpstreamTLS,
+)
 
 
 def told(status: int, body: object = b"", **headers: str) -> GatewayError:
@@ -134,7 +141,8 @@ def test_a_404_without_words_is_a_wrong_path(case: str) -> None:
     """Not a model that is missing: the operator has to look, and the caller gets no 404 for a route that is right."""
     error = told(404, WORDLESS[case])
     assert type(error) is UpstreamMisconfigured
-    assert "`base_url`" in error.message
+    assert "does `base_url` lack `/v1`?" in error.message
+    assert "does `base_url` lack `/v1`?" in str(error.note)
 
 
 @pytest.mark.parametrize(
@@ -145,6 +153,17 @@ def test_a_404_without_words_is_a_wrong_path(case: str) -> None:
         {"detail": "Not Found"},
         {"status": 404, "error": "Not Found", "path": "/v1/v1/chat/completions"},
         {"message": "Not found."},
+        {"message": "Cannot POST /chat/completions", "error": "Not Found", "statusCode": 404},
+        {"message": "The route chat/completions could not be found."},
+        {"error": {"message": "Invalid URL (POST /chat/completions)", "type": "invalid_request_error"}},
+        {
+            "error": {
+                "message": "Unknown request URL: POST /chat. Please check the URL for typos.",
+                "code": "unknown_url",
+            }
+        },
+        {"error": {"code": 404, "message": "File Not Found", "type": "not_found_error"}},
+        {"error": {"code": "404", "message": "Resource not found"}},
     ],
 )
 def test_a_404_of_a_router_is_a_wrong_path(body: object) -> None:
@@ -152,7 +171,24 @@ def test_a_404_of_a_router_is_a_wrong_path(body: object) -> None:
     error = told(404, body)
     assert type(error) is UpstreamMisconfigured
     assert error.note is not None
-    assert error.message.endswith(f"Does its `base_url` end in /v1? It said: {error.note}")
+    assert error.note.startswith("it does not know the path: does `base_url` lack `/v1`? It said: ")
+    assert "does `base_url` lack `/v1`? It said: " in error.message
+    assert error.message.rpartition("said: ")[2] == error.note.rpartition("said: ")[2]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"<html><center>The plain HTTP request was sent to HTTPS port</center></html>",
+        b"Client sent an HTTP request to an HTTPS server.\n",
+        b"<p>Reason: You're speaking plain HTTP to an SSL-enabled server port.<br />",
+    ],
+)
+def test_a_server_that_wants_tls_and_says_so(body: bytes) -> None:
+    """The caller's request is not at fault, though its status is a 400."""
+    error = told(400, body)
+    assert type(error) is UpstreamTLS
+    assert "`base_url` needs https" in error.message
 
 
 @pytest.mark.parametrize("status", [400, 404, 413, 422, 429, 500, 503])

@@ -1,0 +1,89 @@
+"""Turns what the system and TLS say of a connection that was not made into an error. Pure.
+
+Only some of these troubles pass: whoever is told "ask again in a moment" of a certificate that has expired, asks again
+for days. The caller is told whose it is to mend; the log has what the system said, and where the upstream is if that is
+this machine.
+"""
+
+import errno
+import os
+import socket
+import ssl
+from urllib.parse import urlsplit
+
+from gateway.config import is_loopback
+from gateway.errors import GatewayError, OutOfDescriptors, UpstreamTLS, UpstreamUnreachable
+
+_OPERATOR = "The operator has to look at it."
+_CERTIFICATES = {  # OpenSSL's numbers, X509_V_ERR_*
+    9: "is not valid yet",
+    10: "has expired",
+    62: "is for another name than that in `base_url`",
+    64: "is for another address than that in `base_url`",
+}
+_NOT_TRUSTED = "is of an authority that the gateway does not trust; `ca_file` can name it"
+_NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE"})
+_UNKNOWN_NAME = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)})
+_WORDS = {
+    errno.ECONNREFUSED: "The model's server does not take connections. It may be starting; "
+    "else the operator has to look at it, and at the port in `base_url`.",
+}
+
+
+def from_os(error: OSError, base_url: str) -> GatewayError:
+    """The error for a connection that the system, or TLS, did not make."""
+    note = _note(error, base_url)
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return OutOfDescriptors(note=note)
+    if isinstance(error, ssl.SSLError):
+        return UpstreamTLS(_tls_words(error), note=note)
+    if isinstance(error, socket.gaierror) and error.errno in _UNKNOWN_NAME:
+        return UpstreamUnreachable(
+            "The host in `base_url` of the model's server is not known. The operator has to look at it.", note=note
+        )
+    return UpstreamUnreachable(_WORDS.get(error.errno or 0), note=note)
+
+
+def without_a_word(name: str, base_url: str) -> UpstreamUnreachable:
+    """The error for a server that closed the connection instead of an answer, which is called `name`.
+
+    Most servers that speak TLS do so with a request that does not.
+    """
+    note = f"{name}{_place(base_url)}"
+    if urlsplit(base_url).scheme == "https":
+        return UpstreamUnreachable("The model's server closed the connection. Ask again in a moment.", note=note)
+    return UpstreamUnreachable(
+        "The model's server closed the connection without an answer. If that goes on, the operator has to look at it: "
+        "a server that speaks TLS needs https in `base_url`.",
+        note=f"{note}; does `base_url` need https?",
+    )
+
+
+def _tls_words(error: ssl.SSLError) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        fault = _CERTIFICATES.get(getattr(error, "verify_code", 0), _NOT_TRUSTED)
+        return f"The certificate of the model's server {fault}. {_OPERATOR}"
+    if getattr(error, "reason", None) in _NO_TLS:
+        return f"The model's server does not speak TLS at this port: does `base_url` need http? {_OPERATOR}"
+    return f"No secure connection to the model's server can be made. {_OPERATOR}"
+
+
+def _note(error: OSError, base_url: str) -> str:
+    """Without the addresses that libraries put into what the system said."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        said = f"the certificate is not accepted: {getattr(error, 'verify_message', '')}"
+    elif isinstance(error, ssl.SSLError):
+        said = f"TLS: {getattr(error, 'reason', None)}"
+    elif isinstance(error, socket.gaierror):
+        said = str(error.strerror)
+    else:
+        said = os.strerror(error.errno) if error.errno else ""
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        said = f"{errno.errorcode[error.errno]}: {said}"
+    return f"{type(error).__name__}: {said}{_place(base_url)}" if said else f"{type(error).__name__}{_place(base_url)}"
+
+
+def _place(base_url: str) -> str:
+    """Where it was, if that is this machine: it tells nobody anything but the one who mends it."""
+    parts = urlsplit(base_url)
+    return f" at {parts.netloc}" if is_loopback(parts.hostname or "") else ""
