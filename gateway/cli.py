@@ -171,21 +171,16 @@ def _load(path: Path | None) -> Config:
         raise Stop(f"The configuration cannot be read: {error.strerror}: {path}") from None
     except UnicodeDecodeError:
         raise Stop(f"The configuration is not UTF-8: {path}") from None
-    config = load(text, _environment())
-    _check_files(config)
-    return config
+    return load(text, _environment(), look=_file_faults)
 
 
-def _check_files(config: Config) -> None:
+def _file_faults(config: Config) -> Iterator[str]:
     """The faults that only a look at the disk can find."""
-    faults: list[str] = []
     for index, upstream in enumerate(config.upstreams):
         try:
             ssl.create_default_context(cafile=upstream.ca_file)
         except OSError as error:  # ssl.SSLError is one
-            faults.append(f"upstreams[{index}].ca_file: cannot be used: {error.strerror or error}: {upstream.ca_file}")
-    if faults:
-        raise Faults(faults)
+            yield f"upstreams[{index}].ca_file: cannot be used: {error.strerror or error}: {upstream.ca_file}"
 
 
 def _environment() -> Mapping[str, str]:

@@ -164,8 +164,14 @@ FAULTS = {
     "a retry that is negative": ("[stream]\nretry_ms = -1", ["stream.retry_ms: expected int >= 0"]),
     "too few bytes": ("[stream]\nmax_event_bytes = 1023", ["stream.max_event_bytes: expected int >= 1024"]),
     "no streams": ("[store]\nmax_streams = 0", ["store.max_streams: expected int >= 1"]),
-    "an empty name": ('[[models]]\nname = ""\ntargets = []', ["models[0].name: expected str matching"]),
-    "a name with a line end": ('[[models]]\nname = "a\\n"\ntargets = []', ["models[0].name: expected str matching"]),
+    "an empty name": (
+        '[[models]]\nname = ""\ntargets = [{upstream = "a"}]\n[[upstreams]]\nname = "a"\nbase_url = "http://h"',
+        ["models[0].name: expected str matching"],
+    ),
+    "a name with a line end": (
+        '[[models]]\nname = "a\\n"\ntargets = []',
+        ["models[0].name: expected str matching", "models[0].targets: expected exactly"],
+    ),
     "a key without a name": (f'[[keys]]\nhash = "sha256:{"0f" * 32}"', ["keys[0].name: missing"]),
     "a key's name with a line end": (
         f'[[keys]]\nname = "a\\n"\nhash = "sha256:{"0f" * 32}"',
@@ -216,6 +222,10 @@ FAULTS = {
     "a field that is no string": (UPSTREAM + "headers = {x = 1}", ["upstreams[0].headers.x: expected str"]),
     "a variable that is not set": (UPSTREAM + 'api_key = "${NOT_SET}"', [f"upstreams[0].api_key: {UNSET}"]),
     "a variable in a list": ('[server]\ncors_origins = ["${NOT_SET}"]', [f"server.cors_origins[0]: {UNSET}"]),
+    "YAML": ("# ours\nupstreams:\n  - name: a\n", ["this looks like YAML, and the configuration is TOML"]),
+    "YAML with a mark": ("---\nserver: {port: 1}\n", ["this looks like YAML, and the configuration is TOML"]),
+    "JSON": ('{"server": {"port": 1}}', ["this looks like JSON, and the configuration is TOML"]),
+    "TOML with a mistake": ("[server]\nport: 1", ["not valid TOML: "]),
     "all at once, in one go": (
         '[server]\nport = "x"\nprot = 1\n[stream]\nretry_ms = -1\n[[upstreams]]\nname = 1\napi_key = "${NOT_SET}"\n'
         "[[models]]\ntargets = [{}]\n[assistants.a]\nsystem = 1",
@@ -353,6 +363,48 @@ def test_contradictions_and_other_faults_are_told_all_at_once() -> None:
         "server.host",
         "models[0].targets[0].upstream",
     ]
+
+
+def test_unknown_keys_and_missing_fields_hide_no_other_fault() -> None:
+    """Not those of the same table, and not those of names that other tables mention."""
+    found = faults(
+        "sever = 1\n[server]\nprot = 1\nport = 70000\ntrusted_proxies = ['x']\n"
+        + UPSTREAM.replace("http", "ftp")
+        + 'colour = "red"\n[[upstreams]]\nname = "up"\n'
+        + model("m", "nobody")
+        + "colour = 1\n[[keys]]\nname = 'k'\nhash = 7\nmodels = ['none']\n"
+        + "[assistants.a]\nmodel = 'none'\ntemperature = 1"
+    )
+    assert [fault.partition(": ")[0] for fault in found] == [
+        "sever",
+        "server.prot",
+        "server.port",
+        "upstreams[0].colour",
+        "upstreams[1].base_url",
+        "models[0].colour",
+        "assistants.a.temperature",
+        "keys[0].hash",
+        "upstreams[0].base_url",
+        "server.trusted_proxies[0]",
+        "upstreams[1].name",
+        "models[0].targets[0].upstream",
+        "keys[0].models[0]",
+        "assistants.a.model",
+    ]
+
+
+def test_what_only_a_look_at_the_disk_finds_is_told_with_the_rest() -> None:
+    with pytest.raises(Faults) as raised:
+        load("[server]\nprot = 1\n" + UPSTREAM, {}, look=lambda config: [f"{config.upstreams[0].name}: is not there"])
+    assert raised.value.faults == ["server.prot: unknown key", "up: is not there"]
+
+
+@pytest.mark.parametrize("path", ["/chat/completions", "/chat/completions/", "/completions"])
+@pytest.mark.parametrize("base", ["http://h/v1", "http://h:8000"])
+def test_a_base_url_with_the_path_of_a_call_is_refused_with_the_right_value(base: str, path: str) -> None:
+    (fault,) = faults(UPSTREAM.replace("http://h/v1", base + path))
+    assert fault.startswith("upstreams[0].base_url: ")
+    assert fault.endswith(f"write {base}")
 
 
 def test_a_table_with_a_fault_does_not_hide_those_of_the_others() -> None:

@@ -10,7 +10,7 @@ to read, and may well be about shells.
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import UnionType
 from typing import Any, get_args, get_origin
 
@@ -18,8 +18,11 @@ import msgspec
 from msgspec import Struct
 
 from gateway.config.rules import name_faults, value_faults
-from gateway.config.schema import Config, Secret
+from gateway.config.schema import Config, Price, Secret
 
+_UNKNOWN = "unknown key"
+_NOTHING = object()  # in the place of what cannot be built
+_OTHER_FORMAT = "this looks like {}, and the configuration is TOML: write it as config.example.toml shows"
 _NAMED = {"upstreams", "models", "assistants", "keys"}  # the tables that speak of each other by name
 
 
@@ -31,12 +34,15 @@ class Faults(ValueError):
         self.faults = faults
 
 
-def load(text: str, environ: Mapping[str, str]) -> Config:
-    """The configuration in `text` (TOML; empty where there is no file) and the environment. Raises Faults."""
+def load(text: str, environ: Mapping[str, str], *, look: Callable[[Config], Iterable[str]] = lambda _: ()) -> Config:
+    """The configuration in `text` (TOML; empty where there is no file) and the environment. Raises Faults.
+
+    `look` returns the faults that cannot be found in here, such as files that are not there.
+    """
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise Faults([f"not valid TOML: {error}"]) from None
+        raise Faults([_not_toml(text) or f"not valid TOML: {error}"]) from None
     faults: list[str] = []
     filled = {
         key: value if key == "assistants" else _filled(value, key, environ, faults) for key, value in table.items()
@@ -45,9 +51,9 @@ def load(text: str, environ: Mapping[str, str]) -> Config:
         filled["upstreams"] = _upstreams_from(environ)
     sections = _build_sections(filled, faults)
     config = Config(**sections, default_model=environ.get("OPENAI_MODEL") or None)
-    faults += value_faults(config)
+    faults += _not_told([*value_faults(config), *look(config)], faults)
     if sections.keys() >= _NAMED & filled.keys():
-        faults += name_faults(config)
+        faults += _not_told(name_faults(config), faults)
     if faults:
         raise Faults(faults)
     return config
@@ -59,6 +65,17 @@ def checked(config: Config) -> Config:
     if faults:
         raise Faults(faults)
     return config
+
+
+def _not_toml(text: str) -> str | None:
+    """What a text is that is no TOML, as far as that can be seen."""
+    lines = [line.rstrip() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    first = lines[0].lstrip("\ufeff") if lines else ""
+    if first.startswith("{"):
+        return _OTHER_FORMAT.format("JSON")
+    if re.match(r"---|- |[\w-]+:(\s|$)", first):
+        return _OTHER_FORMAT.format("YAML")
+    return None
 
 
 # From tables to values
@@ -91,49 +108,70 @@ def _upstreams_from(environ: Mapping[str, str]) -> list[dict[str, Any]]:
 
 
 def _build_sections(table: dict[str, Any], faults: list[str]) -> dict[str, Any]:
-    """The tables of the file that are in order. One that is not is left out, and hides no fault of the others."""
-    sections: dict[str, Any] = {}
+    """The tables of the file, as far as they can be built."""
     fields = {f.name: f for f in msgspec.structs.fields(Config) if f.name != "default_model"}
-    faults += [f"{key}: unknown key" for key in table if key not in fields]
-    for name, f in fields.items():
-        if name in table:
-            section = _build(f.type, table[name], name, faults)
-            if not any(re.match(rf"{name}\b", fault) for fault in faults):
-                sections[f.name] = section
-    return sections
+    faults += [f"{key}: {_UNKNOWN}" for key in table if key not in fields]
+    sections = {name: _build(f.type, table[name], name, faults) for name, f in fields.items() if name in table}
+    return {name: section for name, section in sections.items() if section is not _NOTHING}
 
 
 def _build(kind: Any, value: Any, path: str, faults: list[str]) -> Any:
-    """`value` as `kind`. Goes into structs itself, so that a fault in one field does not hide the next one's."""
+    """`value` as `kind`, or _NOTHING. Goes into structs itself, so that a fault in one field hides no other."""
     if isinstance(kind, type) and issubclass(kind, Struct):
         return _build_struct(kind, value, path, faults)
     origin, arguments = get_origin(kind), get_args(kind)
     if origin is UnionType and isinstance(value, dict):  # a table that may be left out
         return _build(arguments[0], value, path, faults)
     if origin is list and isinstance(value, list):
-        return [_build(arguments[0], item, f"{path}[{index}]", faults) for index, item in enumerate(value)]
+        items = [_build(arguments[0], item, f"{path}[{index}]", faults) for index, item in enumerate(value)]
+        return _NOTHING if any(item is _NOTHING for item in items) else items  # else numbers would be wrong
     if origin is dict and isinstance(value, dict) and arguments[1] is not Any:
-        return {key: _build(arguments[1], item, _below(path, key), faults) for key, item in value.items()}
+        built = {key: _build(arguments[1], item, _below(path, key), faults) for key, item in value.items()}
+        return {key: item for key, item in built.items() if item is not _NOTHING}
     try:
         return msgspec.convert(value, kind, dec_hook=_secret)
     except msgspec.ValidationError as error:
         message = str(error).partition(" - at ")[0].replace("`", "")
         faults.append(f"{path}: {message[0].lower()}{message[1:]}")
+        return _NOTHING
 
 
-def _build_struct(kind: type[Struct], value: Any, path: str, faults: list[str]) -> Struct | None:
+def _build_struct(kind: type[Struct], value: Any, path: str, faults: list[str]) -> Any:
+    """A field with a fault has its default instead, or stands empty, so that the others can still be looked at."""
     if not isinstance(value, dict):
         faults.append(f"{path}: expected a table, got {type(value).__name__}")
-        return None
+        return _NOTHING
     fields = {f.encode_name: f for f in msgspec.structs.fields(kind)}
-    faults += [f"{_below(path, key)}: unknown key" for key in value if key not in fields]
+    faults += [f"{_below(path, key)}: {_UNKNOWN}" for key in value if key not in fields]
     faults += [f"{_below(path, name)}: missing" for name, f in fields.items() if f.required and name not in value]
-    count = len(faults)
     built = {
         f.name: _build(f.type, value[name], _below(path, name), faults) for name, f in fields.items() if name in value
     }
-    missing = any(f.required and f.name not in built for f in fields.values())
-    return None if missing or len(faults) > count else kind(**built)
+    empty = {f.name: _empty(f.type) for f in fields.values() if f.required}
+    return kind(**empty | {name: item for name, item in built.items() if item is not _NOTHING})
+
+
+def _empty(kind: Any) -> Any:
+    """What stands in a required field that has a fault: a list, a number or a text."""
+    if get_origin(kind) is list:
+        return []
+    return 0.0 if kind is Price else ""
+
+
+def _not_told(later: Iterable[str], told: list[str]) -> list[str]:
+    """The later faults, without those of a field that has one already, or that is in or around such a field."""
+    paths = [_path(fault) for fault in told if not fault.endswith(_UNKNOWN)]
+    return [fault for fault in later if not any(_touch(_path(fault), path) for path in paths)]
+
+
+def _path(fault: str) -> str:
+    return fault.partition(": ")[0]
+
+
+def _touch(one: str, other: str) -> bool:
+    """Are they the same path, or does one lead to the other?"""
+    shorter, longer = sorted([one, other], key=len)
+    return longer.startswith(shorter) and longer[len(shorter) :][:1] in ("", ".", "[")
 
 
 def _secret(kind: type, value: Any) -> Any:
