@@ -26,6 +26,7 @@ from gateway.demo import create_demo
 from gateway.demo.models import MODELS
 from gateway.logwriter import LogWriter, logging_to
 from gateway.observe import JsonFormatter, TerminalFormatter
+from gateway.probe import probe
 from gateway.serve import listening, run, serve, serve_app
 from gateway.standard_streams import escape_unknown, flush, open_missing, tell
 from gateway.usage import Unreadable, print_usage
@@ -60,7 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(arguments: Sequence[str] | None) -> int:
     options = _parser().parse_args(arguments)
     try:
-        options.command(options)
+        status: int | None = options.command(options)
+        return status or 0
     except Faults as faults:
         tell("\n  ".join(["The configuration has faults:", *faults.faults]))
         return 2
@@ -76,7 +78,6 @@ def _run(arguments: Sequence[str] | None) -> int:
         return 1
     except KeyboardInterrupt:  # where signals cannot be handled in the loop
         return 0
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -93,6 +94,7 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("check", help="print what the configuration comes to, and its faults")
     command.add_argument("--config", type=Path, metavar="FILE", help="TOML file; without it the environment is enough")
+    command.add_argument("--connect", action="store_true", help="ask each upstream once; status 1 if one fails")
     command.set_defaults(command=_check)
 
     command = commands.add_parser("demo-upstream", help="run the demo upstream on its own")
@@ -126,8 +128,8 @@ def _serve(options: argparse.Namespace) -> None:
 async def _serve_configured(options: argparse.Namespace, log: LogWriter) -> None:
     config = _with_address(_load(options.config), options)
     if not config.upstreams:
-        raise Stop(_NOTHING_CONFIGURED)
-    await serve(config, lambda address: log.say("\n".join(_announced(address, config))))
+        raise Stop("\n\n".join([_NOTHING_CONFIGURED, *_unread(options)]))
+    await serve(config, lambda address: log.say("\n".join([*_announced(address, config), *_unread(options)])))
 
 
 async def _serve_demo(options: argparse.Namespace, log: LogWriter) -> None:
@@ -135,14 +137,20 @@ async def _serve_demo(options: argparse.Namespace, log: LogWriter) -> None:
         raise Stop("--demo needs no --config: choose one of the two.")
     async with listening(create_demo(), "127.0.0.1", 0, access_log=None) as upstream:
         config = _with_address(_demo_config(f"{upstream}/v1"), options)
-        await serve(config, lambda address: log.say("\n".join(_announced(address, config))))
+        await serve(config, lambda address: log.say("\n".join([*_announced(address, config), *_unread(options)])))
 
 
-def _check(options: argparse.Namespace) -> None:
+def _check(options: argparse.Namespace) -> int:
     config = _load(options.config)
     print(*described(config), sep="\n")
+    for hint in _unread(options):
+        tell(hint)
     if not config.upstreams:
         raise Stop(_NOTHING_CONFIGURED)
+    findings = probe(config) if options.connect else []
+    if findings:
+        print("", *findings, sep="\n")
+    return int(any(finding.is_fault for finding in findings))
 
 
 def _demo_upstream(options: argparse.Namespace) -> None:
@@ -172,6 +180,12 @@ def _load(path: Path | None) -> Config:
     except UnicodeDecodeError:
         raise Stop(f"The configuration is not UTF-8: {path}") from None
     return load(text, _environment(), look=_file_faults)
+
+
+def _unread(options: argparse.Namespace) -> Iterator[str]:
+    """A file that a person may take for the configuration."""
+    if options.config is None and Path("config.toml").is_file():
+        yield "There is a config.toml in this folder. It is not read: start with --config config.toml to use it."
 
 
 def _file_faults(config: Config) -> Iterator[str]:

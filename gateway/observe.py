@@ -120,7 +120,7 @@ class TerminalFormatter(logging.Formatter):
 class OneLine(logging.Filter):
     """A request that is no HTTP is a stranger's doing: one line, without the traceback that aiohttp adds.
 
-    `strangers` are the exceptions of whoever reads requests. Any other exception is a fault of ours, and is logged whole.
+    `strangers` are the exceptions of aiohttp's reading. Any other exception is a fault of ours, and is logged whole.
     """
 
     def __init__(self, *strangers: type[Exception]) -> None:

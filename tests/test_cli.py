@@ -77,7 +77,18 @@ def test_zero_config_from_a_dotenv_file(capsys: pytest.CaptureFixture[str]) -> N
     assert 'default_model = "kimi-latest"' in told
 
 
+@pytest.mark.parametrize("command", [["check"], ["serve"]])
+def test_a_config_that_is_not_read_is_pointed_at(capsys: pytest.CaptureFixture[str], command: list[str]) -> None:
+    """A person may well think that it is."""
+    Path("config.toml").write_text("")
+    assert main(command) == 2
+    assert "--config config.toml to use it" in capsys.readouterr().err
+    assert main([*command, "--config", "config.toml"]) == 2
+    assert "to use it" not in capsys.readouterr().err
+
+
 MISTAKES = {
+    "YAML": (["check", "--config", "c.yaml"], "this looks like YAML, and the configuration is TOML"),
     "a file that is not there": (["check", "--config", "none.toml"], "none.toml"),
     "a file that is no TOML": (["check", "--config", "bad.toml"], "not valid TOML"),
     "a file that is no text": (["check", "--config", "binary.toml"], "not UTF-8"),
@@ -90,6 +101,7 @@ MISTAKES = {
 @pytest.mark.parametrize("case", MISTAKES)
 def test_mistakes_end_with_status_2_and_say_what_is_wrong(capsys: pytest.CaptureFixture[str], case: str) -> None:
     Path("bad.toml").write_text("= 1")
+    Path("c.yaml").write_text("upstreams:\n  - name: a\n")
     Path("binary.toml").write_bytes(b"\xff\xfe")
     Path("ca.toml").write_text('[[upstreams]]\nname = "a"\nbase_url = "https://h/v1"\nca_file = "none.pem"\n')
     arguments, words = MISTAKES[case]
@@ -333,6 +345,12 @@ async def test_serve_demo_answers_and_stops_cleanly() -> None:
         assert answer.end["reason"] == "complete"
         assert len(answer.data("message")) > 10
         await stops_cleanly(process)
+
+
+async def test_serve_says_that_there_is_a_config_which_it_does_not_read(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text("")
+    async with running("serve", "--demo") as (process, _):
+        assert any("There is a config.toml in this folder." in line for line in await stops_cleanly(process))
 
 
 async def test_serve_with_the_environment_alone_asks_that_upstream() -> None:
