@@ -16,10 +16,10 @@ holds them to it. One module imports each adapter package: aiohttp's client, aio
     3  use case   admission  streams (what is held)  stream  idempotency  generation (attempt, policy, record)  viewers
                   catalogue (what upstreams say of their models)
     2  adapters   upstream (the only aiohttp client)  downstream (the only aiohttp-sse)  limiter (the only limits)
-                  streamlog.memory (kept)  streamlog.window (passed on)  logwriter  standard_streams
+                  streamlog.memory (kept)  streamlog.window (passed on)  logwriter  standard_streams  door
     1  policy     config  auth  origins  addresses  fields  routing  limits  negotiation  views  completion  dialects
                   tool_calls  tokens  redaction  unreachable  codings  shapes  surrogates  streamlog.base  observe
-                  account  watchdog
+                  account  watchdog  descriptors
     0  core       errors  entries  sse.event  sse.splitter  sse.parser    (stdlib only; no asyncio, clock, environment)
 
 Words: *downstream* is the client side, *upstream* the provider side, a *target* an upstream plus a model name, an

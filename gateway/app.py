@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from aiohttp import web
@@ -11,7 +11,9 @@ from aiohttp.http_exceptions import HttpProcessingError
 from gateway.auth import KeyRing
 from gateway.bodies import Bodies
 from gateway.catalogue import Catalogue
-from gateway.config import Config
+from gateway.config import Config, Upstream
+from gateway.descriptors import Descriptors
+from gateway.dialects.listing import ModelFields
 from gateway.handlers import chat, completions, health, models, playground, streams
 from gateway.handlers.middleware import add_common_headers, guarded, observed
 from gateway.handlers.reading import expect
@@ -27,10 +29,10 @@ from gateway.upstream import UpstreamClient
 _LONGEST_LINE = 65_536
 
 
-def create_app(config: Config) -> web.Application:
+def create_app(config: Config, descriptors: Descriptors | None = None) -> web.Application:
     app = web.Application(middlewares=[observed, guarded])
     app.on_response_prepare.append(add_common_headers)
-    app.cleanup_ctx.append(lambda app: _services(app, config))
+    app.cleanup_ctx.append(lambda app: _services(app, config, descriptors or Descriptors(None)))
     app.on_shutdown.append(_end_streams)
     routes = [
         web.get("/chat", chat.ask, allow_head=False),
@@ -75,13 +77,18 @@ def server_options() -> dict[str, Any]:
     }
 
 
-async def _services(app: web.Application, config: Config) -> AsyncIterator[None]:
+async def _services(app: web.Application, config: Config, descriptors: Descriptors) -> AsyncIterator[None]:
     client = UpstreamClient(config.upstreams)
     store = MemoryStore(max_streams=config.store.max_streams, max_bytes=config.store.max_bytes)
-    held = Streams(store=store, client=client, limiter=MemoryLimiter(), config=config)
-    catalogue = Catalogue(client, config, asyncio.get_running_loop().time)
+    held = Streams(store=store, client=client, limiter=MemoryLimiter(), config=config, descriptors=descriptors)
+
+    async def models(upstream: Upstream) -> Sequence[ModelFields]:
+        with descriptors.upstream():
+            return await client.models(upstream)
+
+    catalogue = Catalogue(models, config, asyncio.get_running_loop().time)
     bodies = Bodies(config.server.max_bodies_bytes)
-    app[SERVICES] = Services(config, KeyRing(config.keys), client, catalogue, held, bodies)
+    app[SERVICES] = Services(config, KeyRing(config.keys), client, catalogue, held, bodies, descriptors)
     yield
     await catalogue.close()
     await client.close()

@@ -17,7 +17,6 @@ from gateway.dialects.listing import ModelFields, is_a, text_in
 from gateway.errors import GatewayError
 from gateway.redaction import gives_away
 from gateway.routing import Target, route
-from gateway.upstream import UpstreamClient
 
 _FRESH_SECONDS = 60.0  # models come and go by the day, and nobody should wait long for one that has just come
 _RETRY_SECONDS = 10.0  # after a failure: an upstream that is starting is there soon
@@ -30,10 +29,10 @@ _Ask = Callable[[Upstream], Awaitable[Sequence[ModelFields]]]
 
 
 class Catalogue:
-    """One per process; `close` it. `now` is a clock, in seconds."""
+    """One per process; `close` it. `ask` gets an upstream's list; `now` is a clock, in seconds."""
 
-    def __init__(self, client: UpstreamClient, config: Config, now: Callable[[], float]) -> None:
-        self._client = client
+    def __init__(self, ask: _Ask, config: Config, now: Callable[[], float]) -> None:
+        self._ask = ask
         self._now = now
         self._config = config
         self._targets = {name: route(config, name) for name in _names(config)} if config.upstreams else {}
@@ -54,7 +53,7 @@ class Catalogue:
     async def everything(self) -> Sequence[ModelFields]:
         """All that the first upstream lists, which is asked each time. Raises a GatewayError."""
         upstream = self._config.upstreams[0]
-        return [_told(fields, upstream) for fields in await self._client.models(upstream)]
+        return [_told(fields, upstream) for fields in await self._ask(upstream)]
 
     async def close(self) -> None:
         for listed in self._lists.values():
@@ -62,7 +61,7 @@ class Catalogue:
 
     def _list(self, upstream: Upstream) -> "_List":
         wanted = {target.model for target in self._targets.values() if target.upstream.name == upstream.name}
-        return _List(upstream, wanted, self._client.models, self._now)
+        return _List(upstream, wanted, self._ask, self._now)
 
     async def _refresh(self, upstreams: set[str]) -> None:
         """Returns once each of them has answered, or when it is too late to wait for more."""

@@ -137,7 +137,12 @@ async def _serve_demo(options: argparse.Namespace, log: LogWriter) -> None:
         raise Stop("--demo needs no --config: choose one of the two.")
     async with listening(create_demo(), "127.0.0.1", 0, access_log=None) as upstream:
         config = _with_address(_demo_config(f"{upstream}/v1"), options)
-        await serve(config, lambda address: log.say("\n".join([*_announced(address, config), *_unread(options)])))
+        both_ends = 2  # descriptors: of the connection to the upstream, which is in this process
+        await serve(
+            config,
+            lambda address: log.say("\n".join([*_announced(address, config), *_unread(options)])),
+            cost=both_ends,
+        )
 
 
 def _check(options: argparse.Namespace) -> int:

@@ -11,6 +11,8 @@ from aiohttp import web
 
 from gateway.app import create_app, server_options
 from gateway.config import Config
+from gateway.descriptors import Descriptors, highest_limit
+from gateway.door import Door
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -20,10 +22,15 @@ def run(main: Coroutine[Any, Any, None]) -> None:
         runner.run(main)
 
 
-async def serve(config: Config, announce: Callable[[str], None]) -> None:
-    """Serves the gateway until SIGTERM or SIGINT. `announce` is given the address once it is open. Raises OSError."""
+async def serve(config: Config, announce: Callable[[str], None], *, cost: int = 1) -> None:
+    """Serves the gateway until SIGTERM or SIGINT. `announce` is given the address once it is open. Raises OSError.
+
+    `cost` is how many descriptors an upstream takes in this process.
+    """
     stopped = _stop_signal()
-    async with listening(create_app(config), config.server.host, config.server.port, **server_options()) as address:
+    descriptors = Descriptors(highest_limit(), cost=cost)
+    app, server = create_app(config, descriptors), config.server
+    async with listening(app, server.host, server.port, descriptors, **server_options()) as address:
         announce(address)
         await stopped.wait()
 
@@ -31,22 +38,25 @@ async def serve(config: Config, announce: Callable[[str], None]) -> None:
 async def serve_app(app: web.Application, host: str, port: int, announce: Callable[[str], None]) -> None:
     """The same for another app than the gateway."""
     stopped = _stop_signal()
+    highest_limit()
     async with listening(app, host, port, access_log=None) as address:
         announce(address)
         await stopped.wait()
 
 
 @contextlib.asynccontextmanager
-async def listening(app: web.Application, host: str, port: int, **options: Any) -> AsyncIterator[str]:
+async def listening(
+    app: web.Application, host: str, port: int, descriptors: Descriptors | None = None, **options: Any
+) -> AsyncIterator[str]:
     """The app on an open socket; yields its address as a URL. Port 0 takes any that is free. Raises OSError."""
     runner = web.AppRunner(app, **options)
     await runner.setup()
+    assert runner.server is not None
+    door = Door(runner.server, descriptors or Descriptors(None))
     try:
-        site = web.TCPSite(runner, host, port)
-        await site.start()
-        bound = runner.addresses[0][1]
-        yield f"http://{f'[{host}]' if ':' in host else host}:{bound}"
+        yield await door.open(host, port)
     finally:
+        await door.close()
         await runner.cleanup()
 
 

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from gateway.admission import Completion, Order
 from gateway.config import Config, OnDisconnect
+from gateway.descriptors import Descriptors
 from gateway.dialects.openai import Decoder
 from gateway.dialects.relay import Relay
 from gateway.entries import EndReason
@@ -45,11 +46,20 @@ R = TypeVar("R", bound=Recording)
 
 
 class Streams:
-    def __init__(self, *, store: StreamStore, client: UpstreamClient, limiter: Limiter, config: Config) -> None:
+    def __init__(
+        self,
+        *,
+        store: StreamStore,
+        client: UpstreamClient,
+        limiter: Limiter,
+        config: Config,
+        descriptors: Descriptors,
+    ) -> None:
         self.limiter = limiter
         self.closing = False
         self._store = store
         self._client = client
+        self._descriptors = descriptors
         self._config = config
         self._limits = config.stream
         self._held: dict[str, HeldStream[Any]] = {}
@@ -75,7 +85,7 @@ class Streams:
     async def record(self, order: Order, key: Key | None = None) -> HeldStream[StreamLog]:
         """Starts an answer whose entries are kept, or finds the one that the idempotency key has started before.
 
-        Raises ShuttingDown, Busy, RateLimited, TooManyStreams or IdempotencyConflict.
+        Raises ShuttingDown, Busy, OutOfDescriptors, RateLimited, TooManyStreams or IdempotencyConflict.
         """
         if key is None:
             return await self._record(order)
@@ -129,6 +139,7 @@ class Streams:
         self._make_room()
         if self._is_full:
             raise Busy(headers={"Retry-After": _RETRY_SECONDS})
+        self._descriptors.check_upstream()
 
     def _start(self, stream_id: str, order: Order, log: R, decoder: Decoder, charge: Charge) -> HeldStream[R]:
         generation = Generation(
@@ -139,6 +150,7 @@ class Streams:
         stream = HeldStream(generation, order, tickets)
         self._held[stream_id] = stream
         self._running += 1
+        self._descriptors.add_upstream()
         generation.task.add_done_callback(lambda _: self._over(stream))
         return stream
 
@@ -225,6 +237,7 @@ class Streams:
     def _over(self, stream: HeldStream[Any]) -> None:
         """Nothing of it runs any more."""
         self._running -= 1
+        self._descriptors.drop_upstream()
         if not stream.is_claimed:  # whoever asked had left before it began
             log_stream_end(StreamEndRecord(key=stream.owner, stream=stream.record))
             stream.is_claimed = True

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from gateway.config import is_loopback
 from gateway.errors import GatewayError, OutOfDescriptors, UpstreamTLS, UpstreamUnreachable
 
+_RETRY_SECONDS = "5"  # until some connections have ended
 _OPERATOR = "The operator has to look at it."
 _CERTIFICATES = {  # OpenSSL's numbers, X509_V_ERR_*
     9: "is not valid yet",
@@ -34,7 +35,7 @@ def from_os(error: OSError, base_url: str) -> GatewayError:
     """The error for a connection that the system, or TLS, did not make."""
     note = _note(error, base_url)
     if error.errno in (errno.EMFILE, errno.ENFILE):
-        return OutOfDescriptors(note=note)
+        return OutOfDescriptors(note=note, headers={"Retry-After": _RETRY_SECONDS})
     if isinstance(error, ssl.SSLError):
         return UpstreamTLS(_tls_words(error), note=note)
     if isinstance(error, socket.gaierror) and error.errno in _UNKNOWN_NAME:

@@ -25,6 +25,7 @@ FLOORS = [
         "gateway.completion",
         "gateway.config",
         "gateway.config.*",
+        "gateway.descriptors",
         "gateway.dialects",
         "gateway.dialects.*",
         "gateway.fields",
@@ -47,6 +48,7 @@ FLOORS = [
         "gateway.watchdog",
     ],
     [
+        "gateway.door",
         "gateway.downstream",
         "gateway.limiter",
         "gateway.logwriter",

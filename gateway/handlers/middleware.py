@@ -139,6 +139,7 @@ async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
     if host is not None and request.host != host:  # only where the target has a host of its own
         check_target(request.url.authority, host)
     if request.path not in _HEALTH_PATHS:
+        request.app[SERVICES].descriptors.check()
         check_single(request.headers)
         if request.path != "/":
             check_page(server, request.headers, own_origin=own_origin(server, scheme=request.scheme, host=request.host))
@@ -177,6 +178,9 @@ async def add_common_headers(request: web.Request, response: web.StreamResponse)
     headers["Cache-Control"] = "no-store"
     headers["X-Content-Type-Options"] = "nosniff"  # text/plain from a model must not be taken for a page
     headers["Server"] = "gateway"
+    if request.app[SERVICES].descriptors.busy:
+        response.force_close()
+        headers["Connection"] = "close"  # aiohttp has decided on the field by now
     origin = request.headers.get("Origin")
     if request.app[SERVICES].config.server.cors_origins:
         headers.setdefault("Vary", "Origin")  # the answer to a preflight varies with more

@@ -10,6 +10,7 @@ from gateway.auth import Caller, KeyRing
 from gateway.bodies import Bodies
 from gateway.catalogue import Catalogue
 from gateway.config import Config
+from gateway.descriptors import Descriptors
 from gateway.stream import HeldStream
 from gateway.streams import Streams
 from gateway.upstream import UpstreamClient
@@ -23,6 +24,7 @@ class Services:
     catalogue: Catalogue
     streams: Streams
     bodies: Bodies
+    descriptors: Descriptors
 
 
 SERVICES = web.AppKey("services", Services)
