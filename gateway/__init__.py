@@ -11,7 +11,7 @@ One stream, from top to bottom:
 The floors. A module imports from its own floor and from those below it, never upwards; `tests/test_architecture.py`
 holds them to it. One module imports each adapter package: aiohttp's client, aiohttp-sse, dotenv, uvloop.
 
-    5  edge       cli  usage  probe  __main__
+    5  edge       cli  usage  probe  announcement  __main__
     4  wiring     serve  app -> handlers (HTTP in, HTTP out)      demo (an upstream to try it with)
     3  use case   admission  streams (what is held)  stream  idempotency  generation (attempt, policy, record)  viewers
                   catalogue (what upstreams say of their models)

@@ -12,7 +12,7 @@ import secrets
 import ssl
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from hashlib import sha256
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from dotenv import dotenv_values
 
 from gateway import __version__
 from gateway.account import GROUPS
+from gateway.announcement import announced, announced_demo, unread
 from gateway.config import Config, Faults, Model, TargetName, Upstream, checked, described, load
 from gateway.demo import create_demo
 from gateway.demo.models import MODELS
@@ -76,8 +77,8 @@ def _run(arguments: Sequence[str] | None) -> int:
         advice = " Choose another with --port, or 0 for any that is free." if taken else ""
         tell(f"gateway: {error.strerror or error}.{advice}")
         return 1
-    except KeyboardInterrupt:  # where signals cannot be handled in the loop
-        return 0
+    except KeyboardInterrupt:
+        return 130  # as shells have it: 128, and the number of the signal
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -121,15 +122,15 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _serve(options: argparse.Namespace) -> None:
-    with _logging() as log:
+    with _logging() as log, suppress(KeyboardInterrupt):  # where signals cannot be handled in the loop
         run(_serve_demo(options, log) if options.demo else _serve_configured(options, log))
 
 
 async def _serve_configured(options: argparse.Namespace, log: LogWriter) -> None:
     config = _with_address(_load(options.config), options)
     if not config.upstreams:
-        raise Stop("\n\n".join([_NOTHING_CONFIGURED, *_unread(options)]))
-    await serve(config, lambda address: log.say("\n".join([*_announced(address, config), *_unread(options)])))
+        raise Stop("\n\n".join([_NOTHING_CONFIGURED, *unread(options.config)]))
+    await serve(config, lambda address: log.say("\n".join([*announced(address, config), *unread(options.config)])))
 
 
 async def _serve_demo(options: argparse.Namespace, log: LogWriter) -> None:
@@ -140,7 +141,7 @@ async def _serve_demo(options: argparse.Namespace, log: LogWriter) -> None:
         both_ends = 2  # descriptors: of the connection to the upstream, which is in this process
         await serve(
             config,
-            lambda address: log.say("\n".join([*_announced(address, config), *_unread(options)])),
+            lambda address: log.say("\n".join([*announced(address, config), *unread(options.config)])),
             cost=both_ends,
         )
 
@@ -148,7 +149,7 @@ async def _serve_demo(options: argparse.Namespace, log: LogWriter) -> None:
 def _check(options: argparse.Namespace) -> int:
     config = _load(options.config)
     print(*described(config), sep="\n")
-    for hint in _unread(options):
+    for hint in unread(options.config):
         tell(hint)
     if not config.upstreams:
         raise Stop(_NOTHING_CONFIGURED)
@@ -161,8 +162,8 @@ def _check(options: argparse.Namespace) -> int:
 def _demo_upstream(options: argparse.Namespace) -> None:
     interval = None if options.interval_ms is None else options.interval_ms / 1000
     app = create_demo(tokens=options.tokens, interval=interval)
-    with _logging() as log:
-        run(serve_app(app, "127.0.0.1", options.port, lambda address: log.say(_announced_demo(address))))
+    with _logging() as log, suppress(KeyboardInterrupt):
+        run(serve_app(app, "127.0.0.1", options.port, lambda address: log.say(announced_demo(address))))
 
 
 def _key(options: argparse.Namespace) -> None:
@@ -185,12 +186,6 @@ def _load(path: Path | None) -> Config:
     except UnicodeDecodeError:
         raise Stop(f"The configuration is not UTF-8: {path}") from None
     return load(text, _environment(), look=_file_faults)
-
-
-def _unread(options: argparse.Namespace) -> Iterator[str]:
-    """A file that a person may take for the configuration."""
-    if options.config is None and Path("config.toml").is_file():
-        yield "There is a config.toml in this folder. It is not read: start with --config config.toml to use it."
 
 
 def _file_faults(config: Config) -> Iterator[str]:
@@ -221,26 +216,6 @@ def _with_address(config: Config, options: argparse.Namespace) -> Config:
 def _demo_config(base_url: str) -> Config:
     names = [Model(name=name, targets=[TargetName(upstream="demo")]) for name in MODELS]
     return Config(upstreams=[Upstream(name="demo", base_url=base_url)], models=names)
-
-
-def _announced(address: str, config: Config) -> Iterator[str]:
-    yield f"gateway {__version__} serves {address}"
-    yield from (f"  from {upstream.name} at {upstream.base_url}" for upstream in config.upstreams)
-    if config.keys:
-        yield f"  to callers with one of {len(config.keys)} keys"
-    if config.server.allow_anonymous:
-        yield "  to anyone who reaches this address (server.allow_anonymous)"
-    models = ", ".join(model.name for model in config.models) or config.default_model or "any that a request names"
-    yield f"  models: {models}"
-    if config.server.playground:
-        yield f"Playground: {address}/"
-    model = "" if config.models or config.default_model else "&model=..."
-    key = " -H 'Authorization: Bearer ...'" if config.keys and not config.server.allow_anonymous else ""
-    yield f"Or try: curl -N{key} -H 'Accept: text/event-stream' '{address}/chat?q=Hello{model}'"
-
-
-def _announced_demo(address: str) -> str:
-    return f"demo upstream at {address}/v1 with the models {', '.join(MODELS)}"
 
 
 def _logging() -> AbstractContextManager[LogWriter]:

@@ -9,17 +9,19 @@ The thread writes to the descriptor itself. Inside of `sys.stderr` it would hold
 at its own end.
 """
 
+import io
 import logging
 import os
 import select
 import threading
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stderr, suppress
 
 _MOST_LINES = 10_000  # ten seconds of a busy process; some 5 MB, since a line has about 500 bytes
 _MOST_BYTES = 16_777_216  # of them: a line may hold an upstream's words, or a traceback
 _DRAIN_SECONDS = 2.0  # for what is left at the end; a reader that takes nothing does not hold up the exit
+_LONGEST_START = 65_536  # characters of a line that has no end yet; then it is written as it is
 _LINE_END = ord("\n")
 
 
@@ -121,20 +123,40 @@ def _written(descriptor: int, data: memoryview) -> int:
             select.select([], [descriptor], [])
 
 
+class _Stream(io.TextIOBase):
+    """Takes the place of standard error, where Python itself prints warnings, and errors that nobody can catch."""
+
+    def __init__(self, writer: LogWriter) -> None:
+        self._writer = writer
+        self._start = ""  # of a line
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        *lines, self._start = (self._start + text).split("\n")
+        if len(self._start) > _LONGEST_START:
+            lines, self._start = [*lines, self._start], ""
+        for line in lines:
+            self._writer.say(line)
+        return len(text)
+
+
 def _warning(words: str) -> logging.LogRecord:
     return logging.LogRecord(__name__, logging.WARNING, __file__, 0, words, None, None)
 
 
 @contextmanager
 def logging_to(descriptor: int, formatter: logging.Formatter, *, encoding: str) -> Iterator[LogWriter]:
-    """What is logged meanwhile, from INFO on, is written there."""
+    """What is logged meanwhile, from INFO on, is written there, and so is what is printed to standard error."""
     root = logging.getLogger()
     level, writer = root.level, LogWriter(descriptor, encoding=encoding)
     writer.setFormatter(formatter)
     root.addHandler(writer)
     root.setLevel(logging.INFO)
     try:
-        yield writer
+        with redirect_stderr(_Stream(writer)):
+            yield writer
     finally:
         root.setLevel(level)
         root.removeHandler(writer)

@@ -32,6 +32,7 @@ from gateway.errors import (
     ConnectTimeout,
     GatewayError,
     OutOfDescriptors,
+    Timeout,
     UpstreamError,
     UpstreamIncomplete,
     UpstreamMisconfigured,
@@ -234,6 +235,8 @@ def _translated(upstream: Upstream) -> Iterator[None]:
         yield
     except aiohttp.ConnectionTimeoutError as error:
         raise ConnectTimeout() from error
+    except TimeoutError as error:
+        raise Timeout() from error
     except aiohttp.ClientResponseError as error:  # the response is not HTTP, or its header is too large
         if _TLS_ALERT in error.message:
             raise speaks_tls() from error

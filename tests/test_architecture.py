@@ -68,7 +68,7 @@ FLOORS = [
         "gateway.viewers",
     ],
     ["gateway.app", "gateway.demo", "gateway.demo.*", "gateway.handlers", "gateway.handlers.*", "gateway.serve"],
-    ["gateway.__main__", "gateway.cli", "gateway.probe", "gateway.usage"],
+    ["gateway.__main__", "gateway.announcement", "gateway.cli", "gateway.probe", "gateway.usage"],
 ]
 
 # Of the standard library, what brings in a loop, a clock, an environment, chance or a wire.

@@ -4,6 +4,7 @@ import fcntl
 import json
 import logging
 import os
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -173,6 +174,18 @@ def test_a_message_that_cannot_be_formatted_is_told_of(pipe: Pipe) -> None:
         writer.handle(record)
     (told,) = messages(pipe.rest())
     assert told == "a message of gateway.test at here.py:7 cannot be formatted"
+
+
+def test_what_python_prints_to_standard_error_goes_the_same_way(pipe: Pipe) -> None:
+    """A warning, or an error in a destructor, could else hold up the process as well as a line of the log."""
+    with logging_to(pipe.writer, logging.Formatter(), encoding="utf-8"):
+        print("one", "line", file=sys.stderr)
+        sys.stderr.write("x" * 70_000)
+        logger.info("logged")
+        read = b""
+        while b"logged" not in read:
+            read += os.read(pipe.reader, 65_536)
+    assert read == b"one line\n" + b"x" * 70_000 + b"\nlogged\n"
 
 
 def test_characters_that_the_encoding_lacks_are_escaped(pipe: Pipe) -> None:

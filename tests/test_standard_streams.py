@@ -71,12 +71,12 @@ async def ask_health(session: aiohttp.ClientSession, address: str, times: int) -
             await response.read()
 
 
-@pytest.mark.parametrize("redirection", [">&-", "2>&-", "<&-", ">&- 2>&-", "<&- >&- 2>&-", "2>/dev/full", ">/dev/full"])
+@pytest.mark.parametrize("redirection", [">&-", "2>&-", "<&-", "<&- >&- 2>&-", "2>/dev/full"])
 async def test_serve_takes_standard_streams_that_are_closed_or_full(
     session: aiohttp.ClientSession, redirection: str
 ) -> None:
     async with shell(f'exec "$@" {redirection}', "serve", "--demo") as (process, address):
-        async with session.get(f"{address}/chat?q=Hello&model=demo-error", headers=EVENTS) as response:
+        async with session.get(f"{address}/chat?q=Hello&model=demo-429", headers=EVENTS) as response:
             assert b"event: end" in await response.read()
         assert await ends(process) == 0
 

@@ -119,6 +119,7 @@ CONNECT_ERRORS: dict[str, tuple[Exception, tuple[int, str, bool]]] = {
         NO_TLS,
     ),
     "fault_52 TLS": (aiohttp.ClientConnectorSSLError(KEY, ssl.SSLError("wrong version")), NO_TLS),
+    "no answer in time": (TimeoutError(), (504, "timeout", True)),
     "out of descriptors": (
         aiohttp.ClientConnectorError(KEY, OSError(24, "Too many open files")),
         (503, "out_of_descriptors", True),
