@@ -15,6 +15,7 @@ from aiohttp import web
 from gateway.descriptors import Descriptors
 
 _QUEUE = 1024  # connections that the system holds for us; Linux takes up to 4096, and the others try again themselves
+_LOOK_SECONDS = 1.0  # between two looks whether there is room again; a client who leaves is noticed at once
 
 
 class Door:
@@ -26,6 +27,7 @@ class Door:
         self._sockets: list[socket.socket] = []
         self._listeners: list[asyncio.Server] = []  # none while it is shut
         self._opening: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self._watch_connections()
 
     async def open(self, host: str, port: int) -> str:
@@ -36,12 +38,14 @@ class Door:
         return f"http://{f'[{host}]' if ':' in host else host}:{self._sockets[0].getsockname()[1]}"
 
     async def close(self) -> None:
+        sockets, self._sockets = self._sockets, []
         if self._opening is not None:
             await self._opening
+        if self._timer is not None:
+            self._timer.cancel()
         self._shut()
-        for one in self._sockets:
+        for one in sockets:
             one.close()
-        self._sockets = []
 
     def _watch_connections(self) -> None:
         """aiohttp tells the server of each connection; a version that did not would leave the door open."""
@@ -54,12 +58,13 @@ class Door:
             if self._descriptors.full and self._listeners:
                 self._descriptors.warn("new connections wait")
                 self._shut()
+                self._look_later()
 
         def connection_lost(handler: Any, exc: BaseException | None = None) -> None:
             lost(handler, exc)
             self._descriptors.drop_client()
-            if self._sockets and not self._listeners and self._opening is None and not self._descriptors.full:
-                self._opening = asyncio.get_running_loop().create_task(self._reopen())
+            if not self._listeners:
+                self._look()
 
         server.connection_made = connection_made  # type: ignore[method-assign]  # there is no other way to be told
         server.connection_lost = connection_lost  # type: ignore[method-assign]
@@ -69,12 +74,24 @@ class Door:
             listener.close()
         self._listeners = []
 
+    def _look(self) -> None:
+        """Opens it again if there is room."""
+        if self._listeners or self._opening is not None or not self._sockets or self._descriptors.full:
+            return
+        self._opening = asyncio.get_running_loop().create_task(self._reopen())
+
+    def _look_later(self) -> None:
+        """As long as it is shut: it is not always a client who leaves room."""
+        if self._sockets and not self._listeners:
+            self._look()
+            self._timer = asyncio.get_running_loop().call_later(_LOOK_SECONDS, self._look_later)
+
     async def _reopen(self) -> None:
         loop = asyncio.get_running_loop()
         try:
             for one in self._sockets:
                 self._listeners.append(await loop.create_server(self._server, sock=one.dup(), backlog=_QUEUE))
-        except OSError as error:  # out of descriptors after all: the next client that leaves tries again
+        except OSError as error:  # out of descriptors after all
             self._descriptors.warn(f"listening failed ({errno.errorcode.get(error.errno or 0)})")
             self._shut()
         finally:
