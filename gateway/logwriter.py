@@ -20,6 +20,7 @@ from contextlib import contextmanager, redirect_stderr, suppress
 
 _MOST_LINES = 10_000  # ten seconds of a busy process; some 5 MB, since a line has about 500 bytes
 _MOST_BYTES = 16_777_216  # of them: a line may hold an upstream's words, or a traceback
+_PAUSE_SECONDS = 0.02  # for lines to come together: to wake for each made a small request cost 79 µs instead of 64
 _DRAIN_SECONDS = 2.0  # for what is left at the end; a reader that takes nothing does not hold up the exit
 _LONGEST_START = 65_536  # characters of a line that has no end yet; then it is written as it is
 _LINE_END = ord("\n")
@@ -36,7 +37,7 @@ class LogWriter(logging.Handler):
         self._lines: deque[bytes] = deque()
         self._size = 0
         self._lost = 0
-        self._is_closing = False
+        self._closing = threading.Event()
         self._is_cut = False  # does the last thing written lack its line end?
         # A daemon: Python does not wait at its end for one that cannot write.
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
@@ -54,7 +55,8 @@ class LogWriter(logging.Handler):
         """Puts a line into the queue, or several; without room they are lost, and counted as one."""
         line = text.encode(self._encoding, errors="backslashreplace") + b"\n"
         with self._changed:
-            self._changed.notify()
+            if not (self._lines or self._lost):
+                self._changed.notify()
             if self._lost or len(self._lines) >= _MOST_LINES or self._size + len(line) > _MOST_BYTES:
                 self._lost += 1  # and so is all that follows, until the thread comes: the count stands in its place
                 return
@@ -63,8 +65,8 @@ class LogWriter(logging.Handler):
 
     def close(self) -> None:
         """Writes what is left, as far as that takes moments."""
+        self._closing.set()
         with self._changed:
-            self._is_closing = True
             self._changed.notify()
         self._thread.join(_DRAIN_SECONDS)
         super().close()
@@ -87,8 +89,10 @@ class LogWriter(logging.Handler):
     def _next(self) -> tuple[list[bytes], int]:
         """The lines to be written, as soon as there are any, and how many behind them are lost. Neither: the end."""
         with self._changed:
-            while not (self._lines or self._lost or self._is_closing):
+            while not (self._lines or self._lost or self._closing.is_set()):
                 self._changed.wait()
+        self._closing.wait(_PAUSE_SECONDS)
+        with self._changed:
             lines, lost = list(self._lines), self._lost
             self._lines.clear()
             self._size = self._lost = 0
