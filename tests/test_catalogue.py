@@ -272,7 +272,7 @@ async def catalogue(upstream: ScriptedUpstream, clock: Clock) -> AsyncIterator[C
         keys=[Key("k", key=Secret("a-key-of-somebody"), models=["m"])],
     )
     client = UpstreamClient(config.upstreams)
-    catalogue = Catalogue(client, config, clock)
+    catalogue = Catalogue(client.models, config, clock)
     yield catalogue
     await catalogue.close()
     await client.close()
