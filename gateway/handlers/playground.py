@@ -41,6 +41,7 @@ _ASSETS = (
     "states.js",
     "tabs.js",
     "turn.js",
+    "verbatim.js",
 )
 
 _POLICY = "; ".join(

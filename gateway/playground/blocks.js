@@ -3,6 +3,8 @@
 // Line by line from the top, never back. A reader is given all lines and where to begin; it gives a block with the
 // number of the first line behind it (`next`), or null where its kind of block does not begin there.
 
+import { verbatim } from './verbatim.js'
+
 const DEEPEST = 8 // lists and quotes in each other; what lies deeper is text
 
 /** The blocks of `text`. `open` says that it is still growing: its last line may not be whole. */
@@ -10,7 +12,8 @@ export function parse(text, open) {
   return parseLines(text.split('\n'), open, 0)
 }
 
-function parseLines(lines, open, depth) {
+function parseLines(all, open, depth) {
+  const lines = withWholeFormulas(all, open)
   const blocks = []
   for (let at = 0, from = 0; at < lines.length;) {
     const { next, ...block } = lines[at].trim() ? read(lines, at, open, depth) : { next: at + 1 }
@@ -20,6 +23,36 @@ function parseLines(lines, open, depth) {
     at = next
   }
   return blocks
+}
+
+const FORMULA = /\\\[|\$\$/
+const HELD = '\ud800' // for a line end; no text that came as UTF-8 holds it
+
+/** The lines, with those of a formula as one: in it, `- b` is no list and `> 0` no quote. A blank line ends it. */
+function withWholeFormulas(lines, open) {
+  if (!lines.some((line) => FORMULA.test(line))) return lines
+  const whole = []
+  for (let at = 0; at < lines.length; at++) {
+    const next = first(lines, at, (line) => !line.trim() || FENCE.test(line))
+    const text = lines.slice(at, next).join('\n')
+    for (const line of next > at ? held(text, open && isEnd(lines, next)).split('\n') : []) {
+      whole.push(line.replaceAll(HELD, '\n'))
+    }
+    if (next < lines.length) whole.push(lines[next])
+    at = next
+  }
+  return whole
+}
+
+function held(text, open) {
+  const parts = []
+  let at = 0
+  for (const [from, { kind, end }] of verbatim(text, open, { codeWithinLine: true })) {
+    if (kind !== 'math') continue
+    parts.push(text.slice(at, from), text.slice(from, end).replaceAll('\n', HELD))
+    at = end
+  }
+  return parts.join('') + text.slice(at)
 }
 
 function read(lines, at, open, depth) {
@@ -36,7 +69,7 @@ const FENCE = /^(\s*)(`{3,}|~{3,})\s*([^`\s]*)[^`]*$/
 const HEADING = /^ {0,3}(#{1,6})(?:\s+(.*))?$/
 const RULE = /^ {0,3}([-*_])(?: *\1){2,} *$/
 const QUOTE = /^ {0,3}> ?/
-const ITEM = /^(\s*)([-*+]|\d{1,9}[.)])(?:\s+(.*))?$/
+const ITEM = /^(\s*)([-*+]|\d{1,9}[.)])(?:\s+(.*))?$/s
 const INTERRUPTING_ITEM = /^\s*(?:[-*+]|1[.)])\s+\S/ // in the middle of a paragraph, "1984. " is a year
 
 function fence(lines, at) {
@@ -59,8 +92,8 @@ function rule(lines, at) {
 function quote(lines, at, open, depth) {
   const next = first(lines, at, (line) => !QUOTE.test(line))
   if (next === at || depth === DEEPEST) return null
-  const inner = lines.slice(at, next).map((line) => line.replace(QUOTE, ''))
-  return { kind: 'quote', blocks: parseLines(inner, open, depth + 1), next }
+  const inner = lines.slice(at, next).join('\n').split('\n').map((line) => line.replace(QUOTE, ''))
+  return { kind: 'quote', blocks: parseLines(inner, open && isEnd(lines, next), depth + 1), next }
 }
 
 function list(lines, at, open, depth) {
@@ -68,19 +101,22 @@ function list(lines, at, open, depth) {
   if (!marker || depth === DEEPEST) return null
   const ordered = marker.length > 1
   const inside = indentOf(indent) + 2 // models nest by two, three or four blanks, so two are enough
+  const width = indentOf(indent) + marker.length + 1
   const items = []
   let next = at
   for (let blank = false; next < lines.length; next++) {
     const line = lines[next]
     const [, outer, other, content = ''] = ITEM.exec(line) ?? []
-    if (other && indentOf(outer) < inside && other.length > 1 === ordered && !RULE.test(line)) items.push([content])
+    const begun = other && indentOf(outer) < inside && other.length > 1 === ordered && !RULE.test(line)
+    if (begun) items.push([dedented(content, width)])
     else if (!line.trim()) items.at(-1).push('')
-    else if (indentOf(line) >= inside) items.at(-1).push(dedented(line, indentOf(indent) + marker.length + 1))
+    else if (indentOf(line) >= inside) items.at(-1).push(dedented(line, width))
     else if (blank || begins(lines, next, open)) break
     else items.at(-1).push(line.trimStart()) // more of the item's paragraph, not indented
     blank = !line.trim()
   }
-  const blocks = items.map((item) => parseLines(item, open, depth + 1))
+  const grows = open && isEnd(lines, next)
+  const blocks = items.map((item, place) => parseLines(item, grows && place === items.length - 1, depth + 1))
   return { kind: 'list', ordered, start: parseInt(marker, 10), items: blocks, next }
 }
 
@@ -119,6 +155,11 @@ function begins(lines, at, open) {
   return told || (line.includes('|') && sidesOf(lines, at + 1, open) !== null)
 }
 
+/** Is the end of the text there, but for a line that may be about to begin? */
+function isEnd(lines, next) {
+  return next + 1 >= lines.length && !lines[next]?.trim()
+}
+
 /** The number of the first line from `at` on that fits, or how many lines there are. */
 function first(lines, at, fits) {
   let place = at
@@ -131,7 +172,9 @@ function indentOf(line) {
   return blanks.replaceAll('\t', '    ').length
 }
 
+/** Without that many blanks before it; each line, where it is a formula of several. */
 function dedented(line, width) {
+  if (line.includes('\n')) return line.split('\n').map((one) => dedented(one, width)).join('\n')
   let at = 0
   for (let left = width; left > 0 && ' \t'.includes(line[at] ?? 'x'); at++) left -= line[at] === '\t' ? 4 : 1
   return line.slice(at)

@@ -6,8 +6,9 @@
 // Work is linear in the text: where a search for a closing mark has failed once, it is not made again (`failed`).
 
 import { element } from './element.js'
+import { verbatim } from './verbatim.js'
 
-const TOKEN = /\\[!-/:-@[-`{-~]|\\?\n|`+|\*{1,3}|_{1,3}|~~|!?\[|<|https?:\/\//g
+const TOKEN = /\\[!-/:-@[-`{-~]|\\?\n|`+|\$+|\*{1,3}|_{1,3}|~~|!?\[|<|https?:\/\//g
 const ADDRESS = /https?:\/\/[^\s<>"'`{}|\\^\u3000-\u303f\uff00-\uffef]+/y
 const POINTED = /<((?:https?:\/\/|mailto:)[^\s<>]*)>/y
 const BREAK = /<br ?\/?>/iy
@@ -16,12 +17,15 @@ const TARGET = /\(\s{0,8}<?((?:[^\s()<>]|\([^\s()<>]*\))*)>?(?:\s{1,8}["'][^\n]{
 const LINK = new RegExp(`(!?)${LABEL}${TARGET}`, 'y')
 const UNFINISHED_LINK = /!?\[([^[\]\n]*)\]\([^\s)]{0,2000}$/y
 
-/** Appends `text` to `parent` as text, emphasis, code, links and line breaks; no links where it is `linked` already. */
+/** Appends `text` to `parent`, with emphasis, code, formulas and line breaks; with links unless it is `linked` already. */
 export function inline(parent, text, { open = false, linked = false, failed = new Set() } = {}) {
+  const kept = verbatim(text, open)
+  const markup = without(text, kept)
   let at = 0
   for (const { 0: mark, index: from } of text.matchAll(TOKEN)) {
     if (from < at) continue // inside of what was taken already
-    const made = READERS[mark[0]]({ text, mark, from, open, linked, failed })
+    const reader = kept.has(from) ? asWritten : READERS[mark[0]]
+    const made = reader?.({ text, markup, mark, from, open, linked, failed, kept })
     if (!made) continue // then it is only text
     parent.append(text.slice(at, from), made.node)
     at = made.end
@@ -29,12 +33,22 @@ export function inline(parent, text, { open = false, linked = false, failed = ne
   parent.append(text.slice(at))
 }
 
+/** The text with dots in place of what is kept as it is written, so that no mark is found in there. */
+function without(text, kept) {
+  const parts = []
+  let at = 0
+  for (const [from, { end }] of kept) {
+    parts.push(text.slice(at, from), '.'.repeat(end - from))
+    at = end
+  }
+  return parts.join('') + text.slice(at)
+}
+
 // A reader is given the place of a mark. It gives the node that begins there and where that ends, or nothing.
 
 const READERS = {
   '\\': escaped,
   '\n': lineBreak,
-  '`': code,
   '*': emphasis,
   '_': emphasis,
   '~': emphasis,
@@ -45,32 +59,44 @@ const READERS = {
 }
 
 function escaped({ mark, from }) {
-  return mark === '\\\n' ? lineBreak({ mark, from }) : { node: mark[1], end: from + 2 }
+  if (mark === '\\\n') return lineBreak({ mark, from })
+  const cut = mark === '\\(' || mark === '\\[' // a formula whose end never came
+  return { node: cut ? mark : mark[1], end: from + 2 }
 }
 
-function lineBreak({ mark, from }) {
-  return { node: element('br'), end: from + mark.length } // as chats have it: a line end is meant
+/** As chats have it: a line end is meant. A formula on lines of its own brings its line ends along. */
+function lineBreak({ text, mark, from, kept }) {
+  const end = from + mark.length
+  const isBefore = kept?.get(end)?.kind === 'math' && isDisplayed(text, end, kept.get(end).end)
+  return isBefore ? asWritten({ text, from: end, kept }) : { node: element('br'), end }
 }
 
-function code({ text, mark, from, open, failed }) {
-  const start = from + mark.length
-  const close = failed.has(mark) ? null : run(text, /`+/g, start, (found) => found.length === mark.length)
-  if (!close) failed.add(mark)
-  if (!close && !open) return null
-  const inner = text.slice(start, close?.from).replaceAll('\n', ' ')
-  const padded = inner.startsWith(' ') && inner.endsWith(' ') && inner.trim() // `` ` `` is how a backtick is written
-  return { node: element('code', {}, padded ? inner.slice(1, -1) : inner), end: close?.end ?? text.length }
+function asWritten({ text, from, kept }) {
+  const { kind, inner, end } = kept.get(from)
+  if (kind === 'code') return { node: element('code', {}, inner), end }
+  const displayed = isDisplayed(text, from, end)
+  const node = element('span', { class: displayed ? 'math display' : 'math' }, inner)
+  return { node, end: displayed && text[end] === '\n' ? end + 1 : end }
+}
+
+/** Does it have its lines for itself? */
+function isDisplayed(text, from, end) {
+  return /^(?:\\\[|\$\$)/.test(text.slice(from, from + 2)) && isEdge(text[from - 1]) && isEdge(text[end])
+}
+
+function isEdge(character = '\n') {
+  return character === '\n'
 }
 
 const TAGS = { 1: ['em'], 2: ['strong'], 3: ['strong', 'em'] }
 const WORD = /[\p{L}\p{N}]/u
 
-function emphasis({ text, mark, from, open, linked, failed }) {
+function emphasis({ text, markup, mark, from, open, linked, failed }) {
   const start = from + mark.length
   const between = mark[0] === '_' // snake_case is no emphasis
   const opens = !/\s/.test(text[start] ?? (open ? 'x' : ' ')) && !(between && WORD.test(text[from - 1] ?? ''))
   if (!opens || failed.has(mark)) return null
-  const close = run(text, RUNS[mark[0]], start, (found, place) => {
+  const close = run(markup, RUNS[mark[0]], start, (found, place) => {
     const fits = found.length === mark.length || found.length === 3 // a run of three ends one of either kind
     const ends = place > start && !/\s/.test(text[place - 1])
     return fits && ends && !(between && WORD.test(text[place + found.length] ?? ''))

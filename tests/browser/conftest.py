@@ -131,6 +131,16 @@ async def tab(browser: "Browser") -> "AsyncIterator[Page]":
     await context.close()
 
 
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def drawing(browser: "Browser") -> "AsyncIterator[Page]":
+    """A page that draws what it is given; nothing is asked on it."""
+    async with listening(create_app(Config()), "127.0.0.1", 0) as address:
+        page = await browser.new_page()
+        await page.goto(address)
+        yield page
+        await page.close()
+
+
 @pytest_asyncio.fixture(loop_scope="session")
 async def page(tab: "Page", gateway: str) -> AsyncIterator[Playground]:
     """The page, freshly loaded; at the end the browser must have had nothing to complain about."""

@@ -1,21 +1,15 @@
 """Markdown in the page: what it becomes, that it can do no harm, and that a growing text comes to the same."""
 
-import contextlib
-from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import pytest_asyncio
 
-from gateway.app import create_app
-from gateway.config import Config
 from gateway.demo.answers import answer_to
-from gateway.serve import listening
 
 from .playground import Playground, expect
 
 if TYPE_CHECKING:
-    from playwright.async_api import Browser, Page
+    from playwright.async_api import Page
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -32,17 +26,6 @@ async (texts) => {
   })
 }
 """
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def drawing(browser: "Browser") -> "AsyncIterator[Page]":
-    """A page that draws what it is given; nothing is asked on it."""
-    async with contextlib.AsyncExitStack() as open_things:
-        address = await open_things.enter_async_context(listening(create_app(Config()), "127.0.0.1", 0))
-        page = await browser.new_page()
-        await page.goto(address)
-        yield page
-        await page.close()
 
 
 CASES = {
