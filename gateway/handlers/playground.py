@@ -35,6 +35,7 @@ _ASSETS = (
     "measures.js",
     "memory.js",
     "offer.js",
+    "overflow.js",
     "playground.css",
     "playground.js",
     "scroll.js",

@@ -13,7 +13,7 @@ const MODELS = {
   'demo-reasoning': 'Thinks aloud first. Its thoughts are folded away.',
   'demo-tools': 'Calls two tools. The pieces are put together.',
   'demo-refusal': 'Refuses. That is told apart from an answer.',
-  'demo-clock': 'Sends a line a second, until you press Esc.',
+  'demo-clock': 'Sends a line a second, until you stop it.',
   'demo-slow': 'Is silent for eight seconds. Then it answers slowly.',
   'demo-stall': 'Falls silent half way. After a minute it is ended.',
   'demo-cut': 'Hangs up half way. It is never taken for whole.',

@@ -17,7 +17,7 @@ const TARGET = /\(\s{0,8}<?((?:[^\s()<>]|\([^\s()<>]*\))*)>?(?:\s{1,8}["'][^\n]{
 const LINK = new RegExp(`(!?)${LABEL}${TARGET}`, 'y')
 const UNFINISHED_LINK = /!?\[([^[\]\n]*)\]\([^\s)]{0,2000}$/y
 
-/** Appends `text` to `parent`, with emphasis, code, formulas and line breaks; with links unless it is `linked` already. */
+/** Appends `text` to `parent`: with emphasis, code, formulas, line breaks, and links unless it is `linked` already. */
 export function inline(parent, text, { open = false, linked = false, failed = new Set() } = {}) {
   const kept = verbatim(text, open)
   const markup = without(text, kept)

@@ -8,6 +8,7 @@
 import { parse } from './blocks.js'
 import { element } from './element.js'
 import { inline } from './inline.js'
+import { scrolling, watchContent } from './overflow.js'
 
 /** Gives `show(text, {open})`, which makes `root` show the text. Each text has to begin with the one before it. */
 export function markdown(root) {
@@ -35,7 +36,10 @@ function draw(block, before, open) {
     before.node.querySelector('code').append(block.text.slice(before.block.text.length)) // a selection in it survives
     return { node: before.node, block, open }
   }
-  return { node: NODES[block.kind](block, open), block, open }
+  const node = NODES[block.kind](block, open)
+  if (!same || block.kind !== 'table') return { node, block, open }
+  before.node.replaceChildren(...node.children) // it stays scrolled to where the reader has scrolled it
+  return { node: watchContent(before.node), block, open }
 }
 
 const NODES = { paragraph, heading, rule, quote, list, table, code }
@@ -79,15 +83,14 @@ function table({ head, rows, sides }, open) {
   }
   const body = rows.map((cells, place) => row(cells, 'td', open && place === rows.length - 1))
   const whole = element('table', {}, element('thead', {}, row(head, 'th', false)), element('tbody', {}, ...body))
-  return element('div', { class: 'table', role: 'group', 'aria-label': 'Table', tabindex: 0 }, whole) // it may scroll
+  return scrolling(element('div', { class: 'table' }, whole), 'Table')
 }
 
 function code({ language, text }) {
   const bar = element('div', { class: 'code-bar' }, element('span', {}, language || 'text'))
   const body = element('code', {}, text)
   if (navigator.clipboard) bar.append(copyButton(body)) // browsers have it on https and on localhost
-  const label = language ? `Code, ${language}` : 'Code'
-  const pre = element('pre', { role: 'group', 'aria-label': label, tabindex: 0 }, body)
+  const pre = scrolling(element('pre', {}, body), language ? `Code, ${language}` : 'Code')
   return element('div', { class: 'code' }, bar, pre)
 }
 

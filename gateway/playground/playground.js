@@ -17,7 +17,7 @@ const HINTS = {
   EventSource: 'EventSource asks by GET, so each question stands alone.',
   keyed: 'An EventSource cannot send a key: fetch starts the answer, and it watches.',
 }
-const BUSY = 'Esc or Stop first, then Enter sends.'
+const BUSY = { keyboard: 'Esc or Stop first, then Enter sends.', touch: 'Stop this answer first, then send.' }
 const CONNECTION = {
   connecting: 'Connecting',
   waiting: 'Connected',
@@ -29,6 +29,7 @@ const CONNECTION = {
 }
 
 const at = (id) => document.getElementById(id)
+const means = matchMedia('(hover: none) and (pointer: coarse)').matches ? 'touch' : 'keyboard'
 const form = at('composer')
 const question = at('question')
 const conversation = new Conversation(at('conversation'), {
@@ -60,7 +61,7 @@ function startAnew() {
 function showHint() {
   const way = chosenWay() === 'EventSource' && chosenKey() ? 'keyed' : chosenWay()
   const usual = [explanation(chosenModel()), HINTS[way]].filter(Boolean).join(' ')
-  at('hint').textContent = conversation.running && (question.value.trim() || !usual) ? BUSY : usual
+  at('hint').textContent = conversation.running && (question.value.trim() || !usual) ? BUSY[means] : usual
 }
 
 // The empty page
@@ -198,6 +199,8 @@ function resize() {
   question.style.height = 'auto'
   question.style.height = `${question.scrollHeight}px` // CSS bounds it
 }
+
+if (means === 'touch') question.setAttribute('aria-describedby', 'hint') // not `keys`, which would be read out
 
 await loadKey((note) => {
   showDemos()

@@ -58,7 +58,7 @@ STRUCTURE = """
       - paragraph
       - text: python
       - button "Copy"
-      - group "Code, python"
+      - region "Code, python"
       - paragraph
       - list:
         - listitem
