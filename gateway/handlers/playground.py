@@ -28,6 +28,7 @@ _ASSETS = (
     "demo.js",
     "element.js",
     "events.js",
+    "extra.js",
     "icon.svg",
     "inline.js",
     "key.js",
@@ -51,7 +52,7 @@ _POLICY = "; ".join(
         "script-src 'self'",
         "style-src 'self'",
         "connect-src 'self'",
-        "img-src 'self'",  # the icon; pictures in answers are shown as links
+        "img-src 'self' data:",  # the icon, and pictures that came within an answer; no others are asked for
         "base-uri 'none'",
         "form-action 'none'",
         "frame-ancestors 'none'",

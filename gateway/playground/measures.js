@@ -22,9 +22,14 @@ export class Measures {
   }
 
   delta() {
+    this.hear()
+    this.deltas += 1
+  }
+
+  /** Something came that is no piece of text. */
+  hear() {
     this.last = this.now()
     this.first ??= this.last
-    this.deltas += 1
   }
 
   /** Until the first token; null where that is not known. */

@@ -3,11 +3,18 @@
 const CONVERSATION = 'conversation'
 const KEY = 'key'
 
-/** `records` are plain values. Where they are more than the browser keeps (5 MB), the earliest are left out. */
+/** `records` are plain values. Of more than the browser keeps (5 MB), pictures are left out first, then the oldest. */
 export function keepConversation(records) {
-  for (let from = 0; from <= records.length; from += 1) {
-    if (keep(CONVERSATION, JSON.stringify(records.slice(from)))) return
+  if (keep(CONVERSATION, JSON.stringify(records))) return
+  const bare = records.map(withoutPictures)
+  for (let from = 0; from <= bare.length; from += 1) {
+    if (keep(CONVERSATION, JSON.stringify(bare.slice(from)))) return
   }
+}
+
+function withoutPictures(record) {
+  const { over } = record
+  return over?.extra ? { ...record, over: { ...over, extra: { ...over.extra, shown: [] } } } : record
 }
 
 export function keptConversation() {

@@ -2,6 +2,7 @@
 
 import { DROPPED, UNWATCHED, fromError, fromEvent } from './advice.js'
 import { element } from './element.js'
+import { Extra } from './extra.js'
 import { inline } from './inline.js'
 import { markdown } from './markdown.js'
 import { Measures, seconds, summary, table, waiting } from './measures.js'
@@ -14,6 +15,7 @@ export class Turn {
     this.root = document.querySelector('#turn').content.cloneNode(true).firstElementChild
     this.part('.question').textContent = question
     this.part('.failure button').addEventListener('click', () => again(this, this.failure))
+    this.part('.pictures').addEventListener('load', grown, { capture: true })
     this.part('.measures').addEventListener('toggle', (event) => event.target.scrollIntoView({ block: 'nearest' }))
   }
 
@@ -36,6 +38,7 @@ export class Turn {
     for (const name of ['.reasoning', '.calls', '.refusal', '.failure']) this.part(name).hidden = true
     this.part('.who').replaceChildren(model || 'Answer')
     if (watching) this.part('.who').append(' ', element('span', {}, 'asked in another tab'))
+    this.extra = new Extra(this.part('.pictures'), this.part('.extra'))
     this.show = markdown(this.part('.prose'))
     this.timer = setInterval(() => this.measure(), 250)
     this.enter('connecting')
@@ -96,7 +99,7 @@ export class Turn {
     if (this.running) return { question, model, way, address, watching }
     const { state, label, text, refusal, fragments, thought, failure, end } = this
     const said = { text, refusal, fragments, thought, thoughts: this.part('.thoughts').textContent }
-    const over = { state, label, failure, end, measures: this.measures.record(), ...said }
+    const over = { state, label, failure, end, measures: this.measures.record(), ...said, extra: this.extra.record() }
     return { question, model, way, address: failure?.resumes ? address : null, watching, over }
   }
 
@@ -108,6 +111,7 @@ export class Turn {
     const said = Object.entries({ reasoning: over.thoughts, message: over.text, refusal: over.refusal })
     for (const [type, data] of said) if (data) this.take({ type, data })
     for (const data of over.fragments) this.take({ type: 'tool_call', data })
+    if (over.extra) this.extra.recall(over.extra)
     Object.assign(this, { thought: over.thought, end: over.end, measures: Measures.recall(over.measures) })
     if (over.failure) this.fail(over.failure)
     this.settle(over.state, over.label)
@@ -208,6 +212,13 @@ const TAKES = {
     this.calls[place].name.append(fragment.function?.name ?? '')
     this.calls[place].arguments.append(fragment.function?.arguments ?? '')
     this.part('.calls').hidden = false
+    this.grown()
+  },
+
+  extra(data) {
+    const state = this.extra.take(data)
+    if (state) this.measures.hear()
+    if (state && this.state !== 'answering') this.enter(state)
     this.grown()
   },
 

@@ -24,7 +24,7 @@ async def test_the_page_may_talk_to_nobody_but_the_gateway(gateway: str):
         "script-src": "'self'",
         "style-src": "'self'",
         "connect-src": "'self'",
-        "img-src": "'self'",
+        "img-src": "'self' data:",
         "base-uri": "'none'",
         "form-action": "'none'",
         "frame-ancestors": "'none'",

@@ -1,0 +1,80 @@
+// What comes with an answer that no other event has: pictures, annotations, audio, whatever the model's server sends.
+//
+// Pictures are shown, if they came whole: the page asks nobody for one. All of it stands as JSON in a box to be opened.
+
+import { element } from './element.js'
+
+const MOST_JSON = 20_000 // characters: more than a person reads; audio alone can run to megabytes
+const MOST_OF_A_TEXT = 500 // characters of one text in it, since a longer one is mostly data
+const MOST_NAMES = 6 // of fields, in the line that sums them up
+const MOST_PICTURES = 8
+const LARGEST_PICTURE = 10_000_000 // characters, about 7 MB: what image models send, and some room
+const PICTURE = /^data:image\/(?:png|jpeg|webp|gif);base64,[a-z0-9+/]+={0,2}$/i
+
+const OF_REASONING = /^(?:reasoning|thinking)_/
+const NO_ANSWER = /^(?:annotations|citations|provider_specific_fields)$/ // they say something about one
+
+export class Extra {
+  /** Shows it in `pictures`, a list, and `box`, a `details`; both are hidden for as long as they are empty. */
+  constructor(pictures, box) {
+    Object.assign(this, { pictures, box, names: [], events: 0, json: '', cut: false, shown: [] })
+    pictures.replaceChildren()
+    box.querySelector('pre').replaceChildren()
+    pictures.hidden = box.hidden = true
+    box.open = false
+  }
+
+  /** One event. Says what the model is doing, 'thinking' or 'answering', where the event tells that. */
+  take(data) {
+    const fields = JSON.parse(data, (name, value) => (typeof value === 'string' ? this.text(value) : value))
+    const names = Object.keys(fields)
+    this.names = [...new Set([...this.names, ...names])].slice(0, MOST_NAMES + 1)
+    this.events += 1
+    this.append(`${JSON.stringify(fields, null, 2)}\n`)
+    this.sum()
+    if (names.every((name) => NO_ANSWER.test(name))) return null
+    return names.every((name) => OF_REASONING.test(name)) ? 'thinking' : 'answering'
+  }
+
+  text(value) {
+    if (value.length <= LARGEST_PICTURE && PICTURE.test(value)) this.show(value)
+    const start = value.slice(0, MOST_OF_A_TEXT / 5)
+    return value.length > MOST_OF_A_TEXT ? `${start}… (${value.length} characters)` : value
+  }
+
+  show(address) {
+    if (this.shown.length === MOST_PICTURES) return
+    this.shown.push(address)
+    const alt = `Picture ${this.shown.length} of the answer`
+    this.pictures.append(element('li', {}, element('img', { src: address, alt })))
+    this.pictures.hidden = false
+  }
+
+  append(json) {
+    const taken = json.slice(0, MOST_JSON - this.json.length)
+    this.cut ||= taken.length < json.length
+    this.json += taken
+    if (taken) this.box.querySelector('pre').append(taken)
+  }
+
+  sum() {
+    const names = this.names.map((name, place) => (place < MOST_NAMES ? name.slice(0, 40) : '…')).join(', ')
+    const parts = [names, this.events > 1 && `${this.events} events`, this.cut && 'too much to show all']
+    this.box.querySelector('summary').textContent = `Also sent: ${parts.filter(Boolean).join(' · ')}`
+    this.box.hidden = false
+  }
+
+  // What outlives a reload, as plain values
+
+  record() {
+    const { names, events, json, cut, shown } = this
+    return events ? { names, events, json, cut, shown } : null
+  }
+
+  recall({ names, events, json, cut, shown }) {
+    Object.assign(this, { names, events, cut })
+    this.append(json)
+    for (const address of shown) this.show(address)
+    this.sum()
+  }
+}
