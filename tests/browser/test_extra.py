@@ -59,12 +59,25 @@ async def test_pictures_are_shown(page: Playground):
     await expect(turn.locator(".measures summary")).to_contain_text("not part of the conversation")  # it has no text
 
 
-async def test_a_picture_at_the_end_is_in_sight(page: Playground):
-    """It has its height only once it is drawn; the page follows it all the same."""
-    turn = await answered(page, image(png(600, 380)), text="")
-    await turn.locator("img").evaluate("(image) => image.decode()")
-    at_end = "innerHeight + scrollY >= document.documentElement.scrollHeight - 32"
-    await page.page.wait_for_function(f"document.documentElement.scrollHeight > innerHeight && {at_end}", timeout=3000)
+DRAWN = """
+async (data) => {
+  const {Turn} = await import('/playground/turn.js')
+  return new Promise((resolve) => {
+    const grown = () => { if (turn.root.querySelector('img')?.naturalWidth) resolve('after it was drawn') }
+    const turn = new Turn('?', {notify: () => {}, grown, again: () => {}})
+    document.querySelector('#conversation').append(turn.root)
+    turn.begin({model: 'm', way: 'fetch'})
+    turn.take({type: 'extra', data})
+    turn.stop()
+    setTimeout(() => resolve('never'), 1000)
+  })
+}
+"""
+
+
+async def test_the_page_follows_a_picture_that_comes_last(page: Playground):
+    """It has its height only once it is drawn, which may be after the end of the answer."""
+    assert await page.page.evaluate(DRAWN, json.dumps(image(png(600, 380)))) == "after it was drawn"
 
 
 async def test_what_is_no_picture_is_no_element(page: Playground):
