@@ -42,8 +42,6 @@ def body_fields(body: bytes) -> dict[str, msgspec.Raw]:
     try:
         _check_utf8(body)
         return msgspec.json.decode(body, type=dict[str, msgspec.Raw])
-    except UnicodeDecodeError:
-        raise InvalidRequest("The body is not UTF-8.", code="invalid_json") from None
     except msgspec.ValidationError:
         raise InvalidRequest("The body must be a JSON object.", code="invalid_json") from None
     except msgspec.DecodeError as error:
@@ -54,10 +52,15 @@ def body_fields(body: bytes) -> dict[str, msgspec.Raw]:
 
 
 def _check_utf8(body: bytes) -> None:
-    """Piece by piece: a text of the whole body would take up to four times its bytes. Raises UnicodeDecodeError."""
+    """Piece by piece: a text of the whole body would take up to four times its bytes. Raises InvalidRequest."""
     decoder = getincrementaldecoder("utf-8")()
     for start in range(0, len(body), _PIECE):
-        decoder.decode(body[start : start + _PIECE], final=start + _PIECE >= len(body))
+        unfinished = len(decoder.getstate()[0])  # bytes of a character that the piece before has begun
+        try:
+            decoder.decode(body[start : start + _PIECE], final=start + _PIECE >= len(body))
+        except UnicodeDecodeError as error:
+            place = start - unfinished + error.start
+            raise InvalidRequest(f"The body is not UTF-8 (byte {place}).", code="invalid_json") from None
 
 
 def name_in(fields: Fields, param: str) -> str | None:
