@@ -8,19 +8,30 @@ One stream, from top to bottom:
                               splitter, decoder)         the stream's log
                               ─> log of entries
 
-The floors. A module imports from its own floor and from those below it, never upwards; `tests/test_architecture.py`
-holds them to it. One module imports each adapter package: aiohttp's client, aiohttp-sse, dotenv, uvloop.
+The rooms, from top to bottom. A room imports from those below it and never upwards, and one module imports each
+adapter package; `tests/test_architecture.py` holds them to it.
 
-    5  edge       cli  usage  probe  announcement  __main__
-    4  wiring     serve  app -> handlers (HTTP in, HTTP out)      demo (an upstream to try it with)
-    3  use case   admission  streams (what is held)  stream  idempotency  generation (attempt, policy, record)  viewers
-                  catalogue (what upstreams say of their models)
-    2  adapters   upstream (the only aiohttp client)  downstream (the only aiohttp-sse)  limiter (the only limits)
-                  streamlog.memory (kept)  streamlog.window (passed on)  logwriter  standard_streams  door
-    1  policy     config  auth  origins  addresses  fields  routing  limits  negotiation  views  completion  dialects
-                  tool_calls  tokens  redaction  unreachable  codings  shapes  surrogates  streamlog.base  observe
-                  account  watchdog  descriptors
-    0  core       errors  entries  sse.event  sse.splitter  sse.parser    (stdlib only; no asyncio, clock, environment)
+    cli  commands/   what a person runs: serve, check, usage, key
+    serve  app  door wiring: the process, its sockets, the routes           demo/  an upstream to try it with
+    handlers/        HTTP in, HTTP out: a module per surface, middleware, sinks (aiohttp-sse), origins, negotiation
+    streams/         registry, held (one stream), generation, watchdog, viewer, frames, tickets, idempotency
+    admission/       admit, fields, auth, addresses; limits, memory_limiter (limits), tokens, bodies, descriptors
+    upstream/        client (aiohttp's client), routing, catalogue, redaction; dialects/ per wire shape
+    log/             entries that are kept or passed on: base, memory, window; views and snapshots of them
+    observe/         records, formatters, the writer of the log, sums over it
+    config/          schema, rules, load
+    sse/  entries  errors        the core: standard library only; no event loop, clock or environment
+
+To change:
+
+    what a provider's stream looks like      one file in upstream/dialects/ and its rows in the test table
+    what a client sees of an entry           one view in log/views.py
+    where streams are kept                   one file in log/; one suite runs over all of them
+    which target a model has                 upstream/routing.py
+    a limit                                  admission/limits.py, its order in admission/admit.py, its field in config/
+    an endpoint                              handlers/ and its row in app.py
+    an error                                 one class in errors.py: status, code, message
+    an option                                config/schema.py and config.example.toml, which a test loads
 
 Words: *downstream* is the client side, *upstream* the provider side, a *target* an upstream plus a model name, an
 *attempt* one request to one target, a *generation* one answer being produced, a *stream* its recorded *entries*, a

@@ -8,21 +8,21 @@ from typing import Any
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from gateway.auth import KeyRing
-from gateway.bodies import Bodies
-from gateway.catalogue import Catalogue
+from gateway.admission.auth import KeyRing
+from gateway.admission.bodies import Bodies
+from gateway.admission.descriptors import Descriptors
+from gateway.admission.memory_limiter import MemoryLimiter
 from gateway.config import Config, Upstream
-from gateway.descriptors import Descriptors
-from gateway.dialects.listing import ModelFields
 from gateway.handlers import chat, completions, health, models, playground, streams
 from gateway.handlers.middleware import add_common_headers, guarded, observed
 from gateway.handlers.reading import expect
 from gateway.handlers.services import SERVICES, Services
-from gateway.limiter import MemoryLimiter
-from gateway.observe import OneLine
-from gateway.streamlog.memory import MemoryStore
-from gateway.streams import Streams
-from gateway.upstream import UpstreamClient
+from gateway.log.memory import MemoryStore
+from gateway.observe.formatters import OneLine
+from gateway.streams.registry import Streams
+from gateway.upstream.catalogue import Catalogue
+from gateway.upstream.client import UpstreamClient
+from gateway.upstream.dialects.listing import ModelFields
 
 # Bytes of a request line or header line. Past it aiohttp's parser answers a bare 400 of its own, and a query that is
 # merely too long should get our 414.

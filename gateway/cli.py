@@ -20,17 +20,17 @@ import msgspec
 from dotenv import dotenv_values
 
 from gateway import __version__
-from gateway.account import GROUPS
-from gateway.announcement import announced, announced_demo, unread
+from gateway.commands.announcement import announced, announced_demo, unread
+from gateway.commands.probe import probe
+from gateway.commands.standard_streams import escape_unknown, flush, open_missing, tell
+from gateway.commands.usage import Unreadable, print_usage
 from gateway.config import Config, Faults, Model, TargetName, Upstream, checked, described, load
 from gateway.demo import create_demo
 from gateway.demo.models import MODELS
-from gateway.logwriter import LogWriter, logging_to
-from gateway.observe import JsonFormatter, TerminalFormatter
-from gateway.probe import probe
+from gateway.observe.account import GROUPS
+from gateway.observe.formatters import JsonFormatter, TerminalFormatter
+from gateway.observe.writer import LogWriter, logging_to
 from gateway.serve import listening, run, serve, serve_app
-from gateway.standard_streams import escape_unknown, flush, open_missing, tell
-from gateway.usage import Unreadable, print_usage
 
 _NOTHING_CONFIGURED = """\
 Nothing is configured yet. There are three ways to go on:

@@ -12,7 +12,7 @@ from typing import Any
 
 from aiohttp import web
 
-from gateway.descriptors import Descriptors
+from gateway.admission.descriptors import Descriptors
 
 _QUEUE = 1024  # connections that the system holds for us; Linux takes up to 4096, and the others try again themselves
 _LOOK_SECONDS = 1.0  # between two looks whether there is room again; a client who leaves is noticed at once

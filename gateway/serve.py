@@ -9,9 +9,9 @@ from typing import Any
 
 from aiohttp import web
 
+from gateway.admission.descriptors import Descriptors, highest_limit
 from gateway.app import create_app, server_options
 from gateway.config import Config
-from gateway.descriptors import Descriptors, highest_limit
 from gateway.door import Door
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)

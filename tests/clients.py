@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from aiohttp import ClientResponse
 
-from gateway.observe import AccessRecord
+from gateway.observe.records import AccessRecord
 from tests.conftest import Client
 from tests.whatwg import Dispatched, interpret
 

@@ -15,7 +15,7 @@ from hypothesis import settings
 
 from gateway.app import create_app, server_options
 from gateway.config import Config, load
-from gateway.observe import JsonFormatter, TerminalFormatter
+from gateway.observe.formatters import JsonFormatter, TerminalFormatter
 from tests.overheard import Overheard
 from tests.scripted_upstream import ScriptedUpstream
 

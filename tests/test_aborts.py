@@ -11,8 +11,8 @@ from contextlib import suppress
 
 from aiohttp import web
 
+from gateway.admission.memory_limiter import MemoryLimiter
 from gateway.handlers.services import SERVICES
-from gateway.limiter import MemoryLimiter
 from tests.clients import eventually
 from tests.conftest import Client, MakeGateway
 from tests.scripted_upstream import DONE, Pause, Reset, ScriptedUpstream, Stall, Step, delta, finish, stream

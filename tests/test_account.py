@@ -10,9 +10,10 @@ import msgspec
 import pytest
 from msgspec.structs import fields
 
-from gateway.account import GROUPS, Account, Stream, Sums, account, as_csv, as_table
 from gateway.entries import EndReason
-from gateway.observe import AccessRecord, JsonFormatter, StreamRecord
+from gateway.observe.account import GROUPS, Account, Stream, Sums, account, as_csv, as_table
+from gateway.observe.formatters import JsonFormatter
+from gateway.observe.records import AccessRecord, StreamRecord
 
 ALL = list(GROUPS)
 NO_LINES = Account(ALL, [], 0)
@@ -64,9 +65,9 @@ NOT_COUNTED = {
     "a request that asked no model": line(None, method="GET", path="/health", status=200, seconds=0.001),
     "a stream that still runs": line(stream(end=None)),
     "a stream that is nothing": b'{"logger":"gateway.access","key":"team-a","stream":null}\n',
-    "another logger's message": line(None, logger="gateway.upstream", message="retry"),
-    "another logger's stream": line(stream(), logger="gateway.generation"),
-    "another logger's fields": line("text", logger="gateway.generation", key=5),
+    "another logger's message": line(None, logger="gateway.upstream.client", message="retry"),
+    "another logger's stream": line(stream(), logger="gateway.streams.generation"),
+    "another logger's fields": line("text", logger="gateway.streams.generation", key=5),
     "no logger": line(stream(), logger=None),
     "no logger, and other fields": line("text", logger=None),
     "an empty line": b"\n",

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.addresses import client_address, limit_scope
+from gateway.admission.addresses import client_address, limit_scope
 
 LOOPBACK = ["127.0.0.1", "::1"]
 NETWORKS = ["10.0.0.0/8", "fd00::/8", "192.0.2.1"]

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.admission import Asked, admit
-from gateway.auth import Caller
+from gateway.admission.admit import Asked, admit
+from gateway.admission.auth import Caller
+from gateway.admission.fields import body_fields, query_fields, view_fields
 from gateway.config import Assistant, Config, Model, TargetName, Upstream
 from gateway.errors import GatewayError, InvalidRequest, ModelNotFound, NotFound
-from gateway.fields import body_fields, query_fields, view_fields
-from gateway.views import Format
+from gateway.log.views import Format
 
 UP = Upstream("up", "http://up/v1")
 CONFIG = Config(

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.auth import Caller, KeyRing
+from gateway.admission.auth import Caller, KeyRing
 from gateway.config import Config, Faults, Key, Secret, load
 from gateway.errors import TwoKeys, Unauthorized
 

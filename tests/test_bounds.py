@@ -12,18 +12,19 @@ import pytest
 from aiohttp import ClientPayloadError, web
 from aiohttp.test_utils import TestClient, TestServer
 
-from gateway.admission import Order
-from gateway.bodies import Bodies
-from gateway.downstream import EventStreamSink
+from gateway.admission.admit import Order
+from gateway.admission.bodies import Bodies
 from gateway.entries import Kind
 from gateway.errors import Busy, ClientGone, GatewayError, TooManyStreams
 from gateway.handlers.services import SERVICES
-from gateway.snapshot import Snapshot
-from gateway.stream import HeldStream
-from gateway.streamlog.memory import MemoryStore
-from gateway.streams import Streams
-from gateway.viewers import Frames, Viewer
-from gateway.views import text_view
+from gateway.handlers.sinks import EventStreamSink
+from gateway.log.memory import MemoryStore
+from gateway.log.snapshot import Snapshot
+from gateway.log.views import text_view
+from gateway.streams.frames import Frames
+from gateway.streams.held import HeldStream
+from gateway.streams.registry import Streams
+from gateway.streams.viewer import Viewer
 from tests.clients import EVENTS, ask, create, error_of, eventually, leave, send, start_of
 from tests.conftest import Client, MakeGateway
 from tests.scripted_upstream import (
@@ -411,7 +412,7 @@ async def test_an_end_that_cannot_be_accounted_is_an_end(
     """A fault of ours in the accounting is in the log; nobody waits for the end of the stream for ever."""
     upstream.script(OK)
     client = await gateway()
-    monkeypatch.setattr("gateway.generation.taken", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("gateway.streams.generation.taken", lambda *_, **__: 1 / 0)
     answered = await ask(client)
     assert answered.end["reason"] == "complete"
     assert [record.levelname for record in caplog.records if record.exc_info] == ["ERROR"]
@@ -424,9 +425,9 @@ async def test_a_client_that_stops_at_the_tail_is_cut(
     gateway: MakeGateway, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
     """All of the answer fits into the transport's buffer: that is not yet sent."""
-    for module in ("viewers", "handlers.answers", "handlers.streams", "handlers.completions"):
+    for module in ("streams.viewer", "handlers.answers", "handlers.streams", "handlers.completions"):
         monkeypatch.setattr(f"gateway.{module}.STALL_SECONDS", 0.3)
-    monkeypatch.setattr("gateway.downstream._LINGER_SECONDS", 0.3)
+    monkeypatch.setattr("gateway.handlers.sinks._LINGER_SECONDS", 0.3)
     ends = (Reset(),) if way == "failed" else (finish(), DONE)
     upstream.script(stream(*[delta("x" * 50_000)], *ends))
     client = await gateway()
@@ -484,7 +485,7 @@ def test_each_entry_is_encoded_once_however_often_a_client_polls(monkeypatch: py
         looked.append(number)
         return text_view(number, entry)
 
-    monkeypatch.setattr("gateway.snapshot.text_view", counted)
+    monkeypatch.setattr("gateway.log.snapshot.text_view", counted)
     snapshot, text = Snapshot("s" * 22, log), ""
     for number in range(1, 50):
         text += f'{number} "\\\n\u2028é👋'

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from aiohttp import ClientError
 
+from gateway.admission.memory_limiter import MemoryLimiter
 from gateway.errors import Unauthorized
 from gateway.handlers.services import SERVICES
-from gateway.limiter import MemoryLimiter
-from gateway.observe import AccessRecord
+from gateway.observe.records import AccessRecord
 from tests.clients import EVENTS, Answer, access_records, error_of
 from tests.conftest import Client, MakeGateway
 from tests.scripted_upstream import (

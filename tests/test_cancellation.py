@@ -98,7 +98,7 @@ async def test_fault_57_a_slow_reader_lags_without_holding_the_upstream(
 async def test_a_reader_that_takes_nothing_is_cut_without_an_end(
     gateway: MakeGateway, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.viewers.STALL_SECONDS", 0.3)
+    monkeypatch.setattr("gateway.streams.viewer.STALL_SECONDS", 0.3)
     upstream.script(stream(*[delta("x" * 100_000)] * 70, Stall()))
     client = await gateway(f"{CANCEL}heartbeat_seconds = 0.1")
     writer = await send(
@@ -130,7 +130,7 @@ async def test_a_slow_reader_that_goes_on_taking_is_not_cut(
     gateway: MakeGateway, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither as events nor as JSON: what counts is that it takes something, not how long the whole takes."""
-    monkeypatch.setattr("gateway.viewers.STALL_SECONDS", 0.5)
+    monkeypatch.setattr("gateway.streams.viewer.STALL_SECONDS", 0.5)
     monkeypatch.setattr("gateway.handlers.answers.STALL_SECONDS", 0.5)
     upstream.script(stream(*[delta("x" * 50_000)] * 140, finish(), DONE))
     client = await gateway(CANCEL)

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from gateway.catalogue import Catalogue
 from gateway.config import Config, Key, Model, Secret, TargetName, Upstream
-from gateway.redaction import gives_away
-from gateway.upstream import UpstreamClient
+from gateway.upstream.catalogue import Catalogue
+from gateway.upstream.client import UpstreamClient
+from gateway.upstream.redaction import gives_away
 from tests.conftest import Client, MakeGateway
 from tests.scripted_upstream import Close, ScriptedUpstream, Send, Stall, Step, Until, answer, head
 

@@ -18,10 +18,10 @@ import aiohttp
 import pytest
 
 from gateway import __version__
-from gateway.auth import KeyRing
+from gateway.admission.auth import KeyRing
 from gateway.cli import main
+from gateway.commands.usage import with_progress
 from gateway.config import load
-from gateway.usage import with_progress
 from tests.clients import EVENTS, Answer
 from tests.processes import running
 

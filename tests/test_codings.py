@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.codings import inflater_for
 from gateway.errors import UpstreamIncomplete, UpstreamMisconfigured
+from gateway.upstream.codings import inflater_for
 
 TEXT = b"data: hello\n\n" * 50
 _BARE = zlib.compressobj(wbits=-15)

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from gateway.completion import Outcome, completion
 from gateway.entries import Entry, Kind
 from gateway.errors import UpstreamError
+from gateway.upstream.dialects.completion import Outcome, completion
 
 OUTCOME = Outcome(id="chatcmpl-1", created=7, model="m", finish_reason="stop", usage={"total_tokens": 5})
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from gateway.descriptors import Descriptors, highest_limit
+from gateway.admission.descriptors import Descriptors, highest_limit
 from gateway.errors import OutOfDescriptors
 from tests.clients import EVENTS, eventually
 from tests.processes import shell

@@ -8,7 +8,7 @@ import pytest
 from aiohttp import web
 
 from gateway import door
-from gateway.descriptors import Descriptors
+from gateway.admission.descriptors import Descriptors
 from gateway.serve import listening
 
 LIMIT = 50  # ten descriptors for clients and upstreams

@@ -12,7 +12,7 @@ from gateway import errors
 from gateway.config import Secret, Upstream
 from gateway.entries import EndReason
 from gateway.errors import GatewayError, UpstreamError, UpstreamRejected
-from gateway.redaction import cleaned, told
+from gateway.upstream.redaction import cleaned, told
 
 
 def classes(base: type[GatewayError] = GatewayError) -> Iterator[type[GatewayError]]:

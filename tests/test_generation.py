@@ -356,7 +356,7 @@ async def test_fault_37_an_event_that_is_not_json_is_skipped_and_counted(
 async def test_an_error_whose_body_breaks_keeps_its_status(
     gateway: MakeGateway, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch, end: bytes
 ) -> None:
-    monkeypatch.setattr("gateway.upstream._ERROR_BODY_SECONDS", 0.2)
+    monkeypatch.setattr("gateway.upstream.client._ERROR_BODY_SECONDS", 0.2)
     broken = head(429, "application/json", Transfer_Encoding="chunked", Retry_After="7")
     upstream.script([Send(broken), Pause(0.05), Send(end), Stall()])
     client = await gateway()

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from aiohttp import ClientResponse
 
-from gateway.account import account
+from gateway.admission.limits import Allowance
+from gateway.admission.memory_limiter import MemoryLimiter
 from gateway.handlers.services import SERVICES
-from gateway.limiter import MemoryLimiter
-from gateway.limits import Allowance
-from gateway.streams import Streams
+from gateway.observe.account import account
+from gateway.streams.registry import Streams
 from tests.clients import EVENTS, TEXT, Answer, create, error_of, eventually, watched
 from tests.conftest import Client, MakeGateway
 from tests.scripted_upstream import DONE, Pause, ScriptedUpstream, Stall, delta, finish, stream, usage

@@ -6,9 +6,9 @@ import time
 
 import pytest
 
+from gateway.admission.limits import Allowance, Charge
+from gateway.admission.memory_limiter import MemoryLimiter
 from gateway.errors import RateLimited, TooManyStreams
-from gateway.limiter import MemoryLimiter
-from gateway.limits import Allowance, Charge
 
 
 class Clock:

@@ -2,9 +2,9 @@
 
 import pytest
 
-from gateway.auth import Caller
+from gateway.admission.auth import Caller
+from gateway.admission.limits import Allowance, allowance
 from gateway.config import Assistant, Key
-from gateway.limits import Allowance, allowance
 
 FREE = Key("free")
 LIMITED = Key("limited", requests_per_minute=3, tokens_per_minute=1000, max_streams=2)

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from gateway import logwriter
-from gateway.logwriter import logging_to
-from gateway.observe import JsonFormatter
+from gateway.observe import writer as logwriter
+from gateway.observe.formatters import JsonFormatter
+from gateway.observe.writer import logging_to
 
 logger = logging.getLogger("gateway.test")
 

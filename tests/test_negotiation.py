@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.negotiation import Representation, negotiate
+from gateway.handlers.negotiation import Representation, negotiate
 
 EVENTS, TEXT, JSON = Representation.EVENTS, Representation.TEXT, Representation.JSON
 

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.entries import EndReason
-from gateway.observe import AccessRecord, JsonFormatter, OneLine, StreamRecord, TerminalFormatter, log_access
+from gateway.observe.formatters import JsonFormatter, OneLine, TerminalFormatter
+from gateway.observe.records import AccessRecord, StreamRecord, log_access
 
 STREAM = StreamRecord(stream="s", model_asked="m", target="up/x", attempts=1)
 

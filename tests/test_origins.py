@@ -13,7 +13,7 @@ from gateway.errors import (
     PrefetchNotAllowed,
     ProxyNotAllowed,
 )
-from gateway.origins import allowed_fields, check_anonymous, check_page, check_prefetch, own_origin
+from gateway.handlers.origins import allowed_fields, check_anonymous, check_page, check_prefetch, own_origin
 
 OWN = "http://localhost:8080"
 OTHER = "https://app.example"

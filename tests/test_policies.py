@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from aiohttp import ClientResponse
 
-from gateway.account import account
 from gateway.handlers.services import SERVICES
-from gateway.stream import HeldStream
-from gateway.streams import Streams
+from gateway.observe.account import account
+from gateway.streams.held import HeldStream
+from gateway.streams.registry import Streams
 from tests.clients import EVENTS, TEXT, ask, create, error_of, eventually, start_of, watched
 from tests.conftest import Client, MakeGateway
 from tests.scripted_upstream import DONE, Pause, ScriptedUpstream, Stall, Step, answer, delta, finish, stream, usage

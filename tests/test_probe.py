@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway import probe
 from gateway.cli import main
+from gateway.commands import probe
 from gateway.config import Config, load
 from tests.processes import free_port
 from tests.scripted_upstream import DONE, ScriptedUpstream, Stall, Step, answer, delta, finish, stream

@@ -16,7 +16,7 @@ from urllib.parse import quote, urlencode
 import pytest
 
 from gateway.handlers.services import SERVICES
-from gateway.viewers import until
+from gateway.streams.viewer import until
 from tests.clients import EVENTS, access_records, eventually
 from tests.conftest import Client, MakeGateway
 from tests.scripted_upstream import (

@@ -4,7 +4,7 @@ import pytest
 
 from gateway.config import Config, Model, TargetName, Timeouts, Upstream
 from gateway.errors import InvalidRequest, ModelNotFound
-from gateway.routing import Target, default_model, route
+from gateway.upstream.routing import Target, default_model, route
 
 FIRST, SECOND = Upstream("first", "http://first/v1"), Upstream("second", "http://second/v1")
 ANY = Config(upstreams=[FIRST, SECOND])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.shapes import Shape, is_told, shape_of, stripped
+from gateway.upstream.shapes import Shape, is_told, shape_of, stripped
 
 LABELS = ["text/event-stream", "application/json", "text/html", "text/plain", "application/octet-stream", ""]
 MARK = b"\xef\xbb\xbf"

@@ -14,7 +14,7 @@ import pytest
 from aiohttp import ClientError
 
 from gateway.handlers.services import SERVICES
-from gateway.streamlog.memory import MemoryStore
+from gateway.log.memory import MemoryStore
 from tests.clients import EVENTS, TEXT, create, eventually, start_of
 from tests.conftest import Client, MakeGateway
 from tests.overheard import Overheard

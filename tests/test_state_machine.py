@@ -28,13 +28,14 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from gateway.dialects.openai import Decoder
 from gateway.entries import Entry, Kind
 from gateway.errors import ClientGone
+from gateway.log.memory import MemoryStore
+from gateway.log.views import Format, View, read_event_id, sse_view, text_view
 from gateway.sse import Parser
-from gateway.streamlog.memory import MemoryStore
-from gateway.viewers import Frames, Viewer
-from gateway.views import Format, View, read_event_id, sse_view, text_view
+from gateway.streams.frames import Frames
+from gateway.streams.viewer import Viewer
+from gateway.upstream.dialects.openai import Decoder
 from tests.wire import HEARTBEAT, last_event_id, whole_blocks
 
 Ts = TypeVarTuple("Ts")
@@ -245,7 +246,7 @@ class Watched(RuleBasedStateMachine):
     def two_are_there(self, piece: int, view: str) -> None:
         """`piece` is the size of a write."""
         self.piece = piece
-        self.patched.enter_context(patch("gateway.viewers._PIECE", piece))
+        self.patched.enter_context(patch("gateway.streams.frames._PIECE", piece))
         self.watch(view, 0)
         self.watch(view, 0)
 

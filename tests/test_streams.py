@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gateway.handlers.services import SERVICES
-from gateway.stream import HeldStream
+from gateway.streams.held import HeldStream
 from tests.clients import EVENTS, TEXT, Answer, create, error_of, eventually, start_of, watched
 from tests.conftest import Client, MakeGateway
 from tests.scripted_upstream import (

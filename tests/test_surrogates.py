@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.admission.fields import body_fields
+from gateway.admission.surrogates import half_of_pair
 from gateway.errors import InvalidRequest
-from gateway.fields import body_fields
-from gateway.surrogates import half_of_pair
 from tests.clients import error_of
 from tests.conftest import Client, MakeGateway
 from tests.scripted_upstream import ScriptedUpstream

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.tickets import Tickets
+from gateway.streams.tickets import Tickets
 
 
 class Clock:

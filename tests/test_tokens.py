@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.admission.tokens import cost, prompt, reservation, taken
 from gateway.config import Prices
-from gateway.tokens import Tokens, cost, measured, prompt, reservation, taken
+from gateway.upstream.dialects.usage import Tokens, measured
 
 COUNTED = {"prompt_tokens": 30, "completion_tokens": 20, "total_tokens": 50}
 

@@ -16,9 +16,9 @@ import trustme
 
 from gateway.config import Timeouts, Upstream
 from gateway.errors import GatewayError, OutOfDescriptors, UpstreamTLS, UpstreamUnreachable
-from gateway.routing import Target
-from gateway.unreachable import from_os
-from gateway.upstream import UpstreamClient
+from gateway.upstream.client import UpstreamClient
+from gateway.upstream.routing import Target
+from gateway.upstream.unreachable import from_os
 from tests.processes import free_port
 
 AGAIN = "again in a moment"

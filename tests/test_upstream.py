@@ -13,8 +13,8 @@ from aioresponses import aioresponses
 
 from gateway.config import Secret, Timeouts, Upstream
 from gateway.errors import GatewayError
-from gateway.routing import Target
-from gateway.upstream import UpstreamClient
+from gateway.upstream.client import UpstreamClient
+from gateway.upstream.routing import Target
 
 URL = "http://upstream.internal:9000/v1/chat/completions"
 TARGET = Target(

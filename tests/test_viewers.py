@@ -3,9 +3,10 @@
 import asyncio
 
 from gateway.entries import Entry, Kind
-from gateway.streamlog.memory import MemoryStore
-from gateway.viewers import Frames, Viewer
-from gateway.views import text_view
+from gateway.log.memory import MemoryStore
+from gateway.log.views import text_view
+from gateway.streams.frames import Frames
+from gateway.streams.viewer import Viewer
 
 END: Entry = (Kind.END, b"{}")
 

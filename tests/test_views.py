@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.entries import Entry, Kind
+from gateway.log.views import Format, View, sse_view, start_block, text_view
 from gateway.sse import HEARTBEAT
-from gateway.views import Format, View, sse_view, start_block, text_view
 from tests.sse.cases import with_line_feeds
 from tests.whatwg import Dispatched, interpret
 

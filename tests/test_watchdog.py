@@ -9,7 +9,7 @@ import pytest
 
 from gateway.config import Timeouts
 from gateway.errors import FirstTokenTimeout, IdleTimeout, Timeout, TotalTimeout
-from gateway.watchdog import Watchdog, deadline
+from gateway.streams.watchdog import Watchdog, deadline
 
 LIMITS = Timeouts(connect=5.0, first_token=120.0, idle=60.0, total=600.0)
 

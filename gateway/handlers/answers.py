@@ -6,16 +6,17 @@ first content, and what fails after that breaks the body off. As JSON a failure 
 
 from aiohttp import HttpVersion11, web
 
-from gateway.admission import Show
-from gateway.completion import completion
-from gateway.downstream import EventStreamSink, TextSink, deliver
+from gateway.admission.admit import Show
 from gateway.errors import StreamNotFound
 from gateway.handlers.responses import attached, json_response, success
 from gateway.handlers.services import SERVICES
-from gateway.stream import HeldStream, shared_frames
-from gateway.streamlog.base import StreamLog
-from gateway.viewers import STALL_SECONDS, Frames, Viewer
-from gateway.views import text_view
+from gateway.handlers.sinks import EventStreamSink, TextSink, deliver
+from gateway.log.base import StreamLog
+from gateway.log.views import text_view
+from gateway.streams.frames import Frames
+from gateway.streams.held import HeldStream, shared_frames
+from gateway.streams.viewer import STALL_SECONDS, Viewer
+from gateway.upstream.dialects.completion import completion
 
 
 async def events(

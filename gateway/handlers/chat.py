@@ -7,20 +7,20 @@ event that it has, and gets the rest of that stream: the model is not asked agai
 
 from aiohttp import web
 
-from gateway.admission import Show, admit, check_caller, shown
-from gateway.auth import Caller
+from gateway.admission.admit import Show, admit, check_caller, shown
+from gateway.admission.auth import Caller
+from gateway.admission.fields import query_fields, view_fields
+from gateway.admission.limits import allowance
 from gateway.config import Assistant
 from gateway.errors import StreamNotFound
-from gateway.fields import query_fields, view_fields
 from gateway.handlers.answers import events, rest, text, whole
+from gateway.handlers.negotiation import Representation
 from gateway.handlers.reading import idempotency_key, identified, last_event_id, read_fields, read_query, wanted
 from gateway.handlers.responses import attached, ticketed_start
 from gateway.handlers.services import SERVICES, VIEWED
-from gateway.limits import allowance
-from gateway.negotiation import Representation
-from gateway.stream import HeldStream
-from gateway.streamlog.base import StreamLog
-from gateway.views import read_event_id
+from gateway.log.base import StreamLog
+from gateway.log.views import read_event_id
+from gateway.streams.held import HeldStream
 
 
 async def ask(request: web.Request) -> web.StreamResponse:

@@ -24,20 +24,20 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from gateway.admission import admit_completion, check_key
+from gateway.admission.admit import admit_completion, check_key
+from gateway.admission.fields import POLICY, view_fields
+from gateway.admission.limits import allowance
 from gateway.config import Assistant
-from gateway.downstream import EventStreamSink, deliver
-from gateway.fields import POLICY, view_fields
-from gateway.generation import Generation
 from gateway.handlers.reading import identified, read_fields, read_query
 from gateway.handlers.responses import attached, success
 from gateway.handlers.services import SERVICES
-from gateway.limits import allowance
+from gateway.handlers.sinks import EventStreamSink, deliver
+from gateway.log.views import body_view, chunk_view
+from gateway.log.window import Window
 from gateway.sse import HEARTBEAT
-from gateway.stream import HeldStream
-from gateway.streamlog.window import Window
-from gateway.viewers import STALL_SECONDS, Viewer, until
-from gateway.views import body_view, chunk_view
+from gateway.streams.generation import Generation
+from gateway.streams.held import HeldStream
+from gateway.streams.viewer import STALL_SECONDS, Viewer, until
 
 Answer = Callable[[web.Request, Generation[Window]], Awaitable[web.StreamResponse]]
 

@@ -13,12 +13,8 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from gateway import errors
-from gateway.addresses import client_address
-from gateway.downstream import bytes_sent, is_unused, send_bare
-from gateway.handlers.responses import error_response
-from gateway.handlers.services import CALLER, CLIENT, LIMITS, REQUEST_ID, RESPONSE, SERVICES, STARTED, VIEWED
-from gateway.observe import AccessRecord, StreamEndRecord, log_access, log_stream_end
-from gateway.origins import (
+from gateway.admission.addresses import client_address
+from gateway.handlers.origins import (
     allowed_fields,
     check_anonymous,
     check_page,
@@ -27,6 +23,10 @@ from gateway.origins import (
     check_target,
     own_origin,
 )
+from gateway.handlers.responses import error_response
+from gateway.handlers.services import CALLER, CLIENT, LIMITS, REQUEST_ID, RESPONSE, SERVICES, STARTED, VIEWED
+from gateway.handlers.sinks import bytes_sent, is_unused, send_bare
+from gateway.observe.records import AccessRecord, StreamEndRecord, log_access, log_stream_end
 
 logger = logging.getLogger(__name__)
 

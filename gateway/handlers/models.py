@@ -8,14 +8,14 @@ from collections.abc import Sequence
 
 from aiohttp import web
 
-from gateway.admission import check_key
-from gateway.dialects.listing import ModelFields, text_in
-from gateway.downstream import deliver
+from gateway.admission.admit import check_key
 from gateway.handlers.reading import identified
 from gateway.handlers.responses import json_response
 from gateway.handlers.services import SERVICES
-from gateway.routing import unknown_model
-from gateway.viewers import STALL_SECONDS
+from gateway.handlers.sinks import deliver
+from gateway.streams.viewer import STALL_SECONDS
+from gateway.upstream.dialects.listing import ModelFields, text_in
+from gateway.upstream.routing import unknown_model
 
 
 async def list_all(request: web.Request) -> web.StreamResponse:

@@ -9,13 +9,13 @@ from importlib.resources import files
 
 from aiohttp import web
 
-from gateway.admission import is_trusted
+from gateway.admission.admit import is_trusted
 from gateway.config import Assistant
 from gateway.errors import NotFound
 from gateway.handlers.reading import identified
 from gateway.handlers.responses import json_response
 from gateway.handlers.services import SERVICES
-from gateway.routing import default_model
+from gateway.upstream.routing import default_model
 
 _CONTENT_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 _ASSETS = (

@@ -8,8 +8,9 @@ from urllib.parse import parse_qsl
 import msgspec
 from aiohttp import HttpVersion11, web
 
-from gateway.auth import Caller, secret_in
-from gateway.codings import DECODED, Inflater
+from gateway.admission.auth import Caller, secret_in
+from gateway.admission.fields import body_fields
+from gateway.admission.limits import identity
 from gateway.errors import (
     BodyTimeout,
     BodyTooLarge,
@@ -19,10 +20,9 @@ from gateway.errors import (
     QueryTooLong,
     UpstreamIncomplete,
 )
-from gateway.fields import body_fields
+from gateway.handlers.negotiation import Representation, negotiate
 from gateway.handlers.services import CALLER, CLIENT, SERVICES
-from gateway.limits import identity
-from gateway.negotiation import Representation, negotiate
+from gateway.upstream.codings import DECODED, Inflater
 
 _LONGEST_QUERY = 8192  # bytes: what proxies and servers commonly take in a request line
 _MOST_FIELDS = 100  # in a query: ours has five

@@ -9,11 +9,11 @@ import msgspec
 from aiohttp import web
 
 from gateway.errors import GatewayError, Stopped
-from gateway.generation import Generation
 from gateway.handlers.services import LIMITS, SERVICES, STARTED, VIEWED
-from gateway.stream import HeldStream
-from gateway.viewers import until
-from gateway.views import start_block
+from gateway.log.views import start_block
+from gateway.streams.generation import Generation
+from gateway.streams.held import HeldStream
+from gateway.streams.viewer import until
 
 _encode_json = msgspec.json.Encoder().encode
 

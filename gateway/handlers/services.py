@@ -6,14 +6,14 @@ from typing import Any
 
 from aiohttp import web
 
-from gateway.auth import Caller, KeyRing
-from gateway.bodies import Bodies
-from gateway.catalogue import Catalogue
+from gateway.admission.auth import Caller, KeyRing
+from gateway.admission.bodies import Bodies
+from gateway.admission.descriptors import Descriptors
 from gateway.config import Config
-from gateway.descriptors import Descriptors
-from gateway.stream import HeldStream
-from gateway.streams import Streams
-from gateway.upstream import UpstreamClient
+from gateway.streams.held import HeldStream
+from gateway.streams.registry import Streams
+from gateway.upstream.catalogue import Catalogue
+from gateway.upstream.client import UpstreamClient
 
 
 @dataclass(frozen=True, slots=True)

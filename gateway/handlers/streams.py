@@ -6,13 +6,14 @@ what is not there, is the same 404.
 
 from aiohttp import web
 
-from gateway.admission import admit, check_caller, shown
+from gateway.admission.admit import admit, check_caller, shown
+from gateway.admission.fields import view_fields
+from gateway.admission.limits import allowance
 from gateway.config import Assistant
-from gateway.downstream import deliver
 from gateway.entries import EndReason
 from gateway.errors import StreamNotFound, Unauthorized
-from gateway.fields import view_fields
 from gateway.handlers.answers import events, rest, text
+from gateway.handlers.negotiation import Representation
 from gateway.handlers.reading import (
     idempotency_key,
     identified,
@@ -25,12 +26,11 @@ from gateway.handlers.reading import (
 )
 from gateway.handlers.responses import attached, claim, json_response
 from gateway.handlers.services import SERVICES, VIEWED
-from gateway.limits import allowance
-from gateway.negotiation import Representation
-from gateway.stream import HeldStream, snapshot_of
-from gateway.streamlog.base import StreamLog
-from gateway.viewers import STALL_SECONDS
-from gateway.views import read_event_id, start_block
+from gateway.handlers.sinks import deliver
+from gateway.log.base import StreamLog
+from gateway.log.views import read_event_id, start_block
+from gateway.streams.held import HeldStream, snapshot_of
+from gateway.streams.viewer import STALL_SECONDS
 
 
 async def create(request: web.Request) -> web.Response:

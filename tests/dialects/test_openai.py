@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.completion import Outcome, completion
-from gateway.dialects.openai import DATA_FIELDS, Decoder
 from gateway.entries import Entry, Kind
 from gateway.errors import UpstreamEmpty, UpstreamError, UpstreamIncomplete, UpstreamRateLimited
 from gateway.sse import Event, Parser
+from gateway.upstream.dialects.completion import Outcome, completion
+from gateway.upstream.dialects.openai import DATA_FIELDS, Decoder
 from tests.dialects.cases import COUNTED, DONE, PROVIDERS, Heard, choice, chunk, stream, text
 from tests.sse.cases import WAYS
 

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.dialects.openai import DATA_FIELDS
-from gateway.dialects.relay import Relay
 from gateway.entries import Entry, Kind
 from gateway.errors import UpstreamEmpty, UpstreamError, UpstreamIncomplete, UpstreamRateLimited
 from gateway.sse import Event, Parser
+from gateway.upstream.dialects.openai import DATA_FIELDS
+from gateway.upstream.dialects.relay import Relay
 from tests.dialects.cases import COUNTED, DONE, PROVIDERS, call, choice, chunk, stream, text
 from tests.sse.cases import WAYS
 

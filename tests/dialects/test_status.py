@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from gateway.dialects.status import error_from_status, refused_usage
 from gateway.errors import (
     GatewayError,
     UpstreamError,
@@ -16,6 +15,7 @@ from gateway.errors import (
     UpstreamRejected,
     UpstreamTLS,
 )
+from gateway.upstream.dialects.status import error_from_status, refused_usage
 
 
 def told(status: int, body: object = b"", **headers: str) -> GatewayError:

@@ -13,7 +13,7 @@ import pytest
 
 from gateway.entries import Entry, Kind
 from gateway.errors import Busy
-from gateway.streamlog.base import StreamStore
+from gateway.log.base import StreamStore
 
 
 class MakeStore(Protocol):

@@ -4,7 +4,7 @@ import pytest
 
 from gateway.entries import Kind
 from gateway.errors import Busy
-from gateway.streamlog.memory import MemoryStore
+from gateway.log.memory import MemoryStore
 from tests.streamlog.suite import SUITE, Behaviour, name_of
 
 

@@ -8,9 +8,9 @@ import pytest
 
 from gateway.entries import Entry, Kind
 from gateway.handlers.services import SERVICES
-from gateway.streamlog.window import WINDOW_BYTES, Window
-from gateway.viewers import Viewer
-from gateway.views import chunk_view
+from gateway.log.views import chunk_view
+from gateway.log.window import WINDOW_BYTES, Window
+from gateway.streams.viewer import Viewer
 from tests.conftest import Client, MakeGateway
 from tests.scripted_upstream import DONE, ScriptedUpstream, Step, delta, finish, stream
 from tests.test_cancellation import until
@@ -291,7 +291,7 @@ async def test_fault_57_a_client_that_does_not_read_stops_the_upstream_and_then_
 async def test_fault_57_a_client_that_never_reads_is_cut_and_the_upstream_let_go(
     gateway: MakeGateway, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.viewers.STALL_SECONDS", 0.3)
+    monkeypatch.setattr("gateway.streams.viewer.STALL_SECONDS", 0.3)
     upstream.script(stream(*[delta("x" * 65_536)] * 400, finish(), DONE))
     client = await gateway()
     _, writer = await asking(client, receive_buffer=4096)

@@ -1,0 +1,260 @@
+"""From what was asked to an order: who asks, which model, with which prompts and parameters, or which clear error.
+
+The native surface knows assistants, and puts a request together; the OpenAI surface passes one on. What both may do is
+decided here, once: whom a caller may ask, and how much.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import msgspec
+
+from gateway.admission.auth import Caller
+from gateway.admission.fields import Fields, flag_in, name_in, value_in
+from gateway.admission.limits import Allowance, allowance
+from gateway.config import Assistant, Config, OnDisconnect, Timeouts
+from gateway.errors import InvalidRequest, NotFound, PolicyNotAllowed, Unauthorized
+from gateway.log.views import Format
+from gateway.upstream.routing import Target, default_model, route, unknown_model
+
+_PUBLIC_FIELDS = frozenset({"question", "messages", "assistant", "format", "reasoning", "on_disconnect", "stream"})
+_OWN_FIELDS = _PUBLIC_FIELDS | {"model", "n", "stream_options"}
+_PUBLIC_POLICIES = (OnDisconnect.CANCEL, OnDisconnect.DETACH)  # nobody in particular makes others pay for no reader
+
+_NULL = msgspec.Raw(b"null")
+
+_encode_json = msgspec.json.Encoder().encode
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """An admitted request: where it goes, what is posted there, and on whose account."""
+
+    target: Target
+    body: bytes
+    model: str | None  # as the caller named it, or the default
+    owner: str | None  # the name of the key that asks
+    allowance: Allowance
+    on_disconnect: OnDisconnect
+    is_kept: bool  # can the client come back to it?
+    asks_usage: bool = False  # does the gateway send `stream_options` that the client did not send?
+
+
+@dataclass(frozen=True, slots=True)
+class Show:
+    """How a viewer wants to see a stream."""
+
+    format: Format
+    reasoning: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """An order of the native surface, and how its answer is to be shown."""
+
+    order: Order
+    show: Show
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """An order of the OpenAI surface. `hide_usage`: the gateway asks the upstream for usage, and the client did not."""
+
+    order: Order
+    stream: bool
+    hide_usage: bool
+    choices: int  # `n`
+
+
+def admit(config: Config, caller: Caller, fields: Fields, *, is_kept: bool = False) -> Asked:
+    """Raises Unauthorized, InvalidRequest, NotFound, ModelNotFound or PolicyNotAllowed."""
+    named, model_asked = name_in(fields, "assistant"), name_in(fields, "model")
+    name = named or ("default" if model_asked is None else None)
+    assistant = config.assistants.get(name or "", Assistant())
+    is_public = caller.key is None and assistant.public and model_asked is None
+    if not is_public:
+        check_key(config, caller)
+    if named is not None and named not in config.assistants:
+        raise NotFound(f"There is no assistant named {named}.", code="assistant_not_found", param="assistant")
+    if is_public:
+        _check_public(fields)
+    model, target = _routed(config, caller, model_asked or assistant.model)
+    if value_in(fields, "n", int | None) not in (None, 1):
+        raise InvalidRequest("`n` must be 1 here: a stream carries one answer.", param="n")
+    bound = assistant.max_tokens if is_public else None
+    own = {} if is_public else fields
+    body = _body(target, assistant, own, turns=_turns(fields) if is_public else _messages(fields), max_tokens=bound)
+    limits = allowance(caller, name, assistant if is_public else Assistant())
+    choices = _PUBLIC_POLICIES if is_public else None
+    policy = _on_disconnect(config, caller, fields, is_kept=is_kept, choices=choices)
+    asks_usage = target.upstream.stream_usage
+    return Asked(Order(target, body, model, caller.name, limits, policy, is_kept, asks_usage), shown(fields))
+
+
+def shown(fields: Fields) -> Show:
+    """Raises InvalidRequest."""
+    return Show(value_in(fields, "format", Format | None) or Format.TEXT, flag_in(fields, "reasoning"))
+
+
+def admit_completion(config: Config, caller: Caller, fields: Fields) -> Completion:
+    """The fields go on as they are but for two: the model is the target's, and usage is asked for in a stream.
+
+    Raises Unauthorized, InvalidRequest or ModelNotFound.
+    """
+    check_key(config, caller)
+    default = config.assistants.get("default", Assistant()).model
+    model, target = _routed(config, caller, name_in(fields, "model") or default)
+    stream = bool(value_in(fields, "stream", bool | None))
+    body: dict[str, Any] = {**fields, "model": target.model}
+    body.pop("on_disconnect", None)
+    hide_usage = False
+    if not stream:
+        target = replace(target, timeouts=_only_total(target.timeouts))
+    elif target.upstream.stream_usage:
+        body["stream_options"], hide_usage = _with_usage(fields)
+    policy = _on_disconnect(config, caller, fields, is_kept=False)
+    limits = allowance(caller, None, Assistant())
+    asks_usage = hide_usage and fields.get("stream_options", _NULL) == _NULL
+    order = Order(target, _encode_json(body), model, caller.name, limits, policy, False, asks_usage)
+    return Completion(order, stream, hide_usage, _choices(fields))
+
+
+# Whom a caller may ask
+
+
+def check_caller(config: Config, caller: Caller) -> None:
+    """Is there anything that the caller may ask? Raises Unauthorized."""
+    if not any(assistant.public for assistant in config.assistants.values()):
+        check_key(config, caller)
+
+
+def check_key(config: Config, caller: Caller) -> None:
+    """Whoever has no key asks public assistants only. Raises Unauthorized."""
+    if not is_trusted(config, caller):
+        raise Unauthorized()
+
+
+def is_trusted(config: Config, caller: Caller) -> bool:
+    """Does it have a key, or does nobody need one?"""
+    return caller.key is not None or not config.keys or config.server.allow_anonymous
+
+
+def _routed(config: Config, caller: Caller, asked: str | None) -> tuple[str | None, Target]:
+    model = asked or default_model(config)
+    allowed = caller.key.models if caller.key is not None else []
+    if allowed and model is not None and model not in allowed:
+        raise unknown_model(allowed)
+    return model, route(config, model)
+
+
+def _on_disconnect(
+    config: Config, caller: Caller, fields: Fields, *, is_kept: bool, choices: Sequence[OnDisconnect] | None = None
+) -> OnDisconnect:
+    """What the caller chooses, within what it may; what cannot be come back to does not wait for it."""
+    chosen = value_in(fields, "on_disconnect", OnDisconnect | None)
+    allowed = choices or (caller.key.on_disconnect if caller.key is not None else tuple(OnDisconnect))
+    policy = chosen or config.stream.on_disconnect
+    if policy not in (OnDisconnect.CANCEL, *allowed):
+        if chosen is not None:
+            raise PolicyNotAllowed(param="on_disconnect")
+        policy = OnDisconnect.CANCEL
+    return OnDisconnect.CANCEL if policy is OnDisconnect.DETACH and not is_kept else policy
+
+
+def _check_public(fields: Fields) -> None:
+    """Through a public assistant, an anonymous caller says what it wants to know, and the assistant says the rest."""
+    for name, value in fields.items():
+        if name not in _PUBLIC_FIELDS and value != _NULL:
+            words = f"`{name[:64]}` may not be sent to this assistant: it has a model and parameters of its own."
+            raise InvalidRequest(words, param=name[:64])
+
+
+# What is posted
+
+
+def _body(target: Target, assistant: Assistant, fields: Fields, *, turns: list[Any], max_tokens: int | None) -> bytes:
+    """A request's parameters override an assistant's, key by key."""
+    body: dict[str, Any] = dict(assistant.parameters)
+    body |= {name: value for name, value in fields.items() if name not in _OWN_FIELDS}
+    if max_tokens is not None:
+        name = "max_completion_tokens" if "max_completion_tokens" in body else "max_tokens"
+        own = assistant.parameters.get(name)
+        body[name] = min(max_tokens, own) if isinstance(own, int) else max_tokens
+    system = [{"role": "system", "content": prompt} for prompt in assistant.system]
+    body["model"] = target.model
+    body["messages"] = [*system, *turns]
+    body["stream"] = True
+    if target.upstream.stream_usage:
+        body["stream_options"] = {"include_usage": True}
+    return _encode_json(body)
+
+
+class _Message(msgspec.Struct):
+    role: str
+
+
+def _messages(fields: Fields) -> list[Any]:
+    given = [name for name in ("question", "messages") if fields.get(name, _NULL) != _NULL]
+    if len(given) > 1:
+        raise InvalidRequest("Send either `question` or `messages`, not both.", param="messages")
+    if "question" in given or "messages" not in fields:
+        return [{"role": "user", "content": _question(fields)}]
+    messages: list[Any] | None = value_in(fields, "messages", list[msgspec.Raw] | None)
+    if not messages:
+        raise InvalidRequest("`messages` is empty.", code="question_missing", param="messages")
+    for index, message in enumerate(messages):
+        try:
+            msgspec.json.decode(message, type=_Message)
+        except msgspec.DecodeError:
+            raise InvalidRequest("Each message must be an object with a `role`.", param=f"messages[{index}]") from None
+    return messages
+
+
+def _question(fields: Fields) -> str:
+    question: str | None = value_in(fields, "question", str | None)
+    if question is None or not question.strip():
+        raise InvalidRequest("There is no question.", code="question_missing", param="question")
+    return question
+
+
+class _Turn(msgspec.Struct, forbid_unknown_fields=True):
+    """A turn of a conversation in plain text: all that strangers may put into one."""
+
+    role: Literal["user", "assistant"]
+    content: str
+
+
+def _turns(fields: Fields) -> list[Any]:
+    turns = []
+    for index, message in enumerate(_messages(fields)):
+        try:
+            turns.append(message if isinstance(message, dict) else msgspec.json.decode(message, type=_Turn))
+        except msgspec.DecodeError:
+            words = "Only turns of `user` and `assistant` with a text as their `content` may be sent to this assistant."
+            raise InvalidRequest(words, param=f"messages[{index}]") from None
+    return turns
+
+
+def _choices(fields: Fields) -> int:
+    """What is no number is the upstream's to refuse."""
+    try:
+        return max(1, msgspec.json.decode(fields.get("n", b"1"), type=int | None) or 1)
+    except (ValueError, RecursionError):
+        return 1
+
+
+def _with_usage(fields: Fields) -> tuple[Any, bool]:
+    """`stream_options` that ask for usage, and whether that was not the client's wish. What is no object stays so."""
+    raw = fields.get("stream_options", _NULL)
+    try:
+        options = msgspec.json.decode(raw, type=dict[str, msgspec.Raw] | None) or {}
+    except (ValueError, RecursionError):
+        return raw, False
+    asked = options.get("include_usage") == msgspec.Raw(b"true")
+    return options | {"include_usage": True}, not asked
+
+
+def _only_total(timeouts: Timeouts) -> Timeouts:
+    """For an answer that says nothing until it is whole: no silence is too long but the whole."""
+    return Timeouts(timeouts.connect, timeouts.total, timeouts.total, timeouts.total)

@@ -1,0 +1,125 @@
+"""What `gateway check --connect` does: asks each upstream once, all of them at the same time, and says what it met.
+
+The question is which models the upstream has: that costs nothing, and most servers look at the key before they answer.
+One that does not tell is asked for a single token of a model that the configuration names for it.
+"""
+
+import asyncio
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import msgspec
+
+from gateway.config import Config, Timeouts, Upstream
+from gateway.errors import (
+    GatewayError,
+    OutOfDescriptors,
+    Timeout,
+    UpstreamRejected,
+    UpstreamTLS,
+    UpstreamUnreachable,
+)
+from gateway.upstream.client import UpstreamClient
+from gateway.upstream.redaction import tell
+from gateway.upstream.routing import Target
+
+_SECONDS = 30.0  # for one upstream: 10 for its list of models, and a cold model's first token
+_UNHEARD = (UpstreamUnreachable, UpstreamTLS, Timeout, OutOfDescriptors)  # it was not even asked
+_MOST_NAMES = 5  # of models that are told as missing
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    upstream: str
+    words: str
+    is_fault: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.upstream}: {self.words}"
+
+
+def probe(config: Config) -> Sequence[Finding]:
+    """What each of the upstreams answers, in their order."""
+    with _unlogged():
+        return asyncio.run(_probe(config))
+
+
+async def _probe(config: Config) -> Sequence[Finding]:
+    client = UpstreamClient(config.upstreams)
+    try:
+        return await asyncio.gather(
+            *[_in_time(client, upstream, _models(config, upstream)) for upstream in config.upstreams]
+        )
+    finally:
+        await client.close()
+
+
+async def _in_time(client: UpstreamClient, upstream: Upstream, models: Sequence[str]) -> Finding:
+    try:
+        async with asyncio.timeout(_SECONDS):
+            return await _asked(client, upstream, models)
+    except TimeoutError:
+        return Finding(upstream.name, f"did not answer within {_SECONDS:.0f} seconds", is_fault=True)
+
+
+async def _asked(client: UpstreamClient, upstream: Upstream, models: Sequence[str]) -> Finding:
+    try:
+        listed = await client.models(upstream)
+    except GatewayError as error:
+        if isinstance(error, _UNHEARD) or not models:
+            return _fault(error, upstream)
+        return await _asked_for_a_token(client, upstream, models[0])
+    known = {str(model.get("id")) for model in listed}
+    missing = [model for model in models if known and model not in known][:_MOST_NAMES]
+    words = "reachable, 1 model" if len(listed) == 1 else f"reachable, {len(listed):,} models"
+    return Finding(upstream.name, f"{words}; not among them: {', '.join(missing)}" if missing else words)
+
+
+async def _asked_for_a_token(client: UpstreamClient, upstream: Upstream, model: str) -> Finding:
+    try:
+        response = await client.open(Target(upstream, model, Timeouts(connect=_SECONDS)), _question(model))
+        try:
+            await response.begin()
+        finally:
+            response.abort()
+    except UpstreamRejected as error:
+        if error.status == 404:
+            return _fault(error, upstream)
+        tell(error, upstream)  # it took the key, and understood the question: that was all that is asked for here
+        return Finding(upstream.name, f"reachable, without a list of models; of a question it said: {error.message}")
+    except GatewayError as error:
+        return _fault(error, upstream)
+    return Finding(upstream.name, f"reachable, without a list of models; {model} answers")
+
+
+def _question(model: str) -> bytes:
+    messages = [{"role": "user", "content": "Hi"}]
+    return msgspec.json.encode({"model": model, "messages": messages, "max_tokens": 1, "stream": True})
+
+
+def _fault(error: GatewayError, upstream: Upstream) -> Finding:
+    _, _, note = tell(error, upstream).partition(": ")
+    words = f"{error.message} ({note})" if note and note not in error.message else error.message
+    return Finding(upstream.name, words, is_fault=True)
+
+
+def _models(config: Config, upstream: Upstream) -> Sequence[str]:
+    """The models that may be asked of this upstream, as it calls them, as far as the configuration names any."""
+    if config.models:
+        targets = [(target, model.name) for model in config.models for target in model.targets]
+        return [target.model or name for target, name in targets if target.upstream == upstream.name]
+    named = [config.default_model, *[assistant.model for assistant in config.assistants.values()]]
+    return [name for name in named if name] if upstream is config.upstreams[0] else []
+
+
+@contextmanager
+def _unlogged() -> Iterator[None]:
+    """What the log would say is said here."""
+    logger, handler = logging.getLogger("gateway"), logging.NullHandler()
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)

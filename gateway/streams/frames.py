@@ -1,0 +1,85 @@
+"""What a viewer is shown of a log: the frames of one view, in pieces that all viewers share."""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from gateway.entries import Entry
+from gateway.log.base import StreamLog
+from gateway.log.views import View
+
+_PIECE = (
+    65_536  # bytes of one write: asyncio's own flow control begins there, and a stall is measured from write to write
+)
+
+
+class Source(Protocol):
+    """What a viewer follows: frames, by the numbers of their entries."""
+
+    @property
+    def last(self) -> int:
+        """The number of the last entry."""
+        ...
+
+    @property
+    def ended(self) -> bool: ...
+
+    @property
+    def full(self) -> bool:
+        """Does somebody wait until what was taken is let go of, by asking for what comes after it?"""
+        ...
+
+    def after(self, cursor: int) -> tuple[bytes, int]:
+        """The frames of the entries behind `cursor`, up to a bounded size, and the cursor behind them."""
+        ...
+
+    def follow(self, wake: Callable[[], None]) -> Callable[[], None]:
+        """Calls `wake` after every batch until the function that it returns is called."""
+        ...
+
+
+class Frames:
+    """A Source: what one view shows of one log, piece by piece.
+
+    The last piece is kept: viewers that keep up ask for the same one, and share its bytes. Older ones are encoded again
+    for whoever comes late; keeping every frame would more than double what a stream costs in memory, for the rare case.
+    """
+
+    __slots__ = ("_behind", "_cursor", "_log", "_piece", "_view")
+
+    full = False
+
+    def __init__(self, log: StreamLog, view: View) -> None:
+        self._log = log
+        self._view = view
+        self._piece = b""
+        self._cursor = self._behind = 0  # the piece is of the entries after the one, up to the other
+
+    @property
+    def last(self) -> int:
+        return self._log.last
+
+    @property
+    def ended(self) -> bool:
+        return self._log.ended
+
+    def follow(self, wake: Callable[[], None]) -> Callable[[], None]:
+        return self._log.follow(wake)
+
+    def after(self, cursor: int) -> tuple[bytes, int]:
+        entries = self._log.entries
+        if cursor != self._cursor or self._behind < len(entries):
+            self._cursor = cursor
+            if cursor + 1 == len(entries):  # nearly always: one new entry, needing no loop
+                self._piece, self._behind = self._view(cursor + 1, entries[cursor]), cursor + 1
+            else:
+                self._piece, self._behind = self._encode(cursor, entries)
+        return self._piece, self._behind
+
+    def _encode(self, cursor: int, entries: Sequence[Entry]) -> tuple[bytes, int]:
+        frames, size = [], 0
+        while cursor < len(entries) and size < _PIECE:
+            frame = self._view(cursor + 1, entries[cursor])
+            frames.append(frame)
+            size += len(frame)
+            cursor += 1
+        return b"".join(frames), cursor

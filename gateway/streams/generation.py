@@ -1,0 +1,327 @@
+"""One answer being produced: the task that owns the upstream attempt.
+
+A generation outlives or dies with its viewers by policy, never by accident: the request handler only attaches a
+viewer. Whatever ends it (the upstream, a timeout, a stop, the last viewer leaving, a shutdown), it ends with exactly
+one end entry, and a failure entry before it if something went wrong.
+
+The end is told before the upstream connection is put away, so that no client waits for the latter.
+"""
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import Iterable
+from contextlib import AsyncExitStack
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from gateway.admission.admit import Order
+from gateway.admission.limits import Charge
+from gateway.admission.tokens import cost, prompt, taken
+from gateway.config import Stream
+from gateway.entries import EndReason, Entry, Kind
+from gateway.errors import (
+    AnswerTooLarge,
+    EventTooLarge,
+    GatewayError,
+    ShuttingDown,
+    Timeout,
+    UpstreamError,
+    UpstreamIncomplete,
+)
+from gateway.log.base import Recording
+from gateway.log.window import Window
+from gateway.observe.records import StreamRecord
+from gateway.sse import Event, Parser
+from gateway.sse import EventTooLarge as ParserOverflow
+from gateway.streams.watchdog import Watchdog
+from gateway.upstream.client import UpstreamClient, UpstreamResponse
+from gateway.upstream.dialects import openai
+from gateway.upstream.dialects.assembled import Assembled
+from gateway.upstream.dialects.completion import Outcome
+from gateway.upstream.dialects.reasons import only_one
+from gateway.upstream.dialects.status import refused_usage
+from gateway.upstream.dialects.usage import Tokens
+from gateway.upstream.redaction import tell
+from gateway.upstream.shapes import Shape
+
+logger = logging.getLogger(__name__)
+
+_LARGE_BODY = 65_536  # bytes: a larger request is not held once its upstream has answered; that costs an estimate
+_JSON_BODY = 33_554_432  # bytes of an upstream that answers in one JSON body: its answer, its logprobs, its spaces
+
+_encode_json = msgspec.json.Encoder().encode
+
+R = TypeVar("R", bound=Recording)
+
+
+class Generation(Generic[R]):
+    """`log` is what viewers follow; `failure` and `outcome()` are there once `log.ended`."""
+
+    def __init__(
+        self,
+        stream_id: str,
+        order: Order,
+        *,
+        log: R,
+        decoder: openai.Decoder,
+        charge: Charge,
+        client: UpstreamClient,
+        limits: Stream,
+    ) -> None:
+        self.id = stream_id
+        self.log = log
+        self.charge = charge
+        self.failure: GatewayError | None = None
+        self.record = StreamRecord(stream=stream_id, target=order.target.name, model_asked=order.model)
+        self._body = order.body
+        self._prompt: int | None = None  # its tokens, where it is held no longer
+        log.grow(len(order.body))
+        self._target = order.target
+        self._client = client
+        self._limits = limits
+        self._decoder = decoder
+        self._created = int(time.time())
+        self._running = False
+        self._asks_usage = order.asks_usage
+        self._posted = False  # may the upstream be at work?
+        self._max_bytes = math.inf if isinstance(log, Window) else limits.max_bytes  # a window is bounded in itself
+        self._tokens = Tokens()
+        self._loop = asyncio.get_running_loop()
+        self._watchdog = Watchdog(self._loop, order.target.timeouts, self._expire)
+        self.task = self._loop.create_task(self.run())
+
+    @property
+    def begun(self) -> bool:
+        """Has any content come?"""
+        return self._watchdog.first_token is not None
+
+    @property
+    def is_whole(self) -> bool:
+        return self.record.end is EndReason.COMPLETE
+
+    @property
+    def passed_finish(self) -> bool:
+        """Has the client of a relayed stream seen a finish reason that says that the answer is whole?"""
+        return self._decoder.passed_finish
+
+    def interrupt(self, why: EndReason | GatewayError) -> None:
+        """Ends the generation from outside, if it has not ended: with `why` as its reason, or as its failure."""
+        if self.log.ended:
+            return
+        if isinstance(why, GatewayError):
+            self._fail(why)
+        else:
+            self._end(why)
+        if self._running:  # else it will see, when its turn comes, that there is nothing left to do
+            self.task.cancel()
+
+    def _expire(self, timeout: Timeout) -> None:
+        """An upstream that said why it finished, and then neither `[DONE]` nor goodbye, has answered all the same."""
+        self.interrupt(EndReason.COMPLETE if self._decoder.complete else timeout)
+
+    def outcome(self) -> Outcome:
+        return Outcome(
+            id=self._decoder.id or f"chatcmpl-{self.id}",
+            created=self._decoder.created or self._created,
+            model=self._decoder.model or self._target.model,
+            finish_reason=self._decoder.finish_reason,
+            usage=self._decoder.usage,
+        )
+
+    # The main path
+
+    async def run(self) -> None:
+        self._running = True
+        async with AsyncExitStack() as upstream:
+            try:
+                if not self.log.ended:
+                    await self._attempt(upstream)
+                    self._end(EndReason.COMPLETE)
+            except GatewayError as failure:
+                self._fail(failure)
+            except asyncio.CancelledError:
+                self.interrupt(ShuttingDown())  # nothing, unless it is the event loop that goes down
+            except Exception:
+                logger.exception("stream %s broke on a fault of ours", self.id)
+                self._fail(GatewayError())
+            self._drop_body()  # the rest may be held for minutes
+            await self.charge.settle(self._tokens.all)
+
+    async def _attempt(self, upstream: AsyncExitStack) -> None:
+        """One request to the target, from the post to the last entry but the end."""
+        self.record.attempts += 1
+        accept = "application/json" if self._decoder.whole else "text/event-stream"
+        self._posted = True
+        try:
+            response = await self._client.open(self._target, self._body, accept=accept)
+        except GatewayError:
+            self._posted = False
+            raise
+        upstream.push_async_callback(self._put_away, response)
+        if len(self._body) > _LARGE_BODY:
+            self._prompt = prompt(self._body)
+            self._drop_body()
+        shape, start = await response.begin()
+        if shape is Shape.JSON:
+            await self._relay_completion(response, start)
+        else:
+            if self._decoder.whole:
+                choices, most = self._decoder.choices, self._limits.max_bytes
+                self._decoder = Assembled(self.outcome, choices=choices, most=most, count=self.log.grow)
+            await self._relay_events(response, start)
+        self._decoder.finish()
+
+    async def _relay_events(self, response: UpstreamResponse, chunk: bytes) -> None:
+        """`chunk` is what was read already."""
+        parser = Parser(max_bytes=self._limits.max_event_bytes, data_fields=openai.DATA_FIELDS)
+        try:
+            while chunk:
+                self._take(parser.feed(chunk))
+                if self._decoder.done:
+                    return
+                if self.log.full:
+                    await self._wait_for_room()
+                chunk = await response.read()
+        except UpstreamIncomplete:
+            if not self._decoder.complete:
+                raise
+        except ParserOverflow as error:
+            raise EventTooLarge() from error
+        self._take(parser.close())
+
+    async def _wait_for_room(self) -> None:
+        self._watchdog.paused = True
+        await self.log.room()
+        self._watchdog.last_read = self._loop.time()
+        self._watchdog.paused = False
+
+    def _take(self, events: Iterable[Event]) -> None:
+        """What one read brought becomes one batch; what came before an error in it is kept."""
+        entries: list[Entry] = []
+        try:
+            for event in events:
+                self._decoder.decode(event, entries)
+                if self._decoder.done:
+                    break
+        finally:
+            self._append(entries)
+
+    async def _relay_completion(self, response: UpstreamResponse, start: bytes) -> None:
+        body = bytearray(start)
+        try:
+            while chunk := await response.read():
+                body += chunk
+                self.log.grow(len(chunk))
+                if len(body) > _JSON_BODY:
+                    raise AnswerTooLarge()
+            self._take_completion(bytes(body))
+        finally:
+            self.log.grow(len(start) - len(body))
+
+    def _take_completion(self, body: bytes) -> None:
+        entries: list[Entry] = []
+        try:
+            self._decoder.decode_completion(only_one(body), entries)
+        finally:
+            self._append(entries)
+
+    def _append(self, entries: list[Entry]) -> None:
+        watchdog = self._watchdog
+        watchdog.last_read = self._loop.time()
+        if not entries:
+            return
+        if watchdog.first_token is None and self._decoder.begun:
+            watchdog.begin()
+        self.log.append(entries)
+        if self.log.size > self._max_bytes:
+            raise AnswerTooLarge()
+
+    # The end
+
+    def _fail(self, failure: GatewayError) -> None:
+        if isinstance(failure, UpstreamError):
+            if self._asks_usage and not self.begun:
+                failure = refused_usage(failure) or failure
+            note = tell(failure, self._target.upstream)
+            logger.warning("stream %s: upstream %s: %s", self.id, self._target.upstream.name, note)
+        self.failure = failure.copy()  # it may be held for minutes
+        self._end(failure.end_reason, (Kind.FAILURE, _encode_json(failure.failure())))
+
+    def _end(self, reason: EndReason, *entries: Entry) -> None:
+        """Whatever fails in here, the log ends: viewers wait for that."""
+        self._watchdog.cancel()
+        try:
+            if rest := self._decoder.rest():
+                self.log.append(rest)
+            self._settle(reason)
+            last = _encode_json(self._summary(reason))
+        except Exception:
+            logger.exception("stream %s cannot be accounted for", self.id)
+            self.record.end = reason
+            last = _encode_json({"reason": reason, "stream": self.id})
+        self.charge.release()  # before anybody is told
+        self.log.append([*entries, (Kind.END, last)])
+
+    def _summary(self, reason: EndReason) -> dict[str, Any]:
+        """The data of the end entry."""
+        record = self.record
+        end = {
+            "reason": reason,
+            "finish_reason": record.finish_reason,
+            "model": record.model,
+            "usage": self._decoder.usage,
+            "stream": self.id,
+            "attempts": record.attempts,
+        }
+        if record.skipped:
+            end["skipped"] = record.skipped
+        return end
+
+    def _settle(self, reason: EndReason) -> None:
+        record, decoder, watchdog = self.record, self._decoder, self._watchdog
+        record.end = reason
+        record.error = self.failure.code if self.failure else None
+        record.model = decoder.model
+        record.finish_reason = decoder.finish_reason
+        record.done_missing = reason is EndReason.COMPLETE and not decoder.done
+        record.skipped = decoder.skipped
+        record.finish_missing = reason is EndReason.COMPLETE and decoder.finish_reason is None
+        record.entries = self.log.last
+        record.bytes = self.log.size
+        if watchdog.first_token is not None:
+            record.first_token = round(watchdog.first_token - watchdog.started, 4)
+        self._account(reason is EndReason.COMPLETE)
+
+    def _account(self, complete: bool) -> None:
+        record, decoder, prices = self.record, self._decoder, self._target.prices
+        tokens = Tokens()
+        if not self._is_refused:
+            tokens = taken(decoder.usage, complete=complete, prompt=self._asked, said=decoder.said)
+        self._tokens = tokens
+        record.input_tokens, record.cached_tokens = tokens.input, tokens.cached
+        record.output_tokens, record.reasoning_tokens = tokens.output, tokens.reasoning
+        record.tokens_estimated = tokens.estimated
+        record.cost = None if prices is None else round(cost(tokens, prices), 10)
+
+    def _asked(self) -> int:
+        """Tokens of the prompt, as an estimate."""
+        return prompt(self._body) if self._prompt is None else self._prompt
+
+    def _drop_body(self) -> None:
+        self.log.grow(-len(self._body))
+        self._body = b""
+
+    @property
+    def _is_refused(self) -> bool:
+        """Did the upstream say no, or never hear of it? Then nobody pays. A silence or a break may well cost."""
+        said_no = isinstance(self.failure, UpstreamError) and not isinstance(self.failure, Timeout | UpstreamIncomplete)
+        return not self._posted or (said_no and not self.begun and self._decoder.usage is None)
+
+    async def _put_away(self, response: UpstreamResponse) -> None:
+        if self.record.end is EndReason.COMPLETE:
+            await response.finish()
+        else:
+            response.abort()

@@ -1,0 +1,84 @@
+"""A stream that is held: what is being generated, or was, and who may watch it and stop it.
+
+While it runs, somebody watches, or it is an orphan; when it has ended, it is kept for a while, for those who come back.
+The registry, `streams`, moves it from one state to the next.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from gateway.admission.admit import Order
+from gateway.log.base import Recording, StreamLog
+from gateway.log.snapshot import Snapshot
+from gateway.log.views import Format, sse_view
+from gateway.observe.records import StreamRecord
+from gateway.streams.frames import Frames
+from gateway.streams.generation import Generation
+from gateway.streams.tickets import Tickets
+
+R = TypeVar("R", bound=Recording)
+
+
+class HeldStream(Generic[R]):
+    """What is held of one stream, and by whose order."""
+
+    def __init__(self, generation: Generation[R], order: Order, tickets: Tickets) -> None:
+        self.generation = generation
+        self.owner = order.owner
+        self.on_disconnect = order.on_disconnect
+        self.is_kept = order.is_kept  # can anybody come back to it once it has ended?
+        self.tickets = tickets
+        self.idempotency_key: tuple[str, str] | None = None
+        self.scope = order.allowance.scope
+        self.is_attended = False  # has its owner, or who may stop it, come to watch it?
+        self.is_claimed = False  # has a request taken it as the one that it started?
+        self.cuts: list[Callable[[], None]] = []  # one for each viewer: it closes its connection at once
+        self.left_at: float | None = None  # on the loop's clock: since when nobody has watched it
+        self.unwatched = 0.0  # seconds without any viewer, since one who may stop it was last there
+        self.timer: asyncio.TimerHandle | None = None  # what happens next, if nobody comes
+        self.expires_at: float | None = None  # on the loop's clock; None while it runs
+        self.frames: dict[tuple[Format, bool], Frames] = {}
+        self.snapshot: Snapshot | None = None
+
+    @property
+    def id(self) -> str:
+        return self.generation.id
+
+    @property
+    def log(self) -> R:
+        return self.generation.log
+
+    @property
+    def record(self) -> StreamRecord:
+        return self.generation.record
+
+    @property
+    def viewers(self) -> int:
+        return len(self.cuts)
+
+    @property
+    def is_over(self) -> bool:
+        """Is nothing of it running any more, the closing of its upstream included?"""
+        return self.generation.task.done()
+
+    def cancel_timer(self) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+
+
+def shared_frames(stream: HeldStream[StreamLog], format: Format, reasoning: bool) -> Frames:
+    """All viewers of one view share its frames."""
+    frames = stream.frames.get((format, reasoning))
+    if frames is None:
+        view = sse_view(stream.id, format=format, reasoning=reasoning)
+        frames = stream.frames[format, reasoning] = Frames(stream.log, view)
+    return frames
+
+
+def snapshot_of(stream: HeldStream[StreamLog]) -> Snapshot:
+    """All who poll share it."""
+    if stream.snapshot is None:
+        stream.snapshot = Snapshot(stream.id, stream.log)
+    return stream.snapshot

@@ -1,0 +1,74 @@
+"""Orders that are carried out once, however often they are sent: what an idempotency key started, it starts no more.
+
+A key is remembered as long as its stream is held. It is free again when the first order was refused, was cancelled
+because its client had left, or failed before anybody had seen any of it: then to ask again is what was meant.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from hashlib import sha256
+
+from gateway.admission.admit import Order
+from gateway.entries import EndReason
+from gateway.errors import IdempotencyConflict
+from gateway.log.base import StreamLog
+from gateway.streams.held import HeldStream
+
+Key = tuple[str, str]
+"""Whose it is (see `limits.identity`), and the idempotency key."""
+
+Kept = HeldStream[StreamLog]
+
+
+class Once:
+    def __init__(self) -> None:
+        self._started: dict[Key, _Started] = {}
+
+    async def get(self, key: Key, order: Order, start: Callable[[Order], Awaitable[Kept]]) -> Kept:
+        """What `start` makes of the order, or made of it before. Raises IdempotencyConflict for another order."""
+        known = self._started.get(key)
+        if known is None or known.is_void:
+            known = self._started[key] = _Started(order, asyncio.ensure_future(start(order)))
+            known.task.add_done_callback(lambda _: self._remember(key, known))
+        elif known.fingerprint != _fingerprint(order):
+            raise IdempotencyConflict()
+        return await asyncio.shield(known.task)  # whoever came second does not depend on the first one's staying
+
+    def __len__(self) -> int:
+        return len(self._started)
+
+    def forget(self, stream: Kept) -> None:
+        key = stream.idempotency_key
+        known = self._started.get(key) if key is not None else None
+        if key is not None and known is not None and known.stream is stream:
+            del self._started[key]
+
+    def _remember(self, key: Key, started: "_Started") -> None:
+        if started.stream is not None:
+            started.stream.idempotency_key = key
+        elif self._started.get(key) is started:
+            del self._started[key]
+
+
+class _Started:
+    def __init__(self, order: Order, task: "asyncio.Future[Kept]") -> None:
+        self.fingerprint = _fingerprint(order)
+        self.task = task
+
+    @property
+    def stream(self) -> Kept | None:
+        has_begun = self.task.done() and not self.task.cancelled() and self.task.exception() is None
+        return self.task.result() if has_begun else None
+
+    @property
+    def is_void(self) -> bool:
+        stream = self.stream
+        if stream is None:
+            return False
+        was_seen = stream.generation.begun and stream.is_kept
+        failed = stream.generation.failure is not None and not was_seen
+        return failed or stream.record.end is EndReason.CLIENT_GONE
+
+
+def _fingerprint(order: Order) -> bytes:
+    return sha256(order.target.name.encode() + b"\n" + order.body).digest()

@@ -1,0 +1,328 @@
+"""The registry of streams: the one place where an answer is charged and begins, and where its life is decided.
+
+    running, watched ──last viewer leaves──> orphan ──grace is over──> ended
+           │          <──somebody comes back──┘                          │
+           └────────────────────── it ends ──────────────────────────────┴─> kept ──keep_seconds, or no room──> gone
+
+What happens to a stream whose last viewer left is its policy: `cancel` ends it at once, `drain` lets it finish for the
+record, `detach` waits for somebody to come back. Orphans are bounded in number: past that, the one that has waited
+longest is ended. Ended streams make room for new ones, those first that nobody has looked at for longest. A running
+stream makes no room for a new one. Running streams have a bound of their own in bytes; beyond it the largest is ended.
+"""
+
+import asyncio
+import secrets
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
+
+from gateway.admission.admit import Completion, Order
+from gateway.admission.descriptors import Descriptors
+from gateway.admission.limits import Allowance, Charge, Limiter
+from gateway.admission.tokens import reservation
+from gateway.config import Config, OnDisconnect
+from gateway.entries import EndReason
+from gateway.errors import AnswerTooLarge, Busy, GatewayError, ShuttingDown, TooManyRunning, TooManyStreams
+from gateway.log.base import Recording, StreamLog, StreamStore
+from gateway.log.views import View
+from gateway.log.window import Window
+from gateway.observe.records import StreamEndRecord, log_stream_end
+from gateway.streams.generation import Generation
+from gateway.streams.held import HeldStream
+from gateway.streams.idempotency import Key, Once
+from gateway.streams.tickets import Tickets
+from gateway.upstream.client import UpstreamClient
+from gateway.upstream.dialects.openai import Decoder
+from gateway.upstream.dialects.relay import Relay
+
+_ID_BYTES = 16  # 128 random bits: an id is not a secret, but it must not be guessable either
+_CLOSE_SECONDS = 5.0  # for closing upstream connections, which takes moments; then the process goes regardless
+_HARD = 2  # times `store.max_bytes`: what runs may take that much, since it cannot make room as ended streams do
+_SHED_SECONDS = 0.1  # between two looks at all streams, which take 2 ms where 20,000 are held; a link fills 12 MB in it
+_SHED = "The gateway holds too much to go on with an answer of this size. Ask again in a moment."
+_RETRY_SECONDS = "5"  # until there may be room again, or another process in this one's place
+
+R = TypeVar("R", bound=Recording)
+
+
+class Streams:
+    def __init__(
+        self,
+        *,
+        store: StreamStore,
+        client: UpstreamClient,
+        limiter: Limiter,
+        config: Config,
+        descriptors: Descriptors,
+    ) -> None:
+        self.limiter = limiter
+        self.closing = False
+        self._store = store
+        self._client = client
+        self._descriptors = descriptors
+        self._config = config
+        self._limits = config.stream
+        self._held: dict[str, HeldStream[Any]] = {}
+        self._running = 0
+        self._shedding: asyncio.TimerHandle | None = None
+        self._orphans: OrderedDict[str, HeldStream[Any]] = OrderedDict()  # running, and waiting for somebody to come
+        self._idle: OrderedDict[str, HeldStream[Any]] = OrderedDict()  # ended, with nobody watching
+        self._once = Once()
+        self._loop = asyncio.get_running_loop()
+        store.relieve = self._relieve
+
+    # Beginning
+
+    async def check(self, allowance: Allowance) -> None:
+        """Raises what `record` and `relay` would raise already: to be asked before a body is read."""
+        self._check()
+        try:
+            await self.limiter.check(allowance)
+        except TooManyStreams:
+            if self._oldest_left_by(allowance.scope) is None:
+                raise
+
+    async def record(self, order: Order, key: Key | None = None) -> HeldStream[StreamLog]:
+        """Starts an answer whose entries are kept, or finds the one that the idempotency key has started before.
+
+        Raises ShuttingDown, Busy, OutOfDescriptors, RateLimited, TooManyStreams or IdempotencyConflict.
+        """
+        if key is None:
+            return await self._record(order)
+        stream = await self._once.get(key, order, self._record_expecting)
+        if order.is_kept and not stream.is_kept:  # who comes second can come back, though the first one could not
+            stream.is_kept, stream.on_disconnect = True, order.on_disconnect
+        return stream
+
+    async def _record(self, order: Order) -> HeldStream[StreamLog]:
+        charge = await self._charged(order)
+        stream_id = _new_id()
+        return self._start(stream_id, order, self._store.create(stream_id), Decoder(), charge)
+
+    async def _record_expecting(self, order: Order) -> HeldStream[StreamLog]:
+        """Whoever asked may have left by now."""
+        stream = await self._record(order)
+        self.expect(stream)
+        return stream
+
+    async def relay(self, asked: Completion, view: View) -> HeldStream[Window]:
+        """Starts an answer that is passed on, chunk by chunk or as one body. Raises as `record` does."""
+        charge = await self._charged(asked.order)
+        decoder = Relay(whole=not asked.stream, hide_usage=asked.hide_usage, choices=asked.choices)
+        window = Window(view, count=self._store.grow)
+        return self._start(_new_id(), asked.order, window, decoder, charge)
+
+    async def _charged(self, order: Order) -> Charge:
+        self._check()
+        tokens = 0 if order.allowance.tokens_per_minute is None else reservation(order.body)
+        try:
+            charge = await self.limiter.charge(order.allowance, tokens)
+        except TooManyStreams:
+            left = self._oldest_left_by(order.allowance.scope)
+            if left is None:
+                raise
+            self._give_up(left)
+            charge = await self.limiter.charge(order.allowance, tokens)
+        try:
+            self._check()  # others were admitted meanwhile, and a shutdown may have begun
+        except GatewayError:
+            await charge.take_back()
+            raise
+        return charge
+
+    def _check(self) -> None:
+        """Is there room for one more? Raises ShuttingDown or Busy."""
+        if self.closing:
+            raise ShuttingDown(headers={"Retry-After": _RETRY_SECONDS})
+        if self._running >= self._config.server.max_running:
+            raise TooManyRunning(headers={"Retry-After": _RETRY_SECONDS})
+        self._make_room()
+        if self._is_full:
+            raise Busy(headers={"Retry-After": _RETRY_SECONDS})
+        self._descriptors.check_upstream()
+
+    def _start(self, stream_id: str, order: Order, log: R, decoder: Decoder, charge: Charge) -> HeldStream[R]:
+        generation = Generation(
+            stream_id, order, log=log, decoder=decoder, charge=charge, client=self._client, limits=self._limits
+        )
+        life = (order.target.timeouts.total or 0) + self._limits.keep_seconds
+        tickets = Tickets(life, self._loop.time)
+        stream = HeldStream(generation, order, tickets)
+        self._held[stream_id] = stream
+        self._running += 1
+        self._descriptors.add_upstream()
+        generation.task.add_done_callback(lambda _: self._over(stream))
+        return stream
+
+    # Who watches
+
+    def find(self, stream_id: str) -> HeldStream[StreamLog] | None:
+        """One that can be watched: what is only passed on is nobody else's."""
+        stream = self._held.get(stream_id)
+        return None if stream is None or isinstance(stream.log, Window) else stream
+
+    def attach(self, stream: HeldStream[Any], cut: Callable[[], None], *, as_guest: bool = False) -> None:
+        """Adds a viewer, whose connection `cut` closes at once. A guest may read and not stop."""
+        stream.cuts.append(cut)
+        stream.is_attended |= not as_guest
+        stream.cancel_timer()
+        if stream.left_at is not None:
+            stream.unwatched += self._loop.time() - stream.left_at
+            stream.left_at = None
+        if not as_guest:
+            stream.unwatched = 0.0
+        self._orphans.pop(stream.id, None)
+        self._idle.pop(stream.id, None)
+
+    def detach(self, stream: HeldStream[Any], cut: Callable[[], None]) -> None:
+        stream.cuts.remove(cut)
+        if not stream.viewers:
+            self._left(stream)
+
+    def expect(self, stream: HeldStream[Any]) -> None:
+        """Its owner is still to come: if nobody does in time, that is as if the last viewer had left."""
+        stream.is_attended = False
+        if not stream.viewers:
+            self._left(stream)
+
+    def _left(self, stream: HeldStream[Any]) -> None:
+        """Nobody watches: its policy says what becomes of it, or, if its owner is still to come, will say so later."""
+        stream.cancel_timer()
+        stream.frames.clear()
+        if stream.is_over:
+            self._keep(stream)
+            return
+        if stream.log.ended:
+            return  # its upstream is being put away, and `_over` follows
+        if not stream.is_attended:
+            self._orphan(stream, self._limits.attach_seconds, self._unattended)
+        elif stream.on_disconnect is OnDisconnect.DETACH:
+            self._orphan(stream, self._limits.grace_seconds, self._give_up)
+        elif stream.on_disconnect is OnDisconnect.DRAIN:
+            stream.log.abandon()
+        else:
+            self._give_up(stream)
+
+    def _orphan(self, stream: HeldStream[Any], seconds: float, then: Callable[[HeldStream[Any]], None]) -> None:
+        """Calls `then` after `seconds` without a viewer, which a guest's visit interrupts and does not start anew."""
+        self._orphans[stream.id] = stream
+        stream.left_at = self._loop.time()
+        stream.timer = self._loop.call_later(max(0.0, seconds - stream.unwatched), then, stream)
+        if len(self._orphans) > self._limits.max_orphans:
+            self._give_up(self._oldest_of_the_most())
+
+    def _oldest_of_the_most(self) -> HeldStream[Any]:
+        """The oldest orphan of the caller who has the most: no caller pushes out another who has fewer."""
+        most, _ = Counter(stream.scope for stream in self._orphans.values()).most_common(1)[0]
+        return next(stream for stream in self._orphans.values() if stream.scope == most)
+
+    def _unattended(self, stream: HeldStream[Any]) -> None:
+        self._orphans.pop(stream.id, None)
+        stream.is_attended = True
+        stream.unwatched = 0.0
+        self._left(stream)
+
+    def _give_up(self, stream: HeldStream[Any]) -> None:
+        stream.cancel_timer()
+        self._orphans.pop(stream.id, None)
+        stream.generation.interrupt(EndReason.CLIENT_GONE)
+
+    def _oldest_left_by(self, scope: str) -> HeldStream[Any] | None:
+        """The answer that the caller has left longest ago. It gives way, so that a page that was reloaded may ask."""
+        own = (stream for stream in self._orphans.values() if stream.scope == scope and stream.is_attended)
+        return next(own, None)
+
+    # The end
+
+    def _over(self, stream: HeldStream[Any]) -> None:
+        """Nothing of it runs any more."""
+        self._running -= 1
+        self._descriptors.drop_upstream()
+        if not stream.is_claimed:  # whoever asked had left before it began
+            log_stream_end(StreamEndRecord(key=stream.owner, stream=stream.record))
+            stream.is_claimed = True
+        stream.cancel_timer()
+        self._orphans.pop(stream.id, None)
+        if not stream.viewers:
+            self._keep(stream)
+
+    def _keep(self, stream: HeldStream[Any]) -> None:
+        """For those who come back, until its time is over or others need the room."""
+        if not (stream.is_kept or stream.idempotency_key):
+            self._forget(stream)
+            return
+        if stream.expires_at is None:
+            stream.expires_at = self._loop.time() + self._limits.keep_seconds
+        self._idle[stream.id] = stream
+        stream.timer = self._loop.call_at(stream.expires_at, self._forget, stream)
+        self._relieve()
+
+    @property
+    def _is_full(self) -> bool:
+        return self._store.full or len(self._held) >= self._config.store.max_streams
+
+    def _make_room(self) -> None:
+        """For one more."""
+        while self._idle and self._is_full:
+            self._forget(next(iter(self._idle.values())))
+
+    def _relieve(self) -> None:
+        """Called where the store holds more than its bound: ended streams make room, and then running ones do."""
+        while self._idle and self._store.overfull:
+            self._forget(next(iter(self._idle.values())))
+        if self._store.size > _HARD * self._store.bound and self._shedding is None:
+            self._shedding = self._loop.call_later(_SHED_SECONDS, self._shed)
+
+    def _shed(self) -> None:
+        """Ends the largest of what runs, and cuts the viewers of the largest of what has ended, down to the bounds."""
+        self._shedding = None
+        running = [stream for stream in self._held.values() if not stream.log.ended]
+        for stream in _beyond(running, _HARD * self._store.bound):
+            stream.generation.interrupt(AnswerTooLarge(_SHED))
+        read = [stream for stream in self._held.values() if stream.log.ended and stream.viewers]
+        for stream in _beyond(read, _HARD * self._store.bound):
+            for cut in list(stream.cuts):
+                cut()
+
+    def _forget(self, stream: HeldStream[Any]) -> None:
+        stream.cancel_timer()
+        self._idle.pop(stream.id, None)
+        self._held.pop(stream.id, None)
+        stream.log.abandon()
+        self._store.discard(stream.id)
+        self._once.forget(stream)
+
+    def __len__(self) -> int:
+        """How many are being made."""
+        return self._running
+
+    def __iter__(self) -> Iterator[HeldStream[Any]]:
+        return iter(list(self._held.values()))
+
+    async def close(self) -> None:
+        """Ends what runs, with a failure that says so, and waits until every upstream connection is closed."""
+        self.closing = True
+        running = [stream.generation for stream in self._held.values() if not stream.is_over]
+        for generation in running:
+            generation.interrupt(ShuttingDown())
+        if running:
+            await asyncio.wait([generation.task for generation in running], timeout=_CLOSE_SECONDS)
+        for stream in self:
+            stream.cancel_timer()
+        if self._shedding is not None:
+            self._shedding.cancel()
+
+
+def _beyond(streams: Iterable[HeldStream[Any]], bound: int) -> Iterator[HeldStream[Any]]:
+    """The largest of the streams, as many as the others need to be within `bound` bytes together."""
+    by_size = sorted(streams, key=lambda stream: stream.log.held, reverse=True)
+    held = sum(stream.log.held for stream in by_size)
+    for stream in by_size:
+        if held <= bound:
+            return
+        held -= stream.log.held
+        yield stream
+
+
+def _new_id() -> str:
+    return secrets.token_urlsafe(_ID_BYTES)

@@ -1,0 +1,63 @@
+"""Puts one `chat.completion` together where an upstream streams although one JSON body was asked for.
+
+The parts are those of the JSON answer of `/chat`. `logprobs` and fields that OpenAI's answers do not have outside of
+the message are lost on the way.
+"""
+
+from collections.abc import Callable
+
+import msgspec
+
+from gateway.entries import Entry, Kind
+from gateway.errors import AnswerTooLarge, UpstreamError
+from gateway.sse import Event
+from gateway.upstream.dialects.chunks import Chunk
+from gateway.upstream.dialects.completion import Outcome, completion
+from gateway.upstream.dialects.openai import Decoder
+
+_encode_json = msgspec.json.Encoder().encode
+
+
+class Assembled(Decoder):
+    """`outcome` is asked once, at the end. `most` bounds the bytes of the answer, which is held until then.
+
+    `count` is told how many bytes more are held, or how many less.
+    """
+
+    whole = True
+
+    def __init__(
+        self, outcome: Callable[[], Outcome], *, choices: int, most: int, count: Callable[[int], None]
+    ) -> None:
+        """Raises UpstreamError for several choices: the parts are not told apart."""
+        super().__init__()
+        if choices > 1:
+            raise UpstreamError(
+                "The model's server streams several answers where one JSON body was asked for. Ask with `stream: true`."
+            )
+        self._outcome = outcome
+        self._most = most
+        self._count = count
+        self._parts: list[Entry] = []
+
+    def decode(self, event: Event, entries: list[Entry]) -> Chunk | None:
+        before = self.said
+        chunk = super().decode(event, self._parts)
+        self._count(self.said - before)
+        if self.said > self._most:
+            raise AnswerTooLarge()
+        return chunk
+
+    def rest(self) -> list[Entry]:
+        """The whole answer, if there is one."""
+        self._count(-self.said)
+        self._parts += super().rest()
+        if not self.complete:
+            return []
+        value = completion(self._parts, self._outcome(), reasoning=True)
+        (choice,) = value["choices"]
+        if choice["message"]["reasoning_content"] is None:
+            del choice["message"]["reasoning_content"]
+        if choice["finish_reason"] is None:  # strict clients take no null here
+            choice["finish_reason"] = "tool_calls" if "tool_calls" in choice["message"] else "stop"
+        return [(Kind.CHUNK, _encode_json(value))]

@@ -1,0 +1,184 @@
+"""One `chat.completion.chunk`, as typed structs: https://platform.openai.com/docs/api-reference/chat-streaming
+
+The textbook shape is decoded straight into them. A second, slower and forgiving reader makes the same structs of any
+other shape: content as a list of parts, further fields of a delta, a NaN, a lone surrogate, bytes that are not UTF-8,
+choices that are not a list. So there is one place where a chunk is given its meaning: a `Decoder`.
+"""
+
+import json
+import math
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from gateway.upstream.dialects.extras import extras, is_text, is_thought
+
+_MAX_DIGITS = 4300  # of an integer: Python's own guard against quadratic time
+
+
+class Delta(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    """The fields of type None may be there and empty. With a value, or with any other field, a delta is read again."""
+
+    content: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    refusal: str | None = None
+    tool_calls: list[msgspec.Raw] | None = None
+    role: str | None = None
+    channel: str | None = None  # Groq
+    function_call: None = None  # the older name of a tool call
+    audio: None = None
+    annotations: None = None
+    images: None = None  # OpenRouter, as the next
+    reasoning_details: None = None
+    extra: dict[str, Any] | None = msgspec.field(default=None, name="(extra)")  # filled by the forgiving reader alone
+
+
+class Choice(msgspec.Struct, gc=False):
+    index: int | None = None
+    delta: Delta | None = None
+    message: Delta | None = None  # where a whole answer came although a stream was asked for
+    finish_reason: str | None = None
+    usage: msgspec.Raw = msgspec.Raw()  # Moonshot
+
+
+class XGroq(msgspec.Struct, gc=False):
+    usage: msgspec.Raw = msgspec.Raw()
+
+
+class Chunk(msgspec.Struct, gc=False):
+    id: str | None = None
+    created: int | None = None
+    model: str | None = None
+    choices: list[Choice] | None = None
+    usage: msgspec.Raw = msgspec.Raw()
+    error: Any = None
+    x_groq: XGroq | None = None
+
+
+decode_chunk: Callable[[bytes], Chunk] = msgspec.json.Decoder(Chunk).decode
+"""Raises ValueError or RecursionError for what is not of the textbook shape."""
+
+
+# The forgiving reader: from any JSON value to the same structs
+
+
+def read_chunk(value: dict[str, Any]) -> Chunk:
+    groq = value.get("x_groq")
+    choices = value.get("choices")
+    return Chunk(
+        id=_as_text(value.get("id")),
+        created=value["created"] if isinstance(value.get("created"), int) else None,
+        model=_as_text(value.get("model")),
+        choices=[_choice(c) for c in choices if isinstance(c, dict)] if isinstance(choices, list) else None,
+        usage=as_raw(value.get("usage")),
+        x_groq=XGroq(usage=as_raw(groq.get("usage"))) if isinstance(groq, dict) else None,
+    )
+
+
+def _choice(value: dict[str, Any]) -> Choice:
+    return Choice(
+        index=read_index(value.get("index")),
+        delta=_delta(value.get("delta")),
+        message=_delta(value.get("message")),
+        finish_reason=_as_text(value.get("finish_reason")),
+        usage=as_raw(value.get("usage")),
+    )
+
+
+def _delta(value: Any) -> Delta | None:
+    if not isinstance(value, dict):
+        return None
+    content = value.get("content")
+    return Delta(
+        content=_as_text(content) or _text_of(content),
+        reasoning_content=_as_text(value.get("reasoning_content")) or _thought_of(content),
+        reasoning=_as_text(value.get("reasoning")),
+        refusal=_as_text(value.get("refusal")),
+        tool_calls=[as_raw(call) for call in _calls(value)] or None,
+        role=_as_text(value.get("role")),
+        extra=extras(value) or None,
+    )
+
+
+def _calls(delta: dict[str, Any]) -> list[dict[str, Any]]:
+    """The fragments of tool calls. One object is a list of one; a `function_call` is a fragment of the only call."""
+    calls = delta.get("tool_calls")
+    found = [call for call in calls if isinstance(call, dict)] if isinstance(calls, list) else []
+    if isinstance(calls, dict) and calls:
+        found = [calls]
+    if function := as_object(delta.get("function_call")):
+        found.append({"index": 0, "type": "function", "function": function})
+    return found
+
+
+def read_index(value: Any) -> int | None:
+    """An index as a number. Servers also write `0.0` and `"0"`."""
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < _MAX_DIGITS:
+        return int(value)
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if isinstance(value, int) else None
+
+
+def _text_of(content: Any) -> str | None:
+    """The text of a list of strings or of parts: `{"type": "text", "text": "..."}`."""
+    if not isinstance(content, list):
+        return None
+    texts = [part.get("text") if isinstance(part, dict) else part for part in content if is_text(part)]
+    return "".join([_as_text(text) or "" for text in texts]) or None
+
+
+def _thought_of(content: Any) -> str | None:
+    """The reasoning in a list of parts, as Mistral sends it: `{"type": "thinking", "thinking": [<parts of text>]}`."""
+    if not isinstance(content, list):
+        return None
+    thoughts = [part.get("thinking") for part in content if is_thought(part)]
+    return "".join([_text_of(thought) or _as_text(thought) or "" for thought in thoughts]) or None
+
+
+def read_json(data: bytes) -> Any:
+    """Any JSON, and the near-JSON that servers send (NaN, lone surrogates, bytes that are not UTF-8), or None."""
+    try:
+        return json.loads(data.decode(errors="replace"), parse_constant=_nothing, parse_float=_float, parse_int=_int)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _nothing(_: str) -> None:
+    """NaN and the infinities are not JSON, so they are not passed on."""
+
+
+def _float(digits: str) -> float | None:
+    number = float(digits)
+    return number if math.isfinite(number) else None
+
+
+def _int(digits: str) -> int | None:
+    return int(digits) if len(digits) <= _MAX_DIGITS else None
+
+
+def _as_text(value: Any) -> str | None:
+    """A string that can be encoded: a surrogate without its other half becomes U+FFFD."""
+    if not isinstance(value, str):
+        return None
+    return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def as_object(value: Any) -> dict[str, Any] | None:
+    return value if isinstance(value, dict) else None
+
+
+def as_raw(value: Any) -> msgspec.Raw:
+    """The value as JSON; nothing for None, and for what is nested too deeply to be written again."""
+    try:
+        return msgspec.Raw() if value is None else msgspec.Raw(dump(value))
+    except RecursionError:
+        return msgspec.Raw()
+
+
+def dump(value: Any) -> bytes:
+    """JSON that any client can read. (`ensure_ascii` writes a lone surrogate as an escape.)"""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()

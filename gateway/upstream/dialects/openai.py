@@ -1,0 +1,301 @@
+"""What OpenAI-compatible servers stream, as entries: events in, entries out, and what else is to be known of an answer.
+
+https://platform.openai.com/docs/api-reference/chat-streaming
+"""
+
+from typing import Any
+
+import msgspec
+
+from gateway.entries import Entry, Kind
+from gateway.errors import UpstreamEmpty, UpstreamError, UpstreamIncomplete, UpstreamRateLimited
+from gateway.sse import Event
+from gateway.upstream.dialects.chunks import (
+    Choice,
+    Chunk,
+    Delta,
+    as_object,
+    as_raw,
+    decode_chunk,
+    dump,
+    read_chunk,
+    read_json,
+)
+from gateway.upstream.dialects.extras import are_answer, by_kind
+from gateway.upstream.dialects.finishes import gave_up, says_nothing
+from gateway.upstream.dialects.halves import Halves
+from gateway.upstream.dialects.reasons import reason_in
+from gateway.upstream.dialects.tool_calls import is_empty
+from gateway.upstream.dialects.usage import has_counts
+
+DATA_FIELDS = frozenset({b"error"})  # old llama.cpp: `error: {...}` as a field of its own
+
+_MAX_USAGE = 16_384  # bytes: the longest known are under 1 KiB, and it goes into every end
+_TEXT = Kind.TEXT  # a name of the module is found faster than an enumeration's; this one is asked for once per event
+
+
+class Decoder:
+    """One attempt's events become entries; what is not an entry is kept here as it comes.
+
+    Shapes: `usage` is the last usage object that counts anything, as JSON, or None; `skipped` counts events that were
+    not JSON; `said` is how many bytes of content there were, as UTF-8.
+    """
+
+    whole = False  # is the answer asked for as one JSON body, and not as a stream?
+    choices = 1  # that were asked for
+    passed_finish = False  # has a finish reason gone on to the client that says that the answer is whole?
+
+    def __init__(self) -> None:
+        self.id: str | None = None
+        self.created: int | None = None
+        self.model: str | None = None
+        self.done = False  # `[DONE]` was seen: nothing after it counts
+        self.skipped = 0
+        self.begun = False  # has the answer begun, be it with a thought?
+        self.said = 0
+        self._usage: bytes | None = None
+        self._answered = False  # has any content come?
+        self._reason: str | None = None  # the last finish reason
+        self._finished = False  # has it come, and no content after it?
+        self._gave_up = False  # does it say that the server did not finish the answer?
+        self._others: set[int | None] = set()  # indexes of choices that are not the answer
+        self._began_at_zero = False  # has a choice without an index, or with 0, come?
+        self._halves = Halves(single=True)
+
+    @property
+    def finish_reason(self) -> str | None:
+        """None where content came after it, and nothing else said that the answer is whole."""
+        return self._reason if self._finished or self.done else None
+
+    @property
+    def complete(self) -> bool:
+        """Has the upstream said that the answer is whole?
+
+        It says so with `[DONE]`, or with a finish reason and no content after it.
+        """
+        return self.done or self._finished
+
+    @property
+    def may_be_whole(self) -> bool:
+        """The same for a stream that ended cleanly."""
+        return self.complete
+
+    @property
+    def usage(self) -> dict[str, Any] | None:
+        """Decoded only when it is asked for, once per stream: some servers send it with every chunk."""
+        return None if self._usage is None else as_object(read_json(self._usage))
+
+    def decode(self, event: Event, entries: list[Entry]) -> Chunk | None:
+        """Adds to `entries` what the event holds; returns its chunk, if it is one.
+
+        Raises UpstreamError when the event reports an error, in any of the shapes in which servers do.
+        """
+        if event.data == b"[DONE]":
+            self.done = True
+            return None
+        try:
+            chunk = decode_chunk(event.data)
+        except (ValueError, RecursionError):  # msgspec's errors and a bad UTF-8 byte are ValueErrors
+            return self._decode_odd(event, entries)
+        if self._halves:
+            return self._decode_odd(event, entries)
+        self._take(chunk, entries)
+        if not chunk.choices or chunk.error or chunk.x_groq or event.type == "error" or self._gave_up:
+            self._raise_error(event, as_object(read_json(event.data)) or {})
+        return chunk
+
+    def decode_completion(self, body: bytes, entries: list[Entry]) -> None:
+        """A whole JSON body that came where a stream was asked for: an error, or one delta and the end."""
+        chunk = self.decode(Event(body), entries)
+        if chunk is None:
+            if body.strip()[:1] in (b"", b"{"):  # nothing, or half of an object
+                raise UpstreamIncomplete()
+            raise UpstreamError("The model's server answered with something that is not a JSON object.")
+        if not chunk.choices and (words := reason_in(read_json(body)).words):
+            raise UpstreamError(words, note=words)
+        if not self._finished:
+            self.done = True  # a whole message is whole, even where nobody says why it ended
+
+    def finish(self) -> None:
+        """Call it where the upstream ended cleanly. Raises UpstreamIncomplete or UpstreamEmpty."""
+        if not self.may_be_whole:
+            raise UpstreamIncomplete()
+        if not self._answered and self._reason is None:
+            raise UpstreamEmpty()
+
+    def rest(self) -> list[Entry]:
+        """The entries that are still owed when the stream ends, however it ends: halves of characters."""
+        entries: list[Entry] = []
+        for _, delta in self._halves.rest():
+            self._take(read_chunk({"choices": [{"delta": delta}]}), entries)
+        return entries
+
+    # What a chunk means
+
+    def _take(self, chunk: Chunk, entries: list[Entry]) -> None:
+        if chunk.choices:
+            for choice in chunk.choices if len(chunk.choices) == 1 else self._of_the_answer(chunk.choices):
+                self._take_choice(choice, entries)
+        if chunk.model:
+            self.model = chunk.model
+        if self.id is None and chunk.id:
+            self.id, self.created = chunk.id, chunk.created
+        if chunk.usage:
+            self._take_usage(chunk.usage)
+        if chunk.x_groq and chunk.x_groq.usage:
+            self._take_usage(chunk.x_groq.usage)
+
+    def _of_the_answer(self, choices: list[Choice]) -> list[Choice]:
+        """One choice is asked for. Where a chunk holds several, the answer is the one with the lowest index."""
+        indexes = {choice.index or 0 for choice in choices}
+        lowest = min(indexes, default=0)
+        self._others |= indexes - {lowest}
+        return [choice for choice in choices if (choice.index or 0) == lowest]
+
+    def _is_another(self, choice: Choice) -> bool:
+        """Does a choice with an index belong to an answer that nobody asked for?
+
+        Some servers count the index up with every chunk, or begin at 1, and mean one answer. A second answer begins
+        with a role of its own, or in one chunk with the first.
+        """
+        if self._began_at_zero and choice.delta is not None and choice.delta.role and not size(choice.delta):
+            self._others.add(choice.index)
+        return choice.index in self._others
+
+    def _take_choice(self, choice: Choice, entries: list[Entry]) -> None:
+        if not choice.index:
+            self._began_at_zero = True
+        elif self._is_another(choice):
+            return
+        delta = choice.delta or choice.message
+        if delta is not None:
+            if reasoning := delta.reasoning_content or delta.reasoning:
+                self._add(Kind.REASONING, reasoning.encode(), entries)
+            if delta.content:
+                payload = delta.content.encode()
+                entries.append((_TEXT, payload))
+                self.said += len(payload)
+                self._answered = self.begun = True
+                self._finished = False
+            if delta.refusal:
+                self._add(Kind.REFUSAL, delta.refusal.encode(), entries)
+                self._answered = True
+            if delta.tool_calls:
+                self._take_calls(delta.tool_calls, entries)
+            if delta.extra:
+                self._take_extra(delta.extra, entries)
+        if choice.finish_reason:
+            self._take_reason(choice.finish_reason)
+        if choice.usage:
+            self._take_usage(choice.usage)
+
+    def _take_calls(self, fragments: list[msgspec.Raw], entries: list[Entry]) -> None:
+        """A fragment that says nothing, as the tail of Qwen's calls, does not take a finish back."""
+        finished = self._finished
+        for call in _objects(fragments):
+            self._add(Kind.TOOL, call, entries)
+            self._answered = True
+            finished = finished and is_empty(call)
+        self._finished = finished
+
+    def _take_reason(self, reason: str) -> None:
+        if not says_nothing(reason):
+            self._reason, self._finished = reason, True
+            self._gave_up = gave_up(reason)
+
+    def _take_extra(self, fields: dict[str, Any], entries: list[Entry]) -> None:
+        """The fields of a delta that have no kind of their own. Remarks on an answer do not take its finish back."""
+        finished = self._finished and not are_answer(fields)
+        for kind, part in by_kind(fields):
+            if payload := bytes(as_raw(part)):
+                self._add(kind, payload, entries)
+        self._finished = finished
+        self._answered |= are_answer(fields)
+
+    def _add(self, kind: Kind, payload: bytes, entries: list[Entry]) -> None:
+        entries.append((kind, payload))
+        self.said += len(payload)
+        self.begun = True
+        self._finished = False
+
+    def _take_usage(self, raw: msgspec.Raw) -> None:
+        usage = bytes(raw)
+        if not usage.startswith(b"{") or len(usage) > _MAX_USAGE:  # null, or something else that calls itself usage
+            return
+        if self._usage is None or has_counts(usage):  # zeros take no real count back
+            self._usage = usage
+
+    # What the structs refused
+
+    def _decode_odd(self, event: Event, entries: list[Entry]) -> Chunk | None:
+        value = read_json(event.data)
+        if isinstance(value, dict):
+            if self._halves.mend(value):
+                event.data = dump(value)
+            chunk = read_chunk(value)
+            self._take(chunk, entries)
+            self._raise_error(event, value)
+            return chunk
+        if event.data.strip(b" ") == b"[DONE]":  # Mistral has been seen to put two spaces after the colon
+            self.done = True
+        elif event.type == "error":
+            raise _error(event.data.decode(errors="replace") if value is None else value)
+        elif isinstance(value, list) and len(value) == 1 and (as_object(value[0]) or {}).get("error"):
+            raise _error(value[0])  # Google wraps its errors so
+        elif value is None and event.data.strip():  # an event without data keeps a connection open
+            self.skipped += 1
+        return None
+
+    def _raise_error(self, event: Event, value: dict[str, Any]) -> None:
+        """Looks closely at an event that may be an error, and raises it if it is. `value` is its data, read."""
+        if groq := (as_object(value.get("x_groq")) or {}).get("error"):
+            raise _error({"error": value.get("error") or groq})
+        if event.type == "error" or value.get("object") == "error" or value.get("error") or _is_flat_error(value):
+            raise _error(value)
+        if self._gave_up:
+            reason = "" if self._reason == "error" else f" (`{self._reason}`)"
+            raise UpstreamError(f"The model's server gave up on the answer{reason}. Ask again in a moment.")
+
+
+def _is_flat_error(value: dict[str, Any]) -> bool:
+    """FastAPI's `detail` and lists of `errors` need no code: no other event has them."""
+    has_reason = ("message" in value and "code" in value) or value.get("detail") or value.get("errors")
+    return "choices" not in value and bool(has_reason)
+
+
+def _error(value: Any) -> UpstreamError:
+    """The error that a server put into its stream."""
+    reason, inner = reason_in(value), as_object(value) or {}
+    while isinstance(inner.get("error"), dict):
+        inner = inner["error"]
+    if inner.get("code") in (429, "429", "rate_limit_exceeded"):
+        return UpstreamRateLimited(reason.words, note=reason.words)
+    return UpstreamError(reason.words, code=reason.code, note=reason.words)
+
+
+def size(delta: Delta) -> int:
+    """Bytes of everything that a delta says."""
+    texts = (delta.content, delta.reasoning_content or delta.reasoning, delta.refusal)
+    counted = sum([len(text.encode()) for text in texts if text])
+    if delta.tool_calls:
+        counted += sum([len(bytes(call)) for call in delta.tool_calls])
+    return counted + (len(as_raw(delta.extra)) if delta.extra else 0)
+
+
+def answers(delta: Delta) -> bool:
+    """Is there an answer in it? A thought is none, nor is a remark such as an annotation."""
+    said = delta.content or delta.refusal or (delta.tool_calls and _objects(delta.tool_calls))
+    return bool(said or (delta.extra and are_answer(delta.extra)))
+
+
+def speaks(delta: Delta) -> bool:
+    """Does it go on with an answer, so that an earlier finish reason was not the end?"""
+    calls = _objects(delta.tool_calls or [])
+    texts = delta.content or delta.reasoning_content or delta.reasoning or delta.refusal
+    return bool(texts or not all(map(is_empty, calls)) or (delta.extra and are_answer(delta.extra)))
+
+
+def _objects(values: list[msgspec.Raw]) -> list[bytes]:
+    """Those of the values that are objects, as valid UTF-8."""
+    found = [data for data in map(bytes, values) if data.startswith(b"{")]
+    return [data if data.isascii() else data.decode(errors="replace").encode() for data in found]

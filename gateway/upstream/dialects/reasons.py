@@ -1,0 +1,140 @@
+"""Finds the reason that an error gives, in any of the shapes in which servers write one, and cleans it.
+
+The shapes: OpenAI's `{"error": {"message", "code", "param"}}`, the same without the wrapper, `{"error": "..."}`,
+`{"detail": ...}` as a text, as an object or as FastAPI's list of `{"loc", "msg"}`, `{"message"}`, `{"errors": [...]}`,
+the problem details of RFC 9457, a list of any of these, and plain text.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from gateway.upstream.dialects.chunks import as_object, read_json
+from gateway.upstream.redaction import cleaned
+from gateway.upstream.shapes import stripped
+
+# In this order: Spring, NestJS and OAuth put a mere name into `error` where another field holds the sentence.
+_PLACES = ("message", "msg", "detail", "errors", "error_description", "error_msg", "error", "title")
+_DEEPEST = 6  # objects and lists inside of each other; Mistral's errors, the deepest known, have four
+_MOST_ENTRIES = 3  # of a list that are told: one mistake in a request makes a list of dozens in FastAPI
+_MOST_STEPS = 10  # of the path to a field
+_MAX_CODE = 64  # characters of an error code; longer ones are prose, not codes
+_MOST_TEXT = 65_536  # characters of a text that are looked at; `cleaned` cuts it further
+_PAGES = ("<!doctype", "<html", "<head", "<body", "<?xml")
+_TRACEBACK = "Traceback (most recent call last)"
+
+
+class Reason(msgspec.Struct, frozen=True):
+    """`words` are for a person, `param` names a field of the request. All are cleaned."""
+
+    words: str | None = None
+    code: str | None = None
+    param: str | None = None
+
+
+def reason_of(body: bytes) -> Reason:
+    """The reason in the body of an HTTP error."""
+    body = stripped(body).rstrip()
+    if body[:1] in (b"{", b"[", b'"'):
+        return reason_in(read_json(body))
+    return Reason() if _is_json(body) else Reason(_plain_text(body))
+
+
+def reason_in(value: Any, *, depth: int = _DEEPEST) -> Reason:
+    """The reason in a JSON value."""
+    if isinstance(value, str):
+        return Reason(_words(value))
+    if depth and isinstance(value, list):
+        return _in_list(value, depth - 1)
+    if depth and isinstance(value, dict):
+        return _in_object(value, depth - 1)
+    return Reason()
+
+
+def only_one(body: bytes) -> bytes:
+    """The object in a list of one: Google's errors come so. Other JSON is returned as it is."""
+    if not body.startswith(b"["):
+        return body
+    try:
+        (value,) = msgspec.json.decode(body, type=list[msgspec.Raw])
+    except (ValueError, RecursionError):  # not JSON, or not one
+        return body
+    return bytes(value)
+
+
+def _in_object(fields: dict[str, Any], depth: int) -> Reason:
+    """The first of the places that has words; a code and a param may stand beside it or in it."""
+    words = code = param = None
+    for name in _places(fields):
+        inner = reason_in(fields.get(name), depth=depth)
+        if name == "errors" and inner.words is None:
+            inner = _by_field(fields.get(name), depth)
+        words, code, param = words or inner.words, code or inner.code, param or inner.param
+        if words is not None:
+            break
+    place = _path(fields.get("loc"))
+    if words and place:
+        words = f"{place}: {words}"
+    return Reason(words, code or _code(fields.get("code")), param or place or _words(fields.get("param")))
+
+
+def _places(fields: dict[str, Any]) -> Sequence[str]:
+    """An `error` that is an object comes first."""
+    return ("error", *_PLACES) if isinstance(fields.get("error"), dict | list) else _PLACES
+
+
+def _in_list(values: list[Any], depth: int) -> Reason:
+    found = [reason_in(value, depth=depth) for value in values[:_MOST_ENTRIES]]
+    words = "; ".join([reason.words for reason in found if reason.words])
+    if words and len(values) > _MOST_ENTRIES:
+        words += f"; and {len(values) - _MOST_ENTRIES} more"
+    code = next((reason.code for reason in found if reason.code), None)
+    return Reason(words or None, code, next((reason.param for reason in found if reason.param), None))
+
+
+def _by_field(errors: Any, depth: int) -> Reason:
+    """`{"max_tokens": ["must be positive"]}`, as ASP.NET, Rails and Laravel have it."""
+    fields = as_object(errors) or {}
+    return _in_list([{"loc": [name], "msg": words} for name, words in fields.items()], depth)
+
+
+def _path(loc: Any) -> str | None:
+    """FastAPI's path to a field, as OpenAI writes one: `messages[0].content`."""
+    if not isinstance(loc, list):
+        return None
+    steps = loc[1:] if loc[:1] == ["body"] else loc
+    path = "".join([f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps[:_MOST_STEPS]])
+    return cleaned(path.removeprefix(".")) or None
+
+
+def _words(value: Any) -> str | None:
+    """A text that says something to a person. Of a traceback that is its last line."""
+    if not isinstance(value, str):
+        return None
+    text = value[:_MOST_TEXT].strip()
+    if text.lower().startswith(_PAGES):
+        return None
+    if _TRACEBACK in text:
+        text = text.rpartition("\n")[2]
+    return cleaned(text) or None
+
+
+def _code(value: Any) -> str | None:
+    is_code = isinstance(value, str) and value.isascii() and value.isprintable() and 0 < len(value) <= _MAX_CODE
+    return cleaned(value) if is_code else None
+
+
+def _plain_text(body: bytes) -> str | None:
+    """Neither a page nor what cannot be text, such as a body in a coding that is not decoded."""
+    try:
+        text = body.decode()
+    except UnicodeDecodeError:
+        return None
+    is_text = text.replace("\r", "").replace("\n", "").replace("\t", "").isprintable()
+    return _words(text) if is_text and not text.startswith("<") else None
+
+
+def _is_json(body: bytes) -> bool:
+    """A number, true, false or null: it says nothing."""
+    return read_json(body) is not None or body == b"null"

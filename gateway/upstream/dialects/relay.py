@@ -1,0 +1,162 @@
+"""An upstream's chunks, passed on as they are: for clients that speak the dialect themselves.
+
+The gateway looks in each chunk for an error, an end, usage and the first content. The bytes go on untouched, with
+these exceptions. An error becomes a failure. An event that is not JSON is skipped. Near-JSON (a NaN, a lone surrogate,
+bytes that are not UTF-8) is written again so that any client can read it, and so are a character that was cut in two
+and a finish reason that says nothing. A usage chunk is left out where the gateway asked for it and the client did not.
+"""
+
+from typing import Any
+
+import msgspec
+
+from gateway.entries import Entry, Kind
+from gateway.sse import Event
+from gateway.upstream.dialects.chunks import Choice, Chunk, Delta, as_object, dump, read_json
+from gateway.upstream.dialects.finishes import says_nothing
+from gateway.upstream.dialects.halves import Halves
+from gateway.upstream.dialects.openai import Decoder, answers, size, speaks
+
+_CHUNK = Kind.CHUNK
+
+
+class Relay(Decoder):
+    """`whole`: the answer was asked for as one JSON body. `hide_usage`: a chunk of only usage is not passed on.
+
+    `choices` is how many were asked for. With one, all indexes mean the one answer; see `Decoder`.
+    """
+
+    def __init__(self, *, whole: bool, hide_usage: bool, choices: int = 1) -> None:
+        super().__init__()
+        self.whole = whole
+        self.choices = choices
+        self._hide_usage = hide_usage
+        self._is_odd = False  # was the event that was read last refused by the structs?
+        self._is_mute = False  # did it have a finish reason that says nothing?
+        self._begun_ones: set[int] = set()  # the indexes of the choices that have begun
+        self._ended_ones: set[int] = set()  # and of those that have a finish reason, and no content after it
+        self._halves = Halves(single=choices == 1)
+
+    @property
+    def complete(self) -> bool:
+        return self.done or (len(self._ended_ones) >= self.choices and self._begun_ones <= self._ended_ones)
+
+    @property
+    def may_be_whole(self) -> bool:
+        """An upstream that answers with fewer choices than were asked for ends cleanly all the same."""
+        return self.done or (bool(self._ended_ones) and self._begun_ones <= self._ended_ones)
+
+    def decode(self, event: Event, entries: list[Entry]) -> Chunk | None:
+        self._is_odd = self._is_mute = False
+        chunk = super().decode(event, entries)
+        if chunk is None or (not chunk.choices and self._hide_usage and _has_usage(chunk)):
+            return chunk
+        data = event.data
+        if self._is_odd:
+            data = _readable(data)
+        elif not data.isascii():
+            data = data.decode(errors="replace").encode()
+        entries.append((_CHUNK, _without_mute_reasons(data) if self._is_mute else data))
+        return chunk
+
+    def decode_completion(self, body: bytes, entries: list[Entry]) -> None:
+        """A whole JSON body: as it is where it was asked for, else as the one chunk of a stream."""
+        passed: list[Entry] = []
+        super().decode_completion(body, passed)
+        self.begun = True
+        self.passed_finish = True  # `_as_chunk` gives each choice a reason
+        entries.extend(passed if self.whole else [(_CHUNK, self._as_chunk(body))])
+
+    def rest(self) -> list[Entry]:
+        """A chunk for each choice that ends with half a character."""
+        if self.whole:
+            return []
+        head = {"id": self.id, "object": "chat.completion.chunk", "created": self.created, "model": self.model}
+        choices = [{"index": n or 0, "delta": delta, "finish_reason": None} for n, delta in self._halves.rest()]
+        return [(_CHUNK, dump({**head, "choices": [choice]})) for choice in choices]
+
+    def _of_the_answer(self, choices: list[Choice]) -> list[Choice]:
+        return choices  # all of them go on
+
+    def _take_choice(self, choice: Choice, entries: list[Entry]) -> None:
+        """Deltas are not taken apart here, only counted."""
+        index = (choice.index or 0) if self.choices > 1 else 0
+        self._begun_ones.add(index)
+        delta = choice.delta or choice.message
+        if delta is not None:
+            content = delta.content
+            if content:
+                self.said += len(content) if content.isascii() else len(content.encode())
+                self.begun = self._answered = True
+            if not content or delta.tool_calls or delta.reasoning_content or delta.reasoning or delta.refusal:
+                self._take_others(delta)
+            if self._ended_ones and speaks(delta):
+                self._ended_ones.discard(index)
+        if choice.finish_reason is not None:
+            self._take_finish(index, choice.finish_reason)
+        if choice.usage:
+            self._take_usage(choice.usage)
+
+    def _take_others(self, delta: Delta) -> None:
+        said = size(delta) - len((delta.content or "").encode())
+        self.said += said
+        self.begun |= said > 0
+        self._answered |= answers(delta)
+
+    def _take_finish(self, index: int, reason: str) -> None:
+        if says_nothing(reason):
+            self._is_mute = True
+            return
+        self._take_reason(reason)
+        self.passed_finish |= not self._gave_up  # a chunk that says "given up" becomes an error, and does not go on
+        self._ended_ones.add(index)
+        self.begun = True
+
+    def _decode_odd(self, event: Event, entries: list[Entry]) -> Chunk | None:
+        self._is_odd = True
+        return super()._decode_odd(event, entries)
+
+    def _as_chunk(self, body: bytes) -> bytes:
+        value = dict(as_object(read_json(body)) or {})
+        value["object"] = "chat.completion.chunk"
+        choices = value.get("choices")
+        value["choices"] = [_as_delta(c) for c in choices if isinstance(c, dict)] if isinstance(choices, list) else []
+        if self._hide_usage:
+            value.pop("usage", None)
+        return dump(value)
+
+
+def _has_usage(chunk: Chunk) -> bool:
+    return bytes(chunk.usage).startswith(b"{")
+
+
+def _without_mute_reasons(data: bytes) -> bytes:
+    """A finish reason that says nothing is null: strict clients take no other value than OpenAI's."""
+    fields = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
+    choices = msgspec.json.decode(fields["choices"], type=list[dict[str, msgspec.Raw]])
+    for choice in choices:
+        reason = msgspec.json.decode(choice.get("finish_reason", b"null"))
+        if isinstance(reason, str) and says_nothing(reason):
+            choice["finish_reason"] = msgspec.Raw(b"null")
+    return msgspec.json.encode({**fields, "choices": choices})
+
+
+def _readable(data: bytes) -> bytes:
+    """As it is, if it is JSON that only our structs refused; near-JSON is written again."""
+    try:
+        msgspec.json.decode(data)
+    except (ValueError, RecursionError):
+        return dump(read_json(data))
+    return data
+
+
+def _as_delta(choice: dict[str, Any]) -> dict[str, Any]:
+    """A choice of a whole answer as that of a chunk; in a chunk, tool calls are numbered."""
+    delta = dict(as_object(choice.get("message")) or as_object(choice.get("delta")) or {})
+    calls = delta.get("tool_calls")
+    if isinstance(calls, list):
+        delta["tool_calls"] = [{"index": n} | call for n, call in enumerate(calls) if isinstance(call, dict)]
+    rest = {name: value for name, value in choice.items() if name not in ("message", "delta")}
+    reason = choice.get("finish_reason")
+    said = isinstance(reason, str) and not says_nothing(reason)
+    return {**rest, "delta": delta, "finish_reason": reason if said else "stop"}

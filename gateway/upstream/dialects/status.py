@@ -1,0 +1,109 @@
+"""Turns an upstream's HTTP status into an error. Pure: status, header fields and body in, an error out.
+
+A caller's own mistake is told in the upstream's words, cleaned. A refused key is the operator's trouble, not the
+caller's, and the body may quote the key: the caller is told none of it. The log has the upstream's words in any case.
+"""
+
+from collections.abc import Mapping
+
+from gateway.errors import (
+    GatewayError,
+    UpstreamError,
+    UpstreamMisconfigured,
+    UpstreamRateLimited,
+    UpstreamRejected,
+    UpstreamTLS,
+)
+from gateway.upstream.dialects.reasons import Reason, reason_of
+from gateway.upstream.shapes import stripped
+
+_CALLERS_FAULT = frozenset({400, 404, 413, 422})
+_REFUSALS = {
+    401: "The model's server refused the gateway's credentials. The operator has to look at the key.",
+    402: "The gateway's account with the model's server is out of credit. The operator has to look at it.",
+    403: "The model's server refused to serve the gateway. The operator has to look at the account.",
+}
+_OPERATORS_FAULT = frozenset({401, 402, 403, 405, 407, 415})
+_PATH_NOT_FOUND = frozenset(
+    {
+        "not found",
+        "404 not found",
+        "404 page not found",
+        "page not found",
+        "file not found",  # llama.cpp
+        "resource not found",  # Azure
+        "route not found",
+        "url.not_found",  # Moonshot
+        "no route matched with those values",  # Kong
+        "the requested resource was not found",
+    }
+)
+_ABOUT_THE_PATH = ("/chat/completions", "chat/completions could not be found", "invalid url", "unknown request url")
+_WANTS_TLS = (
+    b"plain HTTP request was sent to HTTPS port",  # nginx
+    b"HTTP request to an HTTPS server",  # Go
+    b"speaking plain HTTP to an SSL-enabled server port",  # Apache
+)
+_PATH_NOTE = "it does not know the path: does `base_url` lack `/v1`?"
+_OWN_OPTIONS = ("stream_options", "include_usage")
+_LONGEST_RETRY_AFTER = 64  # characters; an HTTP date has 29
+
+
+def error_from_status(status: int, headers: Mapping[str, str], body: bytes) -> GatewayError:
+    """The error for a response whose status is not 200. `body` may be cut short; it is only looked at."""
+    reason = reason_of(body)
+    if status == 429:
+        return UpstreamRateLimited(reason.words, headers=_retry_after(headers), note=reason.words)
+    if status == 404 and _is_about_the_path(reason, body):
+        return _wrong_path(reason)
+    if status == 400 and any(words in body for words in _WANTS_TLS):
+        return speaks_tls()
+    if status in _CALLERS_FAULT:
+        return UpstreamRejected(reason.words, status=status, code=reason.code, param=reason.param, note=reason.words)
+    if status in _OPERATORS_FAULT:
+        return UpstreamMisconfigured(_REFUSALS.get(status), note=reason.words)
+    if 200 <= status < 400:
+        return UpstreamMisconfigured(f"The model's server answered with status {status} instead of a stream.")
+    words = f"The model's server failed with status {status}. Ask again in a moment."
+    return UpstreamError(words, note=reason.words)
+
+
+def refused_usage(error: UpstreamError) -> UpstreamMisconfigured | None:
+    """The error for the operator, if the upstream refused the `stream_options` that the gateway added."""
+    said = " ".join([text for text in (error.message, error.note, error.param) if text])
+    if not any(name in said for name in _OWN_OPTIONS):
+        return None
+    return UpstreamMisconfigured(
+        "The model's server refuses the `stream_options` with which the gateway asks for usage. "
+        "The operator has to set `stream_usage = false` for it.",
+        note=f"set `upstreams.stream_usage = false`; of `stream_options` it said: {error.note or error.message}",
+    )
+
+
+def speaks_tls() -> UpstreamTLS:
+    return UpstreamTLS(
+        "The model's server speaks TLS at this port: `base_url` needs https. The operator has to look at it.",
+        note="it speaks TLS: does `base_url` need https?",
+    )
+
+
+def _is_about_the_path(reason: Reason, body: bytes) -> bool:
+    """A missing model is told in JSON. Routers tell of an unknown path in HTML, in plain text, or in few words."""
+    is_json = stripped(body)[:1] in (b"{", b"[")
+    if reason.words is None or not is_json:
+        return True
+    words = reason.words.strip(" .!").lower()
+    return words in _PATH_NOT_FOUND or any(part in words for part in _ABOUT_THE_PATH)
+
+
+def _wrong_path(reason: Reason) -> UpstreamMisconfigured:
+    words = "The model's server does not know the path: does `base_url` lack `/v1`?"
+    if reason.words is None:
+        return UpstreamMisconfigured(words, note=_PATH_NOTE)
+    return UpstreamMisconfigured(f"{words} It said: {reason.words}", note=f"{_PATH_NOTE} It said: {reason.words}")
+
+
+def _retry_after(headers: Mapping[str, str]) -> dict[str, str]:
+    value = headers.get("Retry-After", "")
+    usable = value.isascii() and value.isprintable() and 0 < len(value) <= _LONGEST_RETRY_AFTER
+    return {"Retry-After": value} if usable else {}
