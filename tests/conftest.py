@@ -16,8 +16,8 @@ from hypothesis import settings
 from gateway.app import create_app, server_options
 from gateway.config import Config, load
 from gateway.observe.formatters import JsonFormatter, TerminalFormatter
-from tests.overheard import Overheard
-from tests.scripted_upstream import ScriptedUpstream
+from tests.rig.overheard import Overheard
+from tests.rig.scripted_upstream import ScriptedUpstream
 
 # No deadline: machines that run tests are slow at times. `.ci/long` asks for the long profile.
 settings.register_profile("default", deadline=None)

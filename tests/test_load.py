@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from tests.processes import running
+from tests.rig.processes import running
 from tests.test_readme import ROOT, blocks
 
 

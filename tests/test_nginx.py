@@ -12,9 +12,9 @@ import aiohttp
 import pytest
 
 from tests.bench.processes import free_port
-from tests.clients import EVENTS, Answer
 from tests.conftest import MakeGateway
-from tests.scripted_upstream import DONE, Pause, Reset, ScriptedUpstream, Stall, delta, finish, stream
+from tests.rig.clients import EVENTS, Answer
+from tests.rig.scripted_upstream import DONE, Pause, Reset, ScriptedUpstream, Stall, delta, finish, stream
 from tests.test_readme import blocks
 
 NGINX = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin:/opt/homebrew/bin")

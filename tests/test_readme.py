@@ -13,9 +13,9 @@ import pytest
 
 from gateway.config import Config, load
 from gateway.config.schema import Assistant, Key, Model, Prices, TargetName, Timeouts, Upstream
-from tests.clients import ask
 from tests.conftest import MakeGateway
-from tests.scripted_upstream import DONE, ScriptedUpstream, delta, finish, stream
+from tests.rig.clients import ask
+from tests.rig.scripted_upstream import DONE, ScriptedUpstream, delta, finish, stream
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

@@ -12,7 +12,7 @@ import pytest_asyncio
 from gateway.app import create_app, server_options
 from gateway.serve import listening
 from tests.conftest import configured
-from tests.scripted_upstream import DONE, ScriptedUpstream, delta, finish, stream
+from tests.rig.scripted_upstream import DONE, ScriptedUpstream, delta, finish, stream
 from tests.sdk.cutting import CuttingWire
 
 if TYPE_CHECKING:

@@ -1,6 +1,19 @@
 """What the upstream says in the tests of the official clients."""
 
-from tests.scripted_upstream import DONE, Close, Pause, Reset, Send, Step, answer, delta, event, finish, stream, usage
+from tests.rig.scripted_upstream import (
+    DONE,
+    Close,
+    Pause,
+    Reset,
+    Send,
+    Step,
+    answer,
+    delta,
+    event,
+    finish,
+    stream,
+    usage,
+)
 
 QUESTION = {"model": "m-1", "messages": [{"role": "user", "content": "Hi"}]}
 USAGE = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}

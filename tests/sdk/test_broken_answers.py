@@ -12,7 +12,7 @@ import pytest
 
 from gateway.errors import UpstreamIncomplete
 from tests.conftest import MakeGateway
-from tests.scripted_upstream import Pause, Reset, ScriptedUpstream, Step, chunk, delta, event, finish, stream
+from tests.rig.scripted_upstream import Pause, Reset, ScriptedUpstream, Step, chunk, delta, event, finish, stream
 from tests.sdk.answers import QUESTION
 from tests.sdk.node import needs, running, script
 

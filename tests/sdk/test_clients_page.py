@@ -10,7 +10,7 @@ import io
 import pytest
 
 from tests.conftest import MakeGateway
-from tests.scripted_upstream import DONE, ScriptedUpstream, delta, finish, stream
+from tests.rig.scripted_upstream import DONE, ScriptedUpstream, delta, finish, stream
 from tests.sdk.clients_page import example
 from tests.sdk.node import needs, running
 from tests.test_readme import blocks

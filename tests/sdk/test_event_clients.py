@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 
 from tests.conftest import MakeGateway
-from tests.scripted_upstream import DONE, ScriptedUpstream, delta, finish, stream
+from tests.rig.scripted_upstream import DONE, ScriptedUpstream, delta, finish, stream
 from tests.sdk.clients_page import example
 from tests.sdk.cutting import CuttingWire
 from tests.sdk.node import needs, running, script

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import MakeGateway
-from tests.scripted_upstream import DONE, Close, Pause, ScriptedUpstream, delta, finish, stream, usage
+from tests.rig.scripted_upstream import DONE, Close, Pause, ScriptedUpstream, delta, finish, stream, usage
 from tests.sdk.answers import USAGE, completion
 
 langchain = pytest.importorskip(

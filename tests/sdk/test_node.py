@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import MakeGateway
-from tests.scripted_upstream import (
+from tests.rig.scripted_upstream import (
     DONE,
     Pause,
     ScriptedUpstream,

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.scripted_upstream import (
+from tests.rig.scripted_upstream import (
     DONE,
     Pause,
     ScriptedUpstream,

@@ -7,7 +7,7 @@ import io
 import pytest
 
 from tests.conftest import MakeGateway
-from tests.scripted_upstream import DONE, ScriptedUpstream, delta, finish, stream
+from tests.rig.scripted_upstream import DONE, ScriptedUpstream, delta, finish, stream
 from tests.test_readme import blocks
 
 

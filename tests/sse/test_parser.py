@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.sse import Event, EventTooLarge, Parser
+from tests.rig.whatwg import Dispatched, interpret
 from tests.sse.cases import LIMIT_CASES, PARSER_CASES, WAYS, byte_by_byte, cut_soups
-from tests.whatwg import Dispatched, interpret
 
 _ROOM = 1_048_576
 

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.sse import HEARTBEAT, Event, Parser, encode, encode_data
+from tests.rig.whatwg import Dispatched, interpret
 from tests.sse.cases import with_line_feeds
-from tests.whatwg import Dispatched, interpret
 
 _text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\n\0"), max_size=20)
 _lines = st.lists(st.one_of(st.sampled_from([b"\n", b"\r", b"\r\n", b"data: ", b":"]), st.binary(max_size=5)))

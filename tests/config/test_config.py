@@ -1,0 +1,590 @@
+"""From a file and the environment to a configuration, or to everything that is wrong with them."""
+
+import re
+import tomllib
+from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
+
+import msgspec
+import pytest
+from msgspec.structs import astuple
+
+from gateway.config import (
+    DEFAULT_TIMEOUTS,
+    Assistant,
+    Config,
+    Faults,
+    Key,
+    Model,
+    Prices,
+    Secret,
+    Server,
+    Store,
+    Stream,
+    TargetName,
+    Timeouts,
+    Upstream,
+    checked,
+    described,
+    is_loopback,
+    load,
+)
+
+UPSTREAM = '[[upstreams]]\nname = "up"\nbase_url = "http://h/v1"\n'
+
+
+def faults(text: str, environ: Mapping[str, str] | None = None) -> list[str]:
+    with pytest.raises(Faults) as raised:
+        load(text, environ or {})
+    assert str(raised.value) == "\n".join(raised.value.faults)
+    return raised.value.faults
+
+
+# What is there without being said
+
+
+def test_nothing_at_all_is_a_configuration() -> None:
+    assert load("", {}) == Config()
+
+
+def test_the_defaults() -> None:
+    """Promised in the documents: to change one is to change what users have."""
+    config = load("", {})
+    assert astuple(config.server) == (
+        "127.0.0.1",
+        8080,
+        None,
+        1_048_576,
+        [],
+        ["127.0.0.1", "::1"],
+        False,
+        True,
+        5000,
+        134_217_728,
+    )
+    assert astuple(config.stream) == (15.0, 2000, 300.0, 60.0, 8_388_608, 1_048_576, "detach", 30.0, 1000)
+    assert astuple(config.store) == (268_435_456, 20_000)
+    assert astuple(DEFAULT_TIMEOUTS) == (5.0, 120.0, 60.0, 600.0)
+    assert load(UPSTREAM, {}).upstreams[0].stream_usage
+
+
+@pytest.mark.parametrize(
+    ("environ", "base_url", "key"),
+    [
+        ({"OPENAI_API_KEY": "k"}, "https://api.openai.com/v1", "k"),
+        ({"OPENAI_API_KEY": "k", "OPENAI_BASE_URL": "http://h/v1"}, "http://h/v1", "k"),
+        ({"OPENAI_BASE_URL": "http://h/v1"}, "http://h/v1", None),
+        ({"OPENAI_BASE_URL": "http://h/v1", "OPENAI_API_KEY": ""}, "http://h/v1", None),
+    ],
+)
+def test_the_environment_alone_is_enough(environ: dict[str, str], base_url: str, key: str | None) -> None:
+    (upstream,) = load("", environ).upstreams
+    assert (upstream.name, upstream.base_url) == ("openai", base_url)
+    assert (upstream.api_key.reveal() if upstream.api_key else None) == key
+
+
+def test_upstreams_of_the_file_outrank_the_environment() -> None:
+    environ = {"OPENAI_API_KEY": "k", "OPENAI_BASE_URL": "http://other/v1", "OPENAI_MODEL": "m"}
+    config = load(UPSTREAM, environ)
+    assert [upstream.base_url for upstream in config.upstreams] == ["http://h/v1"]
+    assert config.default_model == "m"
+
+
+def test_an_empty_model_in_the_environment_is_none() -> None:
+    assert load("", {"OPENAI_MODEL": ""}).default_model is None
+
+
+def test_a_bad_url_in_the_environment_is_a_fault() -> None:
+    assert faults("", {"OPENAI_BASE_URL": "localhost:8000"})[0].startswith("upstreams[0].base_url:")
+
+
+# What is filled in
+
+
+def test_names_are_filled_in_from_the_environment() -> None:
+    """In the middle of a string, twice, in lists and tables; not again in what was filled in."""
+    config = load(
+        '[server]\ncors_origins = ["https://${HOST}"]\n'
+        '[[upstreams]]\nname = "${A}-${A}"\nbase_url = "http://${HOST}:1/v1"\nheaders = {x = "${B}"}',
+        {"HOST": "h", "A": "a", "B": "${A}"},
+    )
+    assert config.server.cors_origins == ["https://h"]
+    assert (config.upstreams[0].name, config.upstreams[0].base_url) == ("a-a", "http://h:1/v1")
+    assert config.upstreams[0].headers["x"].reveal() == "${A}"
+
+
+@pytest.mark.parametrize("text", ["$A", "${}", "{A}", "${A", "$${", "${A B}"])
+def test_what_only_looks_like_a_name_stays(text: str) -> None:
+    config = load(UPSTREAM + f"headers = {{x = '{text}'}}", {})
+    assert config.upstreams[0].headers["x"].reveal() == text
+
+
+def test_an_assistant_is_left_as_it_is() -> None:
+    """Prompts and parameters are the model's to read, and may be about shells."""
+    config = load('[assistants.a]\nsystem = ["Say ${NAME}."]\nparameters = {stop = "${NAME}"}', {"NAME": "x"})
+    assert config.assistants["a"].system == ["Say ${NAME}."]
+    assert config.assistants["a"].parameters == {"stop": "${NAME}"}
+
+
+# What is wrong
+
+UNSET = "the environment variable NOT_SET is not set"
+
+FAULTS = {
+    "not TOML": ("[server", ["not valid TOML: "]),
+    "an unknown table": ("[sever]\nport = 1", ["sever: unknown key"]),
+    "an unknown key": ("[server]\nprot = 1", ["server.prot: unknown key"]),
+    "an unknown key in a list": (UPSTREAM + "key = 1", ["upstreams[0].key: unknown key"]),
+    "an unknown key in a target": (
+        UPSTREAM + '[[models]]\nname = "m"\ntargets = [{upstream = "up", weight = 1}]',
+        ["models[0].targets[0].weight: unknown key"],
+    ),
+    "a name that only the code has": ('default_model = "m"', ["default_model: unknown key"]),
+    "a missing key": ("[[upstreams]]", ["upstreams[0].name: missing", "upstreams[0].base_url: missing"]),
+    "a missing key of a second one": (UPSTREAM + "[[models]]\nname = 'm'", ["models[0].targets: missing"]),
+    "a wrong type": ('[server]\nport = "80"', ["server.port: expected int, got str"]),
+    "a truth for a number": ("[server]\nport = true", ["server.port: expected int, got bool"]),
+    "a number for a truth": ("[server]\nallow_anonymous = 1", ["server.allow_anonymous: expected bool, got int"]),
+    "a fraction of a byte": ("[store]\nmax_bytes = 5000.5", ["store.max_bytes: expected int, got float"]),
+    "a value for a table": ("server = 1", ["server: expected a table, got int"]),
+    "a table for a list": ("[upstreams]\nname = 'up'", ["upstreams: expected array, got object"]),
+    "a value in a list of tables": ("upstreams = [1]", ["upstreams[0]: expected a table, got int"]),
+    "a value for an assistant": ("[assistants]\na = 1", ["assistants.a: expected a table, got int"]),
+    "a value in a list of strings": ("[server]\ncors_origins = [1]", ["server.cors_origins[0]: expected str, got int"]),
+    "a port that is none": ("[server]\nport = 65536", ["server.port: expected int <= 65535"]),
+    "no time": ("[timeouts]\nidle = 0", ["timeouts.idle: expected float > 0.0"]),
+    "too much time": ("[timeouts]\nidle = 86401", ["timeouts.idle: expected float <= 86400.0"]),
+    "NaN": ("[timeouts]\nidle = nan", ["timeouts.idle: expected float > 0.0"]),
+    "infinity": ("[timeouts]\nidle = inf", ["timeouts.idle: expected float <= 86400.0"]),
+    "a time in a table in a list": (
+        UPSTREAM + "timeouts = {idle = -1}",
+        ["upstreams[0].timeouts.idle: expected float > 0.0"],
+    ),
+    "a retry that is negative": ("[stream]\nretry_ms = -1", ["stream.retry_ms: expected int >= 0"]),
+    "too few bytes": ("[stream]\nmax_event_bytes = 1023", ["stream.max_event_bytes: expected int >= 1024"]),
+    "no streams": ("[store]\nmax_streams = 0", ["store.max_streams: expected int >= 1"]),
+    "an empty name": (
+        '[[models]]\nname = ""\ntargets = [{upstream = "a"}]\n[[upstreams]]\nname = "a"\nbase_url = "http://h"',
+        ["models[0].name: expected str matching"],
+    ),
+    "a name with a line end": (
+        '[[models]]\nname = "a\\n"\ntargets = []',
+        ["models[0].name: expected str matching", "models[0].targets: expected exactly"],
+    ),
+    "a key without a name": (f'[[keys]]\nhash = "sha256:{"0f" * 32}"', ["keys[0].name: missing"]),
+    "a key's name with a line end": (
+        f'[[keys]]\nname = "a\\n"\nhash = "sha256:{"0f" * 32}"',
+        ["keys[0].name: expected str matching"],
+    ),
+    "limits that let nobody in": (
+        f'[[keys]]\nname = "k"\nhash = "sha256:{"0f" * 32}"\n'
+        "requests_per_minute = 0\ntokens_per_minute = -1\nmax_streams = 0.5",
+        [
+            "keys[0].requests_per_minute: expected int >= 1",
+            "keys[0].tokens_per_minute: expected int >= 1",
+            "keys[0].max_streams: expected int",
+        ],
+    ),
+    "a last day that is none": (
+        f'[[keys]]\nname = "k"\nhash = "sha256:{"0f" * 32}"\nexpires = 2026',
+        ["keys[0].expires: expected date"],
+    ),
+    "a key that is a number": ('[[keys]]\nname = "k"\nkey = 1234567890123456', ["keys[0].key: expected str"]),
+    "a variable of a key": ('[[keys]]\nname = "k"\nkey = "${NOT_SET}"', [f"keys[0].key: {UNSET}"]),
+    "a price below nothing": (
+        UPSTREAM + '[[models]]\nname = "m"\ntargets = [{upstream = "up"}]\nprices = {input = -1, output = 0}',
+        ["models[0].prices.input: expected float >= 0.0"],
+    ),
+    "half the prices": (
+        UPSTREAM + '[[models]]\nname = "m"\ntargets = [{upstream = "up"}]\nprices = {input = 1}',
+        ["models[0].prices.output: missing"],
+    ),
+    "prices that are no numbers": (
+        UPSTREAM
+        + '[[models]]\nname = "m"\ntargets = [{upstream = "up"}]\nprices = {input = "1", output = nan, cached = true}',
+        [
+            "models[0].prices.input: expected float, got str",
+            "models[0].prices.output: expected float >= 0.0",
+            "models[0].prices.cached: expected float",
+        ],
+    ),
+    "limits of a public assistant": (
+        "[assistants.a]\npublic = 1\nrequests_per_minute = 0\nmax_streams = 0\nmax_tokens = 0",
+        [
+            "assistants.a.public: expected bool",
+            "assistants.a.requests_per_minute: expected int >= 1",
+            "assistants.a.max_streams: expected int >= 1",
+            "assistants.a.max_tokens: expected int >= 1",
+        ],
+    ),
+    "a secret that is no string": (UPSTREAM + "api_key = 1", ["upstreams[0].api_key: expected str"]),
+    "a field that is no string": (UPSTREAM + "headers = {x = 1}", ["upstreams[0].headers.x: expected str"]),
+    "a variable that is not set": (UPSTREAM + 'api_key = "${NOT_SET}"', [f"upstreams[0].api_key: {UNSET}"]),
+    "a variable in a list": ('[server]\ncors_origins = ["${NOT_SET}"]', [f"server.cors_origins[0]: {UNSET}"]),
+    "YAML": ("# ours\nupstreams:\n  - name: a\n", ["this looks like YAML, and the configuration is TOML"]),
+    "YAML with a mark": ("---\nserver: {port: 1}\n", ["this looks like YAML, and the configuration is TOML"]),
+    "JSON": ('{"server": {"port": 1}}', ["this looks like JSON, and the configuration is TOML"]),
+    "TOML with a mistake": ("[server]\nport: 1", ["not valid TOML: "]),
+    "all at once, in one go": (
+        '[server]\nport = "x"\nprot = 1\n[stream]\nretry_ms = -1\n[[upstreams]]\nname = 1\napi_key = "${NOT_SET}"\n'
+        "[[models]]\ntargets = [{}]\n[assistants.a]\nsystem = 1",
+        [
+            f"upstreams[0].api_key: {UNSET}",
+            "server.prot: unknown key",
+            "server.port: expected int, got str",
+            "stream.retry_ms: expected int >= 0",
+            "upstreams[0].base_url: missing",
+            "upstreams[0].name: expected str, got int",
+            "models[0].name: missing",
+            "models[0].targets[0].upstream: missing",
+            "assistants.a.system: expected array, got int",
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", FAULTS)
+def test_every_fault_is_told_with_its_path(case: str) -> None:
+    """All of one go: who mends one per start has a bad evening."""
+    text, expected = FAULTS[case]
+    found = faults(text)
+    assert len(found) == len(expected)
+    assert all(fault.startswith(start) for fault, start in zip(found, expected, strict=True)), found
+
+
+def model(name: str, *targets: str) -> str:
+    return f'[[models]]\nname = "{name}"\ntargets = [{", ".join(f"{{upstream = {t!r}}}" for t in targets)}]\n'
+
+
+KEY = '[[keys]]\nname = "k"\n'
+HASH = f"sha256:{'0f' * 32}"
+SIXTEEN = "0123456789abcdef"
+
+RULES = {
+    "an address others reach": (
+        '[server]\nhost = "0.0.0.0"',
+        "server.host: 0.0.0.0 can be reached from other machines",
+    ),
+    "every address": ('[server]\nhost = ""', "server.host:"),
+    "every address, IPv6": ('[server]\nhost = "::"', "server.host:"),
+    "a name": ('[server]\nhost = "gateway.example"', "server.host:"),
+    "a URL without a scheme": (UPSTREAM.replace("http://", ""), "upstreams[0].base_url:"),
+    "a URL of another scheme": (UPSTREAM.replace("http", "ftp"), "upstreams[0].base_url:"),
+    "a URL without a host": (UPSTREAM.replace("//h", "//"), "upstreams[0].base_url:"),
+    "a URL with a query": (UPSTREAM.replace("/v1", "/v1?a=b"), "upstreams[0].base_url:"),
+    "a URL with a fragment": (UPSTREAM.replace("/v1", "/v1#a"), "upstreams[0].base_url:"),
+    "a URL with a port that is none": (UPSTREAM.replace("//h", "//h:x"), "upstreams[0].base_url:"),
+    "a URL with half an address": (UPSTREAM.replace("//h", "//[::1"), "upstreams[0].base_url:"),
+    "a URL with a line end": (UPSTREAM.replace("/v1", "/v1\\n"), "upstreams[0].base_url:"),
+    "a URL with a space": (UPSTREAM.replace("/v1", "/v 1"), "upstreams[0].base_url:"),
+    "a URL with a password": (UPSTREAM.replace("//h", "//u:p@h"), "upstreams[0].base_url:"),
+    "a proxy that is no URL": (UPSTREAM + 'proxy = "h:3128"', "upstreams[0].proxy:"),
+    "a proxy of another kind": (UPSTREAM + 'proxy = "socks5://h"', "upstreams[0].proxy:"),
+    "a field name that is none": (UPSTREAM + 'headers = {"a b" = "x"}', "upstreams[0].headers.a b: not a field name"),
+    "an empty field name": (UPSTREAM + 'headers = {"" = "x"}', "upstreams[0].headers.: not a field name"),
+    "fault_84 a field of the connection": (
+        UPSTREAM + 'headers = {Transfer-Encoding = "chunked"}',
+        "upstreams[0].headers.Transfer-Encoding: is set by the connection",
+    ),
+    "fault_84 the host": (UPSTREAM + 'headers = {host = "x"}', "upstreams[0].headers.host: is set by the connection"),
+    "fault_75 a line end in a field": (UPSTREAM + 'headers = {a = "x\\r\\nb: c"}', "upstreams[0].headers.a: must be"),
+    "fault_75 a line end in a key": (UPSTREAM + 'api_key = "k\\n"', "upstreams[0].api_key: must be printable ASCII"),
+    "a key that is not ASCII": (UPSTREAM + 'api_key = "é"', "upstreams[0].api_key: must be printable ASCII"),
+    "an origin with a path": ('[server]\ncors_origins = ["https://a/"]', "server.cors_origins[0]:"),
+    "an origin without a scheme": ('[server]\ncors_origins = ["a.example"]', "server.cors_origins[0]:"),
+    "an origin in capitals": ('[server]\ncors_origins = ["https://A.example"]', "server.cors_origins[0]:"),
+    "an origin that is not ASCII": ('[server]\ncors_origins = ["https://bücher.example"]', "server.cors_origins[0]:"),
+    "an origin that cannot be read": ('[server]\ncors_origins = ["http://["]', "server.cors_origins[0]:"),
+    "fault_79 every origin": ('[server]\ncors_origins = ["https://a", "*"]', "server.cors_origins[1]:"),
+    "fault_79 no origin": ('[server]\ncors_origins = ["null"]', "server.cors_origins[0]:"),
+    "a public URL that is none": ('[server]\npublic_url = "chat.example"', "server.public_url:"),
+    "a public URL with a user": ('[server]\npublic_url = "https://u@chat.example"', "server.public_url:"),
+    "a key that is none": (KEY, "keys[0]: expected one of hash and key; `gateway key k` makes one"),
+    "a key in two ways": (KEY + f'hash = "{HASH}"\nkey = "{SIXTEEN}"', "keys[0]: expected one of hash and key"),
+    "a hash of another kind": (KEY + f'hash = "md5:{"0f" * 16}"', "keys[0].hash: expected sha256:"),
+    "a bare hash": (KEY + f'hash = "{"0f" * 32}"', "keys[0].hash: expected sha256:"),
+    "a hash in capitals": (KEY + f'hash = "sha256:{"0F" * 32}"', "keys[0].hash: expected sha256:"),
+    "half a hash": (KEY + f'hash = "{HASH[:-1]}"', "keys[0].hash: expected sha256:"),
+    "a hash and a line end": (KEY + f'hash = "{HASH}\\n"', "keys[0].hash: expected sha256:"),
+    "fault_88 a short key": (KEY + f'key = "{SIXTEEN[1:]}"', "keys[0].key: expected at least 16"),
+    "an empty key": (KEY + 'key = ""', "keys[0].key: expected at least 16"),
+    "a key with a space": (KEY + f'key = "{SIXTEEN} x"', "keys[0].key: expected at least 16"),
+    "a key with a line end": (KEY + f'key = "{SIXTEEN}\\n"', "keys[0].key: expected at least 16"),
+    "a key that is not ASCII, of a caller": (KEY + f'key = "{SIXTEEN}é"', "keys[0].key: expected at least 16"),
+    "a key's name twice": (
+        KEY + f'hash = "{HASH}"\n' + KEY + f'key = "{SIXTEEN}"',
+        "keys[1].name: k is taken",
+    ),
+    "a key twice": (
+        KEY + f'key = "{SIXTEEN}"\n[[keys]]\nname = "l"\nhash = "sha256:{sha256(SIXTEEN.encode()).hexdigest()}"',
+        "keys[1]: is the same key as that of k",
+    ),
+    "a key's model that is not there": (
+        UPSTREAM + model("m", "up") + KEY + f'hash = "{HASH}"\nmodels = ["m", "n"]',
+        "keys[0].models[1]: there is no model named n",
+    ),
+    "a proxy that is a name": (
+        '[server]\ntrusted_proxies = ["127.0.0.1", "nginx"]',
+        "server.trusted_proxies[1]: expected an address, or a network",
+    ),
+    "a proxy with a port": ('[server]\ntrusted_proxies = ["127.0.0.1:80"]', "server.trusted_proxies[0]:"),
+    "a network with bits of a host": ('[server]\ntrusted_proxies = ["10.0.0.1/8"]', "server.trusted_proxies[0]:"),
+    "an empty proxy": ('[server]\ntrusted_proxies = [""]', "server.trusted_proxies[0]:"),
+    "every proxy": ('[server]\ntrusted_proxies = ["*"]', "server.trusted_proxies[0]:"),
+    "an upstream's name twice": (UPSTREAM + UPSTREAM, "upstreams[1].name: up is taken"),
+    "a model's name twice": (UPSTREAM + model("m", "up") * 2, "models[1].name: m is taken"),
+    "no target": (UPSTREAM + model("m"), "models[0].targets: expected exactly one"),
+    "two targets": (UPSTREAM + model("m", "up", "up"), "models[0].targets: expected exactly one"),
+    "a target that is not there": (
+        UPSTREAM + model("m", "down"),
+        "models[0].targets[0].upstream: there is no upstream named down",
+    ),
+    "a model that is not there": (
+        UPSTREAM + model("m", "up") + '[assistants.a]\nmodel = "n"',
+        "assistants.a.model: there is no model named n",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", RULES)
+def test_every_contradiction_is_told_with_its_path(case: str) -> None:
+    text, start = RULES[case]
+    (fault,) = faults(text)
+    assert fault.startswith(start)
+
+
+def test_contradictions_and_other_faults_are_told_all_at_once() -> None:
+    mixed = faults("[stream]\nretry_ms = -1\n[store]\nx = 1\n" + UPSTREAM.replace("http", "ftp"))
+    assert {fault.partition(":")[0] for fault in mixed} == {"stream.retry_ms", "store.x", "upstreams[0].base_url"}
+    found = faults('[server]\nhost = "::"\n' + UPSTREAM.replace("http", "ftp") + model("m", "x"))
+    assert [fault.partition(":")[0] for fault in found] == [
+        "upstreams[0].base_url",
+        "server.host",
+        "models[0].targets[0].upstream",
+    ]
+
+
+def test_unknown_keys_and_missing_fields_hide_no_other_fault() -> None:
+    """Not those of the same table, and not those of names that other tables mention."""
+    found = faults(
+        "sever = 1\n[server]\nprot = 1\nport = 70000\ntrusted_proxies = ['x']\n"
+        + UPSTREAM.replace("http", "ftp")
+        + 'colour = "red"\n[[upstreams]]\nname = "up"\n'
+        + model("m", "nobody")
+        + "colour = 1\n[[keys]]\nname = 'k'\nhash = 7\nmodels = ['none']\n"
+        + "[assistants.a]\nmodel = 'none'\ntemperature = 1"
+    )
+    assert [fault.partition(": ")[0] for fault in found] == [
+        "sever",
+        "server.prot",
+        "server.port",
+        "upstreams[0].colour",
+        "upstreams[1].base_url",
+        "models[0].colour",
+        "assistants.a.temperature",
+        "keys[0].hash",
+        "upstreams[0].base_url",
+        "server.trusted_proxies[0]",
+        "upstreams[1].name",
+        "models[0].targets[0].upstream",
+        "keys[0].models[0]",
+        "assistants.a.model",
+    ]
+
+
+def test_what_only_a_look_at_the_disk_finds_is_told_with_the_rest() -> None:
+    with pytest.raises(Faults) as raised:
+        load("[server]\nprot = 1\n" + UPSTREAM, {}, look=lambda config: [f"{config.upstreams[0].name}: is not there"])
+    assert raised.value.faults == ["server.prot: unknown key", "up: is not there"]
+
+
+@pytest.mark.parametrize("path", ["/chat/completions", "/chat/completions/", "/completions"])
+@pytest.mark.parametrize("base", ["http://h/v1", "http://h:8000"])
+def test_a_base_url_with_the_path_of_a_call_is_refused_with_the_right_value(base: str, path: str) -> None:
+    (fault,) = faults(UPSTREAM.replace("http://h/v1", base + path))
+    assert fault.startswith("upstreams[0].base_url: ")
+    assert fault.endswith(f"write {base}")
+
+
+def test_a_table_with_a_fault_does_not_hide_those_of_the_others() -> None:
+    found = faults('[server]\nhost = "::"\n[stream]\nretry_ms = "x"\n' + UPSTREAM.replace("http", "ftp"))
+    assert [fault.partition(":")[0] for fault in found] == ["stream.retry_ms", "upstreams[0].base_url", "server.host"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[server]\nhost = "0.0.0.0"\nallow_anonymous = true',
+        '[server]\nhost = "localhost"\nport = 0\ncors_origins = ["https://a.example", "http://localhost:3000", "app://x"]',
+        '[server]\nhost = "::1"\npublic_url = "https://chat.example/gateway/"',
+        UPSTREAM.replace("//h/v1", "//[::1]:8000/openai/v1/"),
+        UPSTREAM + 'proxy = "http://user:pass@proxy:3128"\nheaders = {X-Team = "a b", api-key = "k"}\napi_key = ""',
+        UPSTREAM + '[assistants.a]\nmodel = "any"',
+        UPSTREAM + model("m", "up") + '[assistants.a]\nmodel = "m"\nparameters = {a = [1, {b = 1.5}], d = 1979-05-27}',
+        "[timeouts]\nidle = 1\ntotal = 0.5\n[stream]\nretry_ms = 0",
+        '[server]\nhost = "0.0.0.0"\n' + KEY + f'hash = "{HASH}"\nmodels = ["any"]\nexpires = 2026-12-31',
+        KEY + f'key = "{SIXTEEN}"\nrequests_per_minute = 1\ntokens_per_minute = 1\nmax_streams = 1',
+        '[server]\ntrusted_proxies = ["10.0.0.0/8", "::1", "fd00::/8", "192.0.2.1/32"]',
+        "[server]\ntrusted_proxies = []",
+        UPSTREAM + model("m", "up") + "prices = {input = 0, output = 1, cached = 0.5}",
+        "[assistants.a]\npublic = true\nrequests_per_minute = 1\nmax_streams = 1\nmax_tokens = 1",
+    ],
+)
+def test_what_is_right_is_taken(text: str) -> None:
+    assert load(text, {})
+
+
+def test_what_did_not_come_from_a_file_is_checked_too() -> None:
+    """A command line changes the address; a program may build what no file can hold."""
+    with pytest.raises(Faults, match=r"server\.host"):
+        checked(Config(server=Server(host="192.0.2.1")))
+    with pytest.raises(Faults, match=r"assistants\.a\.parameters: cannot be sent as JSON"):
+        checked(Config(assistants={"a": Assistant(parameters={"x": object()})}))
+    config = Config(models=[Model("m", [TargetName("up")])], upstreams=[Upstream("up", "http://h")])
+    assert checked(config) is config
+
+
+# Rules of their own
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.0.0.2", "127.255.255.255", "::1", "[::1]"])
+def test_addresses_that_no_other_machine_reaches(host: str) -> None:
+    assert is_loopback(host)
+
+
+@pytest.mark.parametrize(
+    "host", ["", "0.0.0.0", "::", "[::]", "10.0.0.1", "128.0.0.1", "localhost.example", "127.1", "x"]
+)
+def test_addresses_that_others_may_reach(host: str) -> None:
+    assert not is_loopback(host)
+
+
+def test_the_narrower_timeout_wins_field_by_field() -> None:
+    narrow, wide = Timeouts(connect=1.0, idle=2.0), Timeouts(connect=3.0, total=4.0)
+    assert narrow.over(wide) == Timeouts(connect=1.0, first_token=None, idle=2.0, total=4.0)
+    assert Timeouts().over(DEFAULT_TIMEOUTS) == DEFAULT_TIMEOUTS
+
+
+# Secrets
+
+HIDDEN = "sk-SECRET"
+WITH_SECRETS = (
+    UPSTREAM + 'api_key = "${KEY}"\nheaders = {api-key = "${KEY}"}\nproxy = "http://user:${KEY}@proxy:3128/"\n'
+    '[assistants.a]\nmodel = "m"\nsystem = ["Be brief."]\nparameters = {temperature = 0.3}\n'
+)
+
+
+def test_fault_77_what_is_described_holds_no_secret() -> None:
+    lines = list(described(load(WITH_SECRETS, {"KEY": HIDDEN})))
+    assert HIDDEN not in "\n".join(lines)
+    assert "upstreams[0].api_key = ***" in lines
+    assert "upstreams[0].headers.api-key = ***" in lines
+    assert 'upstreams[0].proxy = "http://***@proxy:3128/"' in lines
+
+
+def test_a_password_with_an_at_sign_is_hidden_whole() -> None:
+    text = UPSTREAM + 'proxy = "http://user:pa@SECRET@proxy:3128"\n[assistants.a]\nsystem = ["a@b"]\n'
+    lines = list(described(load(text, {})))
+    assert 'upstreams[0].proxy = "http://***@proxy:3128"' in lines
+    assert 'assistants.a.system = ["a@b"]' in lines
+
+
+def test_fault_77_a_secret_does_not_print_itself() -> None:
+    secret = Secret(HIDDEN)
+    assert secret.reveal() == HIDDEN
+    for shown in (repr(secret), str(secret), f"{secret}", f"{secret!r:>5}", repr([secret]), repr({"a": secret})):
+        assert HIDDEN not in shown
+    with pytest.raises(TypeError):
+        msgspec.json.encode(secret)
+
+
+def test_fault_77_a_configuration_does_not_print_its_keys() -> None:
+    assert HIDDEN not in repr(load(WITH_SECRETS.replace("user:${KEY}@", ""), {"KEY": HIDDEN}))
+
+
+def test_fault_77_faults_hold_no_secret() -> None:
+    text = UPSTREAM.replace("http://h", "${KEY}") + 'api_key = "${KEY}\\n"\nheaders = {a = "${KEY}\\n"}\n[x]\n'
+    for told in (faults(text, {"KEY": HIDDEN}), faults(text.replace("[x]", ""), {"KEY": HIDDEN})):
+        assert HIDDEN not in "\n".join(told)
+
+
+def test_what_is_described() -> None:
+    """A line per value, with its path; what is not set has no line."""
+    config = load(WITH_SECRETS + "[timeouts]\nidle = 7\n", {"KEY": "k", "OPENAI_MODEL": "é"})
+    lines = list(described(config))
+    assert 'server.host = "127.0.0.1"' in lines
+    assert "server.cors_origins = []" in lines
+    assert "timeouts.idle = 7.0" in lines
+    assert 'upstreams[0].name = "up"' in lines
+    assert 'assistants.a.system = ["Be brief."]' in lines
+    assert 'assistants.a.parameters = {"temperature":0.3}' in lines
+    assert 'default_model = "é"' in lines
+    assert not [line for line in lines if line.endswith("null") or "public_url" in line or "timeouts.total" in line]
+
+
+def test_fault_77_a_callers_key_is_not_described_and_its_hash_may_be() -> None:
+    """Nothing can be asked with a hash."""
+    config = load(KEY + 'key = "${KEY}"\n[[keys]]\nname = "l"\n' + f'hash = "{HASH}"', {"KEY": "gw-SECRET-0123456"})
+    lines = list(described(config))
+    assert "keys[0].key = ***" in lines
+    assert f'keys[1].hash = "{HASH}"' in lines
+    assert "SECRET" not in "\n".join(lines) + repr(config)
+
+
+def test_fault_77_faults_of_a_callers_key_do_not_hold_it() -> None:
+    told = faults(KEY + 'key = "${KEY}"\n' + KEY + 'key = "${KEY}"', {"KEY": "SECRET"})
+    assert "SECRET" not in "\n".join(told)
+
+
+def test_what_is_described_of_limits_and_prices() -> None:
+    config = load(
+        UPSTREAM
+        + model("m", "up")
+        + "prices = {input = 1, output = 2.5}\n"
+        + KEY
+        + f'hash = "{HASH}"\nmax_streams = 3\nexpires = 2026-12-31\n[assistants.a]\npublic = true',
+        {},
+    )
+    lines = list(described(config))
+    for line in (
+        "models[0].prices.output = 2.5",
+        "keys[0].max_streams = 3",
+        'keys[0].expires = "2026-12-31"',
+        "assistants.a.public = true",
+        "assistants.a.requests_per_minute = 10",
+        "assistants.a.max_streams = 2",
+        'server.trusted_proxies = ["127.0.0.1","::1"]',
+    ):
+        assert line in lines
+
+
+# The example
+
+EXAMPLE = (Path(__file__).parents[2] / "config.example.toml").read_text(encoding="utf-8")
+
+
+def test_the_example_loads() -> None:
+    names = re.findall(r"\$\{([A-Z_]+)\}", EXAMPLE)
+    config = load(EXAMPLE, dict.fromkeys(names, "x" * 16))
+    assert config.upstreams
+    assert config.models
+    assert config.assistants
+
+
+def test_the_example_holds_the_defaults() -> None:
+    """What it says of a table that is there once is what is there without it."""
+    table = tomllib.loads(EXAMPLE)
+    for name in ("server", "stream", "store"):
+        default = msgspec.to_builtins(getattr(Config(), name))
+        assert table[name] == {key: value for key, value in default.items() if value is not None}
+    assert table["timeouts"] == msgspec.to_builtins(DEFAULT_TIMEOUTS)
+
+
+@pytest.mark.parametrize(
+    "kind", [Config, Server, Stream, Store, Timeouts, Upstream, Model, Prices, TargetName, Assistant, Key]
+)
+def test_every_option_stands_in_the_example(kind: type[msgspec.Struct]) -> None:
+    options = [field.encode_name for field in msgspec.structs.fields(kind) if field.name != "default_model"]
+    for option in options:
+        assert re.search(rf"(?m)^(# |\[+)?{option}( =|\]|\.)|[{{ ]{option} = ", EXAMPLE), option

@@ -1,0 +1,126 @@
+"""What a client of the native surface does with a response."""
+
+import asyncio
+import json
+import socket
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from aiohttp import ClientResponse
+
+from gateway.observe.records import AccessRecord
+from tests.conftest import Client
+from tests.rig.whatwg import Dispatched, interpret
+
+EVENTS = {"Accept": "text/event-stream"}
+TEXT = {"Accept": "text/plain"}
+
+
+@dataclass
+class Answer:
+    """A whole event stream, read by the standard's own rules."""
+
+    raw: bytes
+    events: list[Dispatched] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.events = interpret(self.raw)
+
+    def data(self, kind: str) -> list[str]:
+        return [event.data for event in self.events if event.type == kind]
+
+    @property
+    def text(self) -> str:
+        return "".join(self.data("message"))
+
+    @property
+    def failure(self) -> dict[str, Any]:
+        (data,) = self.data("failure")
+        value: dict[str, Any] = json.loads(data)
+        return value
+
+    @property
+    def end(self) -> dict[str, Any]:
+        (data,) = self.data("end")
+        assert self.events[-1].type == "end"
+        value: dict[str, Any] = json.loads(data)
+        return value
+
+
+async def ask(client: Client, question: str = "hi", **query: str) -> Answer:
+    async with client.get("/chat", params={"q": question, **query}, headers=EVENTS) as response:
+        assert response.status == 200, await response.text()
+        return Answer(await response.read())
+
+
+def access_records(caplog: pytest.LogCaptureFixture) -> list[AccessRecord]:
+    told = [getattr(record, "record", None) for record in caplog.records]
+    return [record for record in told if isinstance(record, AccessRecord)]
+
+
+async def post(client: Client, body: object, **headers: str) -> ClientResponse:
+    return await client.post("/chat", json=body, headers=headers)
+
+
+async def error_of(response: ClientResponse) -> tuple[int, str]:
+    """Status and code; asserts the one shape that every error has."""
+    value = await response.json()
+    assert set(value) == {"error"}
+    assert set(value["error"]) == {"message", "type", "param", "code"}
+    assert isinstance(value["error"]["message"], str)
+    assert response.headers["X-Request-ID"]
+    assert response.headers["Cache-Control"] == "no-store"
+    return response.status, value["error"]["code"]
+
+
+async def eventually(holds: Callable[[], bool], *, within: float = 5.0) -> None:
+    """Waits for what other tasks have still to do; fails when it does not come to hold."""
+    deadline = asyncio.get_running_loop().time() + within
+    while not holds():
+        assert asyncio.get_running_loop().time() < deadline, "it does not come to hold"
+        await asyncio.sleep(0.01)
+
+
+async def start_of(response: ClientResponse) -> dict[str, str]:
+    """What the start block says: the stream, and the ticket where there is one."""
+    (event,) = interpret(await response.content.readuntil(b"\n\n"))
+    assert event.type == "start"
+    value: dict[str, str] = json.loads(event.data)
+    return value
+
+
+async def create(client: Client, body: object = None, *, query: str = "", **headers: str) -> dict[str, Any]:
+    """`POST /streams`, and what it says."""
+    body = {"question": "hi"} if body is None else body
+    async with client.post(f"/streams{query}", json=body, headers=headers) as response:
+        assert response.status == 201, await response.text()
+        value: dict[str, Any] = await response.json()
+        return value
+
+
+async def watched(client: Client, url: str, **headers: str) -> Answer:
+    """A stream by its address, to its end."""
+    async with client.get(url, headers={**EVENTS, **headers}) as response:
+        assert response.status == 200, await response.text()
+        return Answer(await response.read())
+
+
+async def send(client: Client, request: str, *, receive_buffer: int | None = None) -> asyncio.StreamWriter:
+    sock = socket.socket()
+    if receive_buffer:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    sock.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", client.port))
+    _, writer = await asyncio.open_connection(sock=sock, limit=1024)
+    writer.write(request.encode())
+    return writer
+
+
+def leave(writer: asyncio.StreamWriter, how: str) -> None:
+    if how == "rst":
+        sock = writer.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
