@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from aiohttp import ClientResponse
+from aiohttp import ClientResponse, ClientSession
 
 from gateway.observe.records import AccessRecord
 from tests.conftest import Client
@@ -92,7 +92,7 @@ async def start_of(response: ClientResponse) -> dict[str, str]:
     return value
 
 
-async def create(client: Client, body: object = None, *, query: str = "", **headers: str) -> dict[str, Any]:
+async def create(client: Client | ClientSession, body: object = None, *, query: str = "", **headers: str) -> dict[str, Any]:
     """`POST /streams`, and what it says."""
     body = {"question": "hi"} if body is None else body
     async with client.post(f"/streams{query}", json=body, headers=headers) as response:

@@ -11,11 +11,11 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 import pytest
-from aiohttp import ClientError
+from aiohttp import ClientError, ClientSession
 
 from gateway.handlers.services import SERVICES
 from gateway.log.memory import MemoryStore
-from tests.conftest import Client, MakeGateway
+from tests.conftest import MakeGateway
 from tests.rig.clients import EVENTS, TEXT, create, eventually, start_of
 from tests.rig.overheard import Overheard
 from tests.rig.scripted_upstream import (
@@ -49,17 +49,17 @@ ENDS: list[list[Step]] = [
 ]
 
 
-async def read_whole(client: Client) -> None:
+async def read_whole(client: ClientSession) -> None:
     async with client.get("/chat?q=hi", headers=random.choice([EVENTS, TEXT, {}])) as response:
         await response.read()
 
 
-async def leave(client: Client) -> None:
+async def leave(client: ClientSession) -> None:
     async with client.get("/chat?q=hi", headers=EVENTS) as response:
         await start_of(response)
 
 
-async def come_back(client: Client) -> None:
+async def come_back(client: ClientSession) -> None:
     async with client.get("/chat?q=hi", headers=EVENTS) as response:
         start = await start_of(response)
         await response.content.readline()
@@ -68,7 +68,7 @@ async def come_back(client: Client) -> None:
         await response.read()
 
 
-async def stop(client: Client) -> None:
+async def stop(client: ClientSession) -> None:
     made = await create(client)
     async with client.get(made["url"], headers=EVENTS) as response:
         await start_of(response)
@@ -77,7 +77,7 @@ async def stop(client: Client) -> None:
         await response.read()
 
 
-async def look(client: Client) -> None:
+async def look(client: ClientSession) -> None:
     made = await create(client)
     for address in (made["url"], made["viewer_url"], made["url"]):
         async with client.get(address, headers={"Accept": "application/json"}) as response:
@@ -85,13 +85,13 @@ async def look(client: Client) -> None:
         await asyncio.sleep(0.1)
 
 
-async def use_an_sdk(client: Client) -> None:
+async def use_an_sdk(client: ClientSession) -> None:
     body = {"messages": [{"role": "user", "content": "hi"}], "stream": random.random() < 0.7}
     async with client.post("/v1/chat/completions", json=body) as response:
         await response.read()
 
 
-WAYS: list[Callable[[Client], Awaitable[None]]] = [read_whole, leave, come_back, stop, look, use_an_sdk]
+WAYS: list[Callable[[ClientSession], Awaitable[None]]] = [read_whole, leave, come_back, stop, look, use_an_sdk]
 
 
 async def test_nothing_is_left_of_chats_that_end_in_every_way(
@@ -101,6 +101,7 @@ async def test_nothing_is_left_of_chats_that_end_in_every_way(
     caplog.set_level("ERROR")
     keep = f"keep_seconds = {KEEP}\nattach_seconds = 1\ngrace_seconds = 1\n"
     client = await gateway(f"[stream]\n{keep}[timeouts]\nidle = 1\ntotal = 3\n")
+    session = ClientSession(client.make_url("/"))  # the test client keeps every response
     tasks, descriptors = len(asyncio.all_tasks()), _descriptors()
     chance = random.Random(7)
     upstream.script(*[chance.choice(ENDS) for _ in range(int(SECONDS * PER_SECOND * 2))])
@@ -110,7 +111,7 @@ async def test_nothing_is_left_of_chats_that_end_in_every_way(
     look_at = next(looks)
     for number in range(int(SECONDS * PER_SECOND) + PER_SECOND):
         await asyncio.sleep(start + number / PER_SECOND - loop.time())
-        chats.add(task := asyncio.create_task(_chat(chance.choice(WAYS), client)))
+        chats.add(task := asyncio.create_task(_chat(chance.choice(WAYS), session)))
         task.add_done_callback(chats.discard)
         if number / PER_SECOND >= look_at:
             upstream.requests.clear()  # and what else the test itself collects
@@ -123,7 +124,7 @@ async def test_nothing_is_left_of_chats_that_end_in_every_way(
     assert after <= before * GROWTH
     services = client.app[SERVICES]
     await eventually(lambda: not list(services.streams), within=KEEP + 10)
-    await client.session.close()  # the pools of both sides are no leak
+    await session.close()  # the pools of both sides are no leak
     await services.client.close()
     await eventually(lambda: len(asyncio.all_tasks()) <= tasks, within=10)
     await eventually(lambda: _descriptors() <= descriptors, within=10)
@@ -132,7 +133,7 @@ async def test_nothing_is_left_of_chats_that_end_in_every_way(
     assert (store.size, len(store)) == (0, 0)
 
 
-async def _chat(way: Callable[[Client], Awaitable[None]], client: Client) -> None:
+async def _chat(way: Callable[[ClientSession], Awaitable[None]], client: ClientSession) -> None:
     with suppress(ClientError, asyncio.IncompleteReadError):  # answers break off, as the upstream's did
         await way(client)
 
