@@ -12,7 +12,7 @@ from gateway import errors
 from gateway.config import Secret, Upstream
 from gateway.entries import EndReason
 from gateway.errors import GatewayError, UpstreamError, UpstreamRejected
-from gateway.upstream.redaction import cleaned, told
+from gateway.upstream.redaction import cleaned, redacted
 
 
 def classes(base: type[GatewayError] = GatewayError) -> Iterator[type[GatewayError]]:
@@ -211,7 +211,7 @@ UPSTREAM = Upstream(
 )
 def test_fault_77_what_the_gateway_itself_sent_is_known_to_the_letter(words: str, left: str) -> None:
     """Its key, its header values and its host, whatever they look like; a few characters are no secret."""
-    assert told(words, UPSTREAM) == left
+    assert redacted(words, UPSTREAM) == left
 
 
 @pytest.mark.parametrize(
@@ -235,12 +235,12 @@ def test_fault_78_controls_and_length(words: str, clean: str) -> None:
 def test_a_megabyte_of_words_costs_no_more_than_a_page() -> None:
     """The patterns see a bounded part of it, whatever it repeats."""
     for piece in ("a", "1:", "a.", "1.", "[", "sk-", "api_key", "a-", ": "):
-        assert len(told(cleaned(piece * 1_000_000), UPSTREAM)) <= 501
+        assert len(redacted(cleaned(piece * 1_000_000), UPSTREAM)) <= 501
 
 
 @given(st.text(max_size=100) | st.text("sk-:/.0159abcdef[] \n=", max_size=100))
 def test_any_words_become_one_bounded_line_that_can_be_sent(words: str) -> None:
-    clean = told(cleaned(words), UPSTREAM)
+    clean = redacted(cleaned(words), UPSTREAM)
     assert json.dumps(clean, ensure_ascii=False).encode()
     assert len(clean) <= 501
     assert clean.splitlines() in ([clean], [])

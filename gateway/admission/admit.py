@@ -28,7 +28,7 @@ _encode_json = msgspec.json.Encoder().encode
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class AdmittedRequest:
     """An admitted request: where it goes, what is posted there, and on whose account."""
 
     target: Target
@@ -53,7 +53,7 @@ class Show:
 class Asked:
     """An order of the native surface, and how its answer is to be shown."""
 
-    order: Order
+    request: AdmittedRequest
     show: Show
 
 
@@ -61,7 +61,7 @@ class Asked:
 class Completion:
     """An order of the OpenAI surface. `hide_usage`: the gateway asks the upstream for usage, and the client did not."""
 
-    order: Order
+    request: AdmittedRequest
     stream: bool
     hide_usage: bool
     choices: int  # `n`
@@ -89,7 +89,7 @@ def admit(config: Config, caller: Caller, fields: Fields, *, is_kept: bool = Fal
     choices = _PUBLIC_POLICIES if is_public else None
     policy = _on_disconnect(config, caller, fields, is_kept=is_kept, choices=choices)
     asks_usage = target.upstream.stream_usage
-    return Asked(Order(target, body, model, caller.name, limits, policy, is_kept, asks_usage), shown(fields))
+    return Asked(AdmittedRequest(target, body, model, caller.name, limits, policy, is_kept, asks_usage), shown(fields))
 
 
 def shown(fields: Fields) -> Show:
@@ -116,8 +116,8 @@ def admit_completion(config: Config, caller: Caller, fields: Fields) -> Completi
     policy = _on_disconnect(config, caller, fields, is_kept=False)
     limits = allowance(caller, None, Assistant())
     asks_usage = hide_usage and fields.get("stream_options", _NULL) == _NULL
-    order = Order(target, _encode_json(body), model, caller.name, limits, policy, False, asks_usage)
-    return Completion(order, stream, hide_usage, _choices(fields))
+    request = AdmittedRequest(target, _encode_json(body), model, caller.name, limits, policy, False, asks_usage)
+    return Completion(request, stream, hide_usage, _choices(fields))
 
 
 # Whom a caller may ask

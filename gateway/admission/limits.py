@@ -2,7 +2,7 @@
 
 A request is charged when its answer begins to be made: one request, an estimate of its tokens, and one stream that is
 open. At the end, the estimate gives way to what it really was, and the stream's place is free again. Attaching to a
-stream that is there charges nothing.
+stream that is there reserves nothing.
 """
 
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ class Allowance:
     max_streams: int | None = None
 
 
-class Charge(Protocol):
+class Reservation(Protocol):
     """What a request was charged. Whoever holds it settles it once and releases it, or takes it back."""
 
     headers: Mapping[str, str]
@@ -45,11 +45,11 @@ class Charge(Protocol):
 
 class Limiter(Protocol):
     async def check(self, allowance: Allowance) -> None:
-        """Raises what `charge` would raise for the smallest request, and charges nothing."""
+        """Raises what `reserve` would raise for the smallest request, and reserves nothing."""
         ...
 
-    async def charge(self, allowance: Allowance, tokens: int) -> Charge:
-        """Charges a request that may take `tokens`. Raises RateLimited or TooManyStreams, and then charges nothing."""
+    async def reserve(self, allowance: Allowance, tokens: int) -> Reservation:
+        """Charges a request that may take `tokens`. Raises RateLimited or TooManyStreams, and then reserves nothing."""
         ...
 
 

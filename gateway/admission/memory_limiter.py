@@ -44,24 +44,24 @@ class MemoryLimiter:
             if limit is not None and await caller.counts.get(kind) >= limit:
                 raise _limited(kind, limit, limit, await caller.counts.get_expiry(kind), {})
 
-    async def charge(self, allowance: Allowance, tokens: int) -> "MemoryCharge":
+    async def reserve(self, allowance: Allowance, tokens: int) -> "MemoryReservation":
         caller = self._caller(allowance.scope)
         _check_streams(caller, allowance)
-        charge = MemoryCharge(caller)
+        reservation = MemoryReservation(caller)
         try:
-            await charge.count("requests", allowance.requests_per_minute, 1)
-            await charge.count("tokens", allowance.tokens_per_minute, tokens)
+            await reservation.count("requests", allowance.requests_per_minute, 1)
+            await reservation.count("tokens", allowance.tokens_per_minute, tokens)
         except BaseException:
-            await charge.take_back()
+            await reservation.take_back()
             raise
-        return charge
+        return reservation
 
     def _caller(self, scope: str) -> "_Caller":
         self._forget(time.time() - _WINDOW)
         caller = self._callers.get(scope)
         if caller is None:
             caller = self._callers[scope] = _Caller()
-        caller.last_charge = time.time()
+        caller.last_used = time.time()
         self._callers.move_to_end(scope)
         return caller
 
@@ -69,11 +69,11 @@ class MemoryLimiter:
         """Drops callers whose windows are over. One with open streams is kept, and looked at again a window later."""
         while self._callers:
             scope, caller = next(iter(self._callers.items()))
-            if caller.last_charge >= before:
+            if caller.last_used >= before:
                 return
             del self._callers[scope]
             if caller.streams:
-                caller.last_charge = time.time()
+                caller.last_used = time.time()
                 self._callers[scope] = caller
 
 
@@ -87,7 +87,7 @@ class _Caller:
 
     def __init__(self) -> None:
         self.streams = 0
-        self.last_charge = 0.0
+        self.last_used = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +96,8 @@ class _Count:
     over: float  # when its window is, in seconds since the epoch
 
 
-class MemoryCharge:
-    """See Charge."""
+class MemoryReservation:
+    """See Reservation."""
 
     def __init__(self, caller: _Caller) -> None:
         caller.streams += 1
@@ -122,7 +122,7 @@ class MemoryCharge:
 
     async def settle(self, tokens: int) -> None:
         """What goes beyond the estimate is charged now; what the estimate was too high is given back in its window."""
-        self._caller.last_charge = time.time()
+        self._caller.last_used = time.time()
         reserved = self._counted.pop("tokens", None)
         if reserved is None:
             return

@@ -38,7 +38,7 @@ def taken(usage: dict[str, Any] | None, *, complete: bool, prompt: Callable[[], 
     return msgspec.structs.replace(told, output=output, estimated=output > told.output)
 
 
-def reservation(body: bytes) -> int:
+def tokens_to_reserve(body: bytes) -> int:
     """Tokens that a request may take: its prompt, and as much of an answer as it allows."""
     request = _read(body)
     bounds = [bound for bound in (request.max_completion_tokens, request.max_tokens) if bound is not None]

@@ -22,7 +22,7 @@ from gateway.errors import (
     UpstreamUnreachable,
 )
 from gateway.upstream.client import UpstreamClient
-from gateway.upstream.redaction import tell
+from gateway.upstream.redaction import redact
 from gateway.upstream.routing import Target
 
 _SECONDS = 30.0  # for one upstream: 10 for its list of models, and a cold model's first token
@@ -87,7 +87,7 @@ async def _asked_for_a_token(client: UpstreamClient, upstream: Upstream, model: 
     except UpstreamRejected as error:
         if error.status == 404:
             return _fault(error, upstream)
-        tell(error, upstream)  # it took the key, and understood the question: that was all that is asked for here
+        redact(error, upstream)  # it took the key, and understood the question: that was all that is asked for here
         return Finding(upstream.name, f"reachable, without a list of models; of a question it said: {error.message}")
     except GatewayError as error:
         return _fault(error, upstream)
@@ -100,7 +100,7 @@ def _question(model: str) -> bytes:
 
 
 def _fault(error: GatewayError, upstream: Upstream) -> Finding:
-    _, _, note = tell(error, upstream).partition(": ")
+    _, _, note = redact(error, upstream).partition(": ")
     words = f"{error.message} ({note})" if note and note not in error.message else error.message
     return Finding(upstream.name, words, is_fault=True)
 

@@ -15,7 +15,7 @@ from gateway.config import Assistant
 from gateway.errors import StreamNotFound
 from gateway.handlers.answers import events, rest, text, whole
 from gateway.handlers.negotiation import Representation
-from gateway.handlers.reading import idempotency_key, identified, last_event_id, read_fields, read_query, wanted
+from gateway.handlers.reading import authenticate, idempotency_key, last_event_id, read_fields, read_query, wanted
 from gateway.handlers.responses import attached, ticketed_start
 from gateway.handlers.services import SERVICES, VIEWED
 from gateway.log.base import StreamLog
@@ -25,7 +25,7 @@ from gateway.streams.held import HeldStream
 
 async def ask(request: web.Request) -> web.StreamResponse:
     query = read_query(request)
-    caller = identified(request)
+    caller = authenticate(request)
     answer = wanted(request)
     if last := last_event_id(request, query):
         return await _resumed(request, caller, query, last, as_text=answer is Representation.TEXT)
@@ -54,7 +54,7 @@ async def _started(
             await services.streams.check(allowance(caller, None, Assistant()))
         fields = view_fields(query) | await read_fields(request, caller, services.config.server.max_body_bytes)
     asked = admit(services.config, caller, fields, is_kept=is_kept)
-    return await services.streams.record(asked.order, key), asked.show
+    return await services.streams.record(asked.request, key), asked.show
 
 
 async def _resumed(

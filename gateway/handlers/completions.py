@@ -28,7 +28,7 @@ from gateway.admission.admit import admit_completion, check_key
 from gateway.admission.fields import POLICY, view_fields
 from gateway.admission.limits import allowance
 from gateway.config import Assistant
-from gateway.handlers.reading import identified, read_fields, read_query
+from gateway.handlers.reading import authenticate, read_fields, read_query
 from gateway.handlers.responses import attached, success
 from gateway.handlers.services import SERVICES
 from gateway.handlers.sinks import EventStreamSink, deliver
@@ -53,7 +53,7 @@ async def create(request: web.Request) -> web.StreamResponse:
 async def _started(request: web.Request) -> tuple[HeldStream[Window], Answer]:
     """A function of its own: a request is not held while it is answered."""
     services = request.app[SERVICES]
-    caller = identified(request)
+    caller = authenticate(request)
     check_key(services.config, caller)
     query = read_query(request, only=POLICY)  # OpenAI's servers ignore a query, and SDKs let their users add one
     limits = allowance(caller, None, Assistant())
@@ -67,8 +67,8 @@ async def _started(request: web.Request) -> tuple[HeldStream[Window], Answer]:
 async def _streamed(request: web.Request, generation: Generation[Window]) -> web.StreamResponse:
     heartbeat = request.app[SERVICES].config.stream.heartbeat_seconds
     window = generation.log
-    spoke = await until(window, lambda: generation.begun or window.ended, within=heartbeat)
-    if generation.failure is not None and not generation.begun:
+    spoke = await until(window, lambda: generation.has_content or window.ended, within=heartbeat)
+    if generation.failure is not None and not generation.has_content:
         raise generation.failure.copy()
     async with EventStreamSink(request, ends_cleanly=lambda: _ends_cleanly(generation)) as sink:
         if not spoke:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from aiohttp import web
 
 from gateway.admission.admit import check_key
-from gateway.handlers.reading import identified
+from gateway.handlers.reading import authenticate
 from gateway.handlers.responses import json_response
 from gateway.handlers.services import SERVICES
 from gateway.handlers.sinks import deliver
@@ -46,7 +46,7 @@ def _find(name: str, models: Sequence[ModelFields]) -> ModelFields:
 
 def _names(request: web.Request) -> list[str] | None:
     """Those that the caller may ask for; None where the first upstream knows. Raises Unauthorized or TwoKeys."""
-    config, caller = request.app[SERVICES].config, identified(request)
+    config, caller = request.app[SERVICES].config, authenticate(request)
     check_key(config, caller)
     if caller.key is not None and caller.key.models:
         return caller.key.models

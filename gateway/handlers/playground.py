@@ -12,7 +12,7 @@ from aiohttp import web
 from gateway.admission.admit import is_trusted
 from gateway.config import Assistant
 from gateway.errors import NotFound
-from gateway.handlers.reading import identified
+from gateway.handlers.reading import authenticate
 from gateway.handlers.responses import json_response
 from gateway.handlers.services import SERVICES
 from gateway.upstream.routing import default_model
@@ -95,7 +95,7 @@ async def offer(request: web.Request) -> web.Response:
     more.
     """
     config = request.app[SERVICES].config
-    caller = identified(request)
+    caller = authenticate(request)
     if not is_trusted(config, caller):
         public = [name for name, assistant in config.assistants.items() if assistant.public]
         return json_response({"models": [], "assistants": public, "default": None, "key": True})

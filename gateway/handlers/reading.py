@@ -31,7 +31,7 @@ _SHORTEST_ANONYMOUS = 16  # of who has no API key: then it is all that tells one
 _BODY_SECONDS = 30.0  # for a megabyte that is 280 kbit/s; slower is an attack or a phone in a tunnel
 
 
-def identified(request: web.Request) -> Caller:
+def authenticate(request: web.Request) -> Caller:
     """Who asks. Raises Unauthorized or TwoKeys."""
     authorization, api_key = _field(request, "Authorization"), _field(request, "X-API-Key")
     caller = request.app[SERVICES].keys.identify(request[CLIENT], authorization, today(), api_key=api_key)

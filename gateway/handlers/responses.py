@@ -53,7 +53,7 @@ def claim(request: web.Request, stream: HeldStream[Any]) -> None:
         return
     stream.is_claimed = True
     request[STARTED] = stream
-    request[LIMITS] = stream.generation.charge.headers
+    request[LIMITS] = stream.generation.reservation.headers
 
 
 def ticketed_start(request: web.Request, stream: HeldStream[Any]) -> bytes:

@@ -15,8 +15,8 @@ from gateway.errors import StreamNotFound, Unauthorized
 from gateway.handlers.answers import events, rest, text
 from gateway.handlers.negotiation import Representation
 from gateway.handlers.reading import (
+    authenticate,
     idempotency_key,
-    identified,
     last_event_id,
     read_fields,
     read_query,
@@ -36,14 +36,14 @@ from gateway.streams.viewer import STALL_SECONDS
 async def create(request: web.Request) -> web.Response:
     services = request.app[SERVICES]
     query = read_query(request)
-    caller = identified(request)
+    caller = authenticate(request)
     check_caller(services.config, caller)
     key = idempotency_key(request, query, caller)
     if key is None:  # else the stream may be there already
         await services.streams.check(allowance(caller, None, Assistant()))
     fields = view_fields(query) | await read_fields(request, caller, services.config.server.max_body_bytes)
     asked = admit(services.config, caller, fields, is_kept=True)
-    stream = await services.streams.record(asked.order, key)
+    stream = await services.streams.record(asked.request, key)
     services.streams.expect(stream)
     claim(request, stream)
     return _created(request, stream)
@@ -101,7 +101,7 @@ def _opened(request: web.Request, query: dict[str, str]) -> tuple[HeldStream[Str
     """
     services = request.app[SERVICES]
     try:
-        caller = identified(request)
+        caller = authenticate(request)
     except Unauthorized:
         caller = None  # a ticket may stand in the place of a key
     ticket = query.get("ticket") or secret(request)

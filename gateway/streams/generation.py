@@ -17,8 +17,8 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from gateway.admission.admit import Order
-from gateway.admission.limits import Charge
+from gateway.admission.admit import AdmittedRequest
+from gateway.admission.limits import Reservation
 from gateway.admission.tokens import cost, prompt, taken
 from gateway.config import Stream
 from gateway.entries import EndReason, Entry, Kind
@@ -44,7 +44,7 @@ from gateway.upstream.dialects.completion import Outcome
 from gateway.upstream.dialects.reasons import only_one
 from gateway.upstream.dialects.status import refused_usage
 from gateway.upstream.dialects.usage import Tokens
-from gateway.upstream.redaction import tell
+from gateway.upstream.redaction import redact
 from gateway.upstream.shapes import Shape
 
 logger = logging.getLogger(__name__)
@@ -63,38 +63,38 @@ class Generation(Generic[R]):
     def __init__(
         self,
         stream_id: str,
-        order: Order,
+        request: AdmittedRequest,
         *,
         log: R,
         decoder: openai.Decoder,
-        charge: Charge,
+        reservation: Reservation,
         client: UpstreamClient,
         limits: Stream,
     ) -> None:
         self.id = stream_id
         self.log = log
-        self.charge = charge
+        self.reservation = reservation
         self.failure: GatewayError | None = None
-        self.record = StreamRecord(stream=stream_id, target=order.target.name, model_asked=order.model)
-        self._body = order.body
+        self.record = StreamRecord(stream=stream_id, target=request.target.name, model_asked=request.model)
+        self._body = request.body
         self._prompt: int | None = None  # its tokens, where it is held no longer
-        log.grow(len(order.body))
-        self._target = order.target
+        log.grow(len(request.body))
+        self._target = request.target
         self._client = client
         self._limits = limits
         self._decoder = decoder
         self._created = int(time.time())
         self._running = False
-        self._asks_usage = order.asks_usage
+        self._asks_usage = request.asks_usage
         self._posted = False  # may the upstream be at work?
         self._max_bytes = math.inf if isinstance(log, Window) else limits.max_bytes  # a window is bounded in itself
         self._tokens = Tokens()
         self._loop = asyncio.get_running_loop()
-        self._watchdog = Watchdog(self._loop, order.target.timeouts, self._expire)
+        self._watchdog = Watchdog(self._loop, request.target.timeouts, self._expire)
         self.task = self._loop.create_task(self.run())
 
     @property
-    def begun(self) -> bool:
+    def has_content(self) -> bool:
         """Has any content come?"""
         return self._watchdog.first_token is not None
 
@@ -148,7 +148,7 @@ class Generation(Generic[R]):
                 logger.exception("stream %s broke on a fault of ours", self.id)
                 self._fail(GatewayError())
             self._drop_body()  # the rest may be held for minutes
-            await self.charge.settle(self._tokens.all)
+            await self.reservation.settle(self._tokens.all)
 
     async def _attempt(self, upstream: AsyncExitStack) -> None:
         """One request to the target, from the post to the last entry but the end."""
@@ -233,7 +233,7 @@ class Generation(Generic[R]):
         watchdog.last_read = self._loop.time()
         if not entries:
             return
-        if watchdog.first_token is None and self._decoder.begun:
+        if watchdog.first_token is None and self._decoder.has_content:
             watchdog.begin()
         self.log.append(entries)
         if self.log.size > self._max_bytes:
@@ -243,9 +243,9 @@ class Generation(Generic[R]):
 
     def _fail(self, failure: GatewayError) -> None:
         if isinstance(failure, UpstreamError):
-            if self._asks_usage and not self.begun:
+            if self._asks_usage and not self.has_content:
                 failure = refused_usage(failure) or failure
-            note = tell(failure, self._target.upstream)
+            note = redact(failure, self._target.upstream)
             logger.warning("stream %s: upstream %s: %s", self.id, self._target.upstream.name, note)
         self.failure = failure.copy()  # it may be held for minutes
         self._end(failure.end_reason, (Kind.FAILURE, _encode_json(failure.failure())))
@@ -262,7 +262,7 @@ class Generation(Generic[R]):
             logger.exception("stream %s cannot be accounted for", self.id)
             self.record.end = reason
             last = _encode_json({"reason": reason, "stream": self.id})
-        self.charge.release()  # before anybody is told
+        self.reservation.release()  # before anybody is told
         self.log.append([*entries, (Kind.END, last)])
 
     def _summary(self, reason: EndReason) -> dict[str, Any]:
@@ -318,7 +318,7 @@ class Generation(Generic[R]):
     def _is_refused(self) -> bool:
         """Did the upstream say no, or never hear of it? Then nobody pays. A silence or a break may well cost."""
         said_no = isinstance(self.failure, UpstreamError) and not isinstance(self.failure, Timeout | UpstreamIncomplete)
-        return not self._posted or (said_no and not self.begun and self._decoder.usage is None)
+        return not self._posted or (said_no and not self.has_content and self._decoder.usage is None)
 
     async def _put_away(self, response: UpstreamResponse) -> None:
         if self.record.end is EndReason.COMPLETE:

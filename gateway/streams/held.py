@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from gateway.admission.admit import Order
+from gateway.admission.admit import AdmittedRequest
 from gateway.log.base import Recording, StreamLog
 from gateway.log.snapshot import Snapshot
 from gateway.log.views import Format, sse_view
@@ -21,16 +21,16 @@ R = TypeVar("R", bound=Recording)
 
 
 class HeldStream(Generic[R]):
-    """What is held of one stream, and by whose order."""
+    """What is held of one stream, and by whose request."""
 
-    def __init__(self, generation: Generation[R], order: Order, tickets: Tickets) -> None:
+    def __init__(self, generation: Generation[R], request: AdmittedRequest, tickets: Tickets) -> None:
         self.generation = generation
-        self.owner = order.owner
-        self.on_disconnect = order.on_disconnect
-        self.is_kept = order.is_kept  # can anybody come back to it once it has ended?
+        self.owner = request.owner
+        self.on_disconnect = request.on_disconnect
+        self.is_kept = request.is_kept  # can anybody come back to it once it has ended?
         self.tickets = tickets
         self.idempotency_key: tuple[str, str] | None = None
-        self.scope = order.allowance.scope
+        self.scope = request.allowance.scope
         self.is_attended = False  # has its owner, or who may stop it, come to watch it?
         self.is_claimed = False  # has a request taken it as the one that it started?
         self.cuts: list[Callable[[], None]] = []  # one for each viewer: it closes its connection at once
@@ -58,7 +58,7 @@ class HeldStream(Generic[R]):
         return len(self.cuts)
 
     @property
-    def is_over(self) -> bool:
+    def is_done(self) -> bool:
         """Is nothing of it running any more, the closing of its upstream included?"""
         return self.generation.task.done()
 

@@ -1,6 +1,6 @@
 """Orders that are carried out once, however often they are sent: what an idempotency key started, it starts no more.
 
-A key is remembered as long as its stream is held. It is free again when the first order was refused, was cancelled
+A key is remembered as long as its stream is held. It is free again when the first request was refused, was cancelled
 because its client had left, or failed before anybody had seen any of it: then to ask again is what was meant.
 """
 
@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from hashlib import sha256
 
-from gateway.admission.admit import Order
+from gateway.admission.admit import AdmittedRequest
 from gateway.entries import EndReason
 from gateway.errors import IdempotencyConflict
 from gateway.log.base import StreamLog
@@ -24,13 +24,15 @@ class Once:
     def __init__(self) -> None:
         self._started: dict[Key, _Started] = {}
 
-    async def get(self, key: Key, order: Order, start: Callable[[Order], Awaitable[Kept]]) -> Kept:
-        """What `start` makes of the order, or made of it before. Raises IdempotencyConflict for another order."""
+    async def get(
+        self, key: Key, request: AdmittedRequest, start: Callable[[AdmittedRequest], Awaitable[Kept]]
+    ) -> Kept:
+        """What `start` makes of the request, or made of it before. Raises IdempotencyConflict for another request."""
         known = self._started.get(key)
         if known is None or known.is_void:
-            known = self._started[key] = _Started(order, asyncio.ensure_future(start(order)))
+            known = self._started[key] = _Started(request, asyncio.ensure_future(start(request)))
             known.task.add_done_callback(lambda _: self._remember(key, known))
-        elif known.fingerprint != _fingerprint(order):
+        elif known.fingerprint != _fingerprint(request):
             raise IdempotencyConflict()
         return await asyncio.shield(known.task)  # whoever came second does not depend on the first one's staying
 
@@ -51,8 +53,8 @@ class Once:
 
 
 class _Started:
-    def __init__(self, order: Order, task: "asyncio.Future[Kept]") -> None:
-        self.fingerprint = _fingerprint(order)
+    def __init__(self, request: AdmittedRequest, task: "asyncio.Future[Kept]") -> None:
+        self.fingerprint = _fingerprint(request)
         self.task = task
 
     @property
@@ -65,10 +67,10 @@ class _Started:
         stream = self.stream
         if stream is None:
             return False
-        was_seen = stream.generation.begun and stream.is_kept
+        was_seen = stream.generation.has_content and stream.is_kept
         failed = stream.generation.failure is not None and not was_seen
         return failed or stream.record.end is EndReason.CLIENT_GONE
 
 
-def _fingerprint(order: Order) -> bytes:
-    return sha256(order.target.name.encode() + b"\n" + order.body).digest()
+def _fingerprint(request: AdmittedRequest) -> bytes:
+    return sha256(request.target.name.encode() + b"\n" + request.body).digest()

@@ -16,10 +16,10 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
-from gateway.admission.admit import Completion, Order
+from gateway.admission.admit import AdmittedRequest, Completion
 from gateway.admission.descriptors import Descriptors
-from gateway.admission.limits import Allowance, Charge, Limiter
-from gateway.admission.tokens import reservation
+from gateway.admission.limits import Allowance, Limiter, Reservation
+from gateway.admission.tokens import tokens_to_reserve
 from gateway.config import Config, OnDisconnect
 from gateway.entries import EndReason
 from gateway.errors import AnswerTooLarge, Busy, GatewayError, ShuttingDown, TooManyRunning, TooManyStreams
@@ -82,53 +82,53 @@ class Streams:
             if self._oldest_left_by(allowance.scope) is None:
                 raise
 
-    async def record(self, order: Order, key: Key | None = None) -> HeldStream[StreamLog]:
+    async def record(self, request: AdmittedRequest, key: Key | None = None) -> HeldStream[StreamLog]:
         """Starts an answer whose entries are kept, or finds the one that the idempotency key has started before.
 
         Raises ShuttingDown, Busy, OutOfDescriptors, RateLimited, TooManyStreams or IdempotencyConflict.
         """
         if key is None:
-            return await self._record(order)
-        stream = await self._once.get(key, order, self._record_expecting)
-        if order.is_kept and not stream.is_kept:  # who comes second can come back, though the first one could not
-            stream.is_kept, stream.on_disconnect = True, order.on_disconnect
+            return await self._record(request)
+        stream = await self._once.get(key, request, self._record_expecting)
+        if request.is_kept and not stream.is_kept:  # who comes second can come back, though the first one could not
+            stream.is_kept, stream.on_disconnect = True, request.on_disconnect
         return stream
 
-    async def _record(self, order: Order) -> HeldStream[StreamLog]:
-        charge = await self._charged(order)
+    async def _record(self, request: AdmittedRequest) -> HeldStream[StreamLog]:
+        reservation = await self._reserve(request)
         stream_id = _new_id()
-        return self._start(stream_id, order, self._store.create(stream_id), Decoder(), charge)
+        return self._start(stream_id, request, self._store.create(stream_id), Decoder(), reservation)
 
-    async def _record_expecting(self, order: Order) -> HeldStream[StreamLog]:
+    async def _record_expecting(self, request: AdmittedRequest) -> HeldStream[StreamLog]:
         """Whoever asked may have left by now."""
-        stream = await self._record(order)
+        stream = await self._record(request)
         self.expect(stream)
         return stream
 
     async def relay(self, asked: Completion, view: View) -> HeldStream[Window]:
         """Starts an answer that is passed on, chunk by chunk or as one body. Raises as `record` does."""
-        charge = await self._charged(asked.order)
+        reservation = await self._reserve(asked.request)
         decoder = Relay(whole=not asked.stream, hide_usage=asked.hide_usage, choices=asked.choices)
         window = Window(view, count=self._store.grow)
-        return self._start(_new_id(), asked.order, window, decoder, charge)
+        return self._start(_new_id(), asked.request, window, decoder, reservation)
 
-    async def _charged(self, order: Order) -> Charge:
+    async def _reserve(self, request: AdmittedRequest) -> Reservation:
         self._check()
-        tokens = 0 if order.allowance.tokens_per_minute is None else reservation(order.body)
+        tokens = 0 if request.allowance.tokens_per_minute is None else tokens_to_reserve(request.body)
         try:
-            charge = await self.limiter.charge(order.allowance, tokens)
+            reservation = await self.limiter.reserve(request.allowance, tokens)
         except TooManyStreams:
-            left = self._oldest_left_by(order.allowance.scope)
+            left = self._oldest_left_by(request.allowance.scope)
             if left is None:
                 raise
             self._give_up(left)
-            charge = await self.limiter.charge(order.allowance, tokens)
+            reservation = await self.limiter.reserve(request.allowance, tokens)
         try:
-            self._check()  # others were admitted meanwhile, and a shutdown may have begun
+            self._check()  # other requests were admitted meanwhile, and a shutdown may have begun
         except GatewayError:
-            await charge.take_back()
+            await reservation.take_back()
             raise
-        return charge
+        return reservation
 
     def _check(self) -> None:
         """Is there room for one more? Raises ShuttingDown or Busy."""
@@ -141,17 +141,25 @@ class Streams:
             raise Busy(headers={"Retry-After": _RETRY_SECONDS})
         self._descriptors.check_upstream()
 
-    def _start(self, stream_id: str, order: Order, log: R, decoder: Decoder, charge: Charge) -> HeldStream[R]:
+    def _start(
+        self, stream_id: str, request: AdmittedRequest, log: R, decoder: Decoder, reservation: Reservation
+    ) -> HeldStream[R]:
         generation = Generation(
-            stream_id, order, log=log, decoder=decoder, charge=charge, client=self._client, limits=self._limits
+            stream_id,
+            request,
+            log=log,
+            decoder=decoder,
+            reservation=reservation,
+            client=self._client,
+            limits=self._limits,
         )
-        life = (order.target.timeouts.total or 0) + self._limits.keep_seconds
+        life = (request.target.timeouts.total or 0) + self._limits.keep_seconds
         tickets = Tickets(life, self._loop.time)
-        stream = HeldStream(generation, order, tickets)
+        stream = HeldStream(generation, request, tickets)
         self._held[stream_id] = stream
         self._running += 1
         self._descriptors.add_upstream()
-        generation.task.add_done_callback(lambda _: self._over(stream))
+        generation.task.add_done_callback(lambda _: self._done(stream))
         return stream
 
     # Who watches
@@ -189,11 +197,11 @@ class Streams:
         """Nobody watches: its policy says what becomes of it, or, if its owner is still to come, will say so later."""
         stream.cancel_timer()
         stream.frames.clear()
-        if stream.is_over:
+        if stream.is_done:
             self._keep(stream)
             return
         if stream.log.ended:
-            return  # its upstream is being put away, and `_over` follows
+            return  # its upstream is being put away, and `_done` follows
         if not stream.is_attended:
             self._orphan(stream, self._limits.attach_seconds, self._unattended)
         elif stream.on_disconnect is OnDisconnect.DETACH:
@@ -234,7 +242,7 @@ class Streams:
 
     # The end
 
-    def _over(self, stream: HeldStream[Any]) -> None:
+    def _done(self, stream: HeldStream[Any]) -> None:
         """Nothing of it runs any more."""
         self._running -= 1
         self._descriptors.drop_upstream()
@@ -302,7 +310,7 @@ class Streams:
     async def close(self) -> None:
         """Ends what runs, with a failure that says so, and waits until every upstream connection is closed."""
         self.closing = True
-        running = [stream.generation for stream in self._held.values() if not stream.is_over]
+        running = [stream.generation for stream in self._held.values() if not stream.is_done]
         for generation in running:
             generation.interrupt(ShuttingDown())
         if running:

@@ -38,7 +38,7 @@ from gateway.errors import (
 from gateway.upstream.codings import inflater_for
 from gateway.upstream.dialects.listing import ModelFields, models_in
 from gateway.upstream.dialects.status import error_from_status, speaks_tls
-from gateway.upstream.redaction import tell
+from gateway.upstream.redaction import redact
 from gateway.upstream.routing import Target
 from gateway.upstream.shapes import Shape, is_told, shape_of, stripped
 from gateway.upstream.unreachable import from_os, without_a_word
@@ -190,7 +190,7 @@ class UpstreamClient:
         try:
             return await self._models(upstream)
         except GatewayError as error:
-            logger.warning("models of upstream %s: %s", upstream.name, tell(error, upstream))
+            logger.warning("models of upstream %s: %s", upstream.name, redact(error, upstream))
             raise
 
     async def _models(self, upstream: Upstream) -> Sequence[ModelFields]:
@@ -249,7 +249,7 @@ def _translated(upstream: Upstream) -> Iterator[None]:
             raise UpstreamUnreachable(note=type(error).__name__) from error
         failure = from_os(cause, upstream.base_url)
         if isinstance(failure, OutOfDescriptors):  # a fault of this side, which nobody else logs
-            logger.warning("upstream %s: %s", upstream.name, tell(failure, upstream))
+            logger.warning("upstream %s: %s", upstream.name, redact(failure, upstream))
         raise failure from error
 
 

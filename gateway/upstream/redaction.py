@@ -43,14 +43,14 @@ _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 def cleaned(words: str) -> str:
     """An upstream's words without what looks like a key or an address, and without control characters."""
-    words = words[: 4 * _MAX_MESSAGE]  # so that no pattern works on megabytes; `told` cuts the rest
+    words = words[: 4 * _MAX_MESSAGE]  # so that no pattern works on megabytes; `redacted` cuts the rest
     words = _CONTROLS.sub(" ", words)
     words = _ADDRESSES.sub("[address]", words)
     words = _SECRETS.sub("[redacted]", words)
     return words.encode(errors="replace").decode().strip()
 
 
-def told(words: str, upstream: Upstream) -> str:
+def redacted(words: str, upstream: Upstream) -> str:
     """Cleaned words as they are told: without what the gateway itself sent to this upstream, and then cut.
 
     In this order, since a cut through the middle of a key would leave its beginning.
@@ -58,14 +58,14 @@ def told(words: str, upstream: Upstream) -> str:
     return _without(words, [*_sent(upstream), _host(upstream)])
 
 
-def tell(error: GatewayError, upstream: Upstream) -> str:
+def redact(error: GatewayError, upstream: Upstream) -> str:
     """Makes the error's words such as are told; returns those for the log: its code, and its note.
 
     The log tells the host of an upstream that is on this machine: that is no secret of anybody's.
     """
-    error.message = told(error.message, upstream)
-    error.code = told(error.code, upstream)
-    error.param = error.param and told(error.param, upstream)
+    error.message = redacted(error.message, upstream)
+    error.code = redacted(error.code, upstream)
+    error.param = error.param and redacted(error.param, upstream)
     if not error.note:
         return error.code
     host = _host(upstream)

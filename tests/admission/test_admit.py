@@ -36,7 +36,7 @@ def asked(body: object, config: Config = CONFIG) -> Asked:
 
 
 def sent(body: object, config: Config = CONFIG) -> dict[str, Any]:
-    value: dict[str, Any] = json.loads(asked(body, config).order.body)
+    value: dict[str, Any] = json.loads(asked(body, config).request.body)
     return value
 
 
@@ -68,7 +68,7 @@ def test_any_parameter_passes_to_the_digit() -> None:
     body = asked(
         MESSAGES + b',"seed":123456789012345678901234567890,"temperature":0.10,"stop":"a","stop":["b"],"x":{"y": 1 },'
         b'"user":null,"format":"json","reasoning":true,"n":1,"stream":false,"stream_options":{"x":1},"assistant":"plain"}'
-    ).order.body
+    ).request.body
     assert b'"seed":123456789012345678901234567890' in body
     assert b'"temperature":0.10' in body
     assert json.loads(body) == {
@@ -144,7 +144,7 @@ WITH_MODELS = Config(
 def test_whom_it_is_sent_to(config: Config, fields: dict[str, object], told: str, target: str) -> None:
     """A model that is named, else the assistant's, else the default; `default` is the assistant of who names none."""
     result = asked({"question": "hi", **fields}, config)
-    assert (result.order.model, result.order.target.model, json.loads(result.order.body)["model"]) == (
+    assert (result.request.model, result.request.target.model, json.loads(result.request.body)["model"]) == (
         told,
         target,
         target,
@@ -184,9 +184,9 @@ def test_a_query_asks_as_a_body_does(question: str) -> None:
     result = admit(
         CONFIG, SOMEONE, query_fields({"q": question, "model": "x", "format": "json", "reasoning": "1", "other": "x"})
     )
-    assert json.loads(result.order.body)["messages"] == [{"role": "user", "content": question}]
-    assert (result.order.model, result.show.format, result.show.reasoning) == ("x", Format.JSON, True)
-    assert b"other" not in result.order.body
+    assert json.loads(result.request.body)["messages"] == [{"role": "user", "content": question}]
+    assert (result.request.model, result.show.format, result.show.reasoning) == ("x", Format.JSON, True)
+    assert b"other" not in result.request.body
 
 
 def test_a_query_without_a_question() -> None:
@@ -201,8 +201,8 @@ def test_a_query_of_a_post_says_whom_to_ask_and_how_to_show_it() -> None:
         {"model": "x", "assistant": "maths", "format": "json", "reasoning": "1", "temperature": "2", "q": "b"}
     )
     result = admit(CONFIG, SOMEONE, query | body_fields(b'{"question":"a","model":"y"}'))
-    body = json.loads(result.order.body)
-    assert (result.order.model, result.show.format, result.show.reasoning) == ("y", Format.JSON, True)
+    body = json.loads(result.request.body)
+    assert (result.request.model, result.show.format, result.show.reasoning) == ("y", Format.JSON, True)
     assert body["messages"][-1] == {"role": "user", "content": "a"}
     assert body["temperature"] == 0.3
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.admission.tokens import cost, prompt, reservation, taken
+from gateway.admission.tokens import cost, prompt, taken, tokens_to_reserve
 from gateway.config import Prices
 from gateway.upstream.dialects.usage import Tokens, measured
 
@@ -163,13 +163,13 @@ RESERVATIONS = {
 def test_what_is_reserved(case: str) -> None:
     """The prompt, and as much of an answer as the request allows."""
     request, tokens = RESERVATIONS[case]
-    assert reservation(request) == tokens
+    assert tokens_to_reserve(request) == tokens
 
 
 @pytest.mark.parametrize("fields", [{"n": -5, "max_tokens": 10}, {"n": -5}, {"max_tokens": -(10**9), "n": 3}])
 def test_fault_89_no_request_reserves_less_than_its_prompt(fields: dict[str, int]) -> None:
     """A number that makes no sense must give nothing back to the one who sends it."""
-    assert reservation(body(user("abcd"), **fields)) >= 1
+    assert tokens_to_reserve(body(user("abcd"), **fields)) >= 1
 
 
 LONG = "x" * 40_000
@@ -197,12 +197,12 @@ PLACES: dict[str, bytes] = {
 
 @pytest.mark.parametrize("place", PLACES)
 def test_fault_89_a_long_text_is_reserved_wherever_it_stands(place: str) -> None:
-    assert reservation(PLACES[place]) >= 10_000
+    assert tokens_to_reserve(PLACES[place]) >= 10_000
 
 
 def test_fault_89_pictures_are_reserved_whatever_stands_beside_them() -> None:
     parts = [{"type": "image_url", "image_url": {"url": "https://images.example/1.png"}, "text": ""}] * 50
-    assert reservation(body(user(parts))) >= 50_000
+    assert tokens_to_reserve(body(user(parts))) >= 50_000
 
 
 _texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30)
@@ -226,8 +226,8 @@ def test_fault_89_nothing_that_is_sent_is_reserved_as_less_than_a_quarter_of_its
 ) -> None:
     messages = [{"role": "user", "content": content} for content in contents]
     request = json.dumps({"messages": messages, **fields}).encode()
-    assert reservation(request) * 4 >= sum(map(texts_in, contents))
-    assert reservation(request) * 4 >= sum(texts_in(value) for value in fields.values())
+    assert tokens_to_reserve(request) * 4 >= sum(map(texts_in, contents))
+    assert tokens_to_reserve(request) * 4 >= sum(texts_in(value) for value in fields.values())
 
 
 _json = st.recursive(
@@ -241,7 +241,7 @@ _requests = st.dictionaries(_names, _json).map(lambda value: json.dumps(value).e
 
 @given(_requests, st.integers(0, 10**9))
 def test_any_request_is_guessed_at_and_nothing_is_negative(request: bytes, said: int) -> None:
-    assert reservation(request) >= 0
+    assert tokens_to_reserve(request) >= 0
     guess = estimated(request, said)
     assert guess.input >= 0
     assert guess.output * 4 >= said

@@ -70,7 +70,7 @@ def held(client: Client, made: Mapping[str, Any]) -> HeldStream[Any]:
     return stream
 
 
-def is_over(client: Client) -> bool:
+def is_done(client: Client) -> bool:
     return len(client.app[SERVICES].streams) == 0
 
 
@@ -158,7 +158,7 @@ async def test_what_is_refused_is_refused_on_both_addresses(
     async with client.post(path + query, data=body, headers=headers) as response:
         assert await error_of(response) == told
     assert not upstream.requests
-    assert is_over(client)
+    assert is_done(client)
 
 
 # Watching
@@ -169,7 +169,7 @@ async def test_it_is_shown_from_the_start_however_late(gateway: MakeGateway, ups
     upstream.script(OK)
     client = await gateway("[stream]\nretry_ms = 1234")
     made = await create(client)
-    await eventually(lambda: is_over(client))
+    await eventually(lambda: is_done(client))
     answer = await watched(client, made["url"])
     assert answer.raw.startswith(b'retry: 1234\nevent: start\ndata: {"stream":"')
     assert answer.data("start") == [f'{{"stream":"{made["id"]}"}}']
@@ -458,7 +458,7 @@ async def test_an_answer_to_an_sdk_is_no_stream_with_an_address(
             await refusal(client, method, f"/streams/{one.id}?ticket={ticket}")
         async with client.get("/chat", headers={**EVENTS, **bearer(TEAM), "Last-Event-ID": f"{one.id}.0"}) as again:
             assert await error_of(again) == (404, "stream_not_found")
-        assert not one.is_over
+        assert not one.is_done
 
 
 @pytest.mark.parametrize("method", ["HEAD", "PUT", "PATCH", "POST"])
@@ -495,7 +495,7 @@ async def test_who_may_stop_a_stream(gateway: MakeGateway, upstream: ScriptedUps
     async with client.delete(url, headers=headers) as response:
         assert (response.status, await response.read()) == (204, b"")
     await upstream.until(left=1, within=1)
-    await eventually(lambda: is_over(client), within=1)
+    await eventually(lambda: is_done(client), within=1)
     assert (await snapshot(client, made["url"]))["end"]["reason"] == "stopped"
 
 
@@ -599,7 +599,7 @@ async def test_stopping_at_once(gateway: MakeGateway, upstream: ScriptedUpstream
         made = await create(client)
         assert await stop(client, made["url"]) == 204
         assert (await watched(client, made["url"])).end["reason"] == "stopped"
-    await eventually(lambda: is_over(client) and upstream.playing == 0)
+    await eventually(lambda: is_done(client) and upstream.playing == 0)
 
 
 async def test_what_a_stopped_answer_took_is_estimated(
@@ -615,7 +615,7 @@ async def test_what_a_stopped_answer_took_is_estimated(
     (end,) = [line["stream"] for line in lines if line.get("stream", {}).get("end")]
     assert end["end"] == "stopped"
     assert (end["input_tokens"], end["output_tokens"], end["tokens_estimated"]) == (20, 100, True)
-    await eventually(lambda: is_over(client))
+    await eventually(lambda: is_done(client))
     async with client.post("/streams", json={"question": "hi"}, headers=bearer(TEAM)) as response:
         assert response.headers["x-ratelimit-remaining-tokens"] == str(10_000 - 120 - 1 - 256)
 

@@ -92,7 +92,9 @@ async def start_of(response: ClientResponse) -> dict[str, str]:
     return value
 
 
-async def create(client: Client | ClientSession, body: object = None, *, query: str = "", **headers: str) -> dict[str, Any]:
+async def create(
+    client: Client | ClientSession, body: object = None, *, query: str = "", **headers: str
+) -> dict[str, Any]:
     """`POST /streams`, and what it says."""
     body = {"question": "hi"} if body is None else body
     async with client.post(f"/streams{query}", json=body, headers=headers) as response:

@@ -12,7 +12,7 @@ import pytest
 from aiohttp import ClientPayloadError, web
 from aiohttp.test_utils import TestClient, TestServer
 
-from gateway.admission.admit import Order
+from gateway.admission.admit import AdmittedRequest
 from gateway.admission.bodies import Bodies
 from gateway.entries import Kind
 from gateway.errors import Busy, ClientGone, GatewayError, TooManyStreams
@@ -394,7 +394,7 @@ async def test_a_large_request_is_not_held_while_it_is_answered(
         async with client.post(path, json=fields, headers=headers) as response:
             await response.content.readuntil(b'"a"' if "v1" in path else b"data: a\n")
             gc.collect()
-            assert not [one for one in gc.get_objects() if isinstance(one, Order)]
+            assert not [one for one in gc.get_objects() if isinstance(one, AdmittedRequest)]
             (running,) = [one for one in streams(client) if not one.log.ended]
             assert len(upstream.requests[-1].body) > 900_000
             assert running.generation._body == b""

@@ -162,13 +162,13 @@ async def test_a_stream_that_is_created_twice_is_one(gateway: MakeGateway, upstr
 
 def slow_limiter(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
     """As one that asks another machine first."""
-    charge = MemoryLimiter.charge
+    charge = MemoryLimiter.reserve
 
     async def slow(self: MemoryLimiter, allowance: Allowance, tokens: int) -> Any:
         await asyncio.sleep(seconds)
         return await charge(self, allowance, tokens)
 
-    monkeypatch.setattr(MemoryLimiter, "charge", slow)
+    monkeypatch.setattr(MemoryLimiter, "reserve", slow)
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.1])
@@ -383,7 +383,7 @@ async def stopped(client: Client, made: dict[str, Any]) -> None:
     assert one is not None
     async with client.delete(made["url"]) as response:
         assert response.status == 204
-    await eventually(lambda: one.is_over)
+    await eventually(lambda: one.is_done)
 
 
 async def test_many_that_are_refused_at_once_are_all_told_so(

@@ -141,7 +141,7 @@ async def test_detach_is_what_is_done_where_nothing_is_said(gateway: MakeGateway
     upstream.script(SLOW)
     client = await gateway()
     stream_id = await left(client)
-    await eventually(lambda: held(client, stream_id).is_over)
+    await eventually(lambda: held(client, stream_id).is_done)
     assert held(client, stream_id).record.end == "complete"
 
 
@@ -203,7 +203,7 @@ async def test_a_key_may_choose_what_it_was_given(gateway: MakeGateway, upstream
     upstream.script(SLOW, ENDLESS)
     client = await gateway(only("drain") + config("detach"))
     stream_id = await left(client, "/chat?q=hi&on_disconnect=drain", **AUTH)
-    await eventually(lambda: held(client, stream_id).is_over)
+    await eventually(lambda: held(client, stream_id).is_done)
     assert held(client, stream_id).record.end == "complete"
     async with client.get("/chat?q=hi&on_disconnect=detach", headers=AUTH) as response:
         assert await error_of(response) == (403, "policy_not_allowed")
@@ -249,7 +249,7 @@ async def test_a_configured_drain_is_not_for_strangers(gateway: MakeGateway, ups
     await left(client, "/chat?q=hi&assistant=guest")
     await upstream.until(left=1, within=1)
     stream_id = await left(client, "/chat?q=hi&assistant=guest", **AUTH)
-    await eventually(lambda: held(client, stream_id).is_over)
+    await eventually(lambda: held(client, stream_id).is_done)
     assert held(client, stream_id).record.end == "complete"
 
 
@@ -625,7 +625,7 @@ async def test_one_that_runs_or_is_watched_makes_no_room(gateway: MakeGateway, u
     running, being_read = await create(client), await create(client)
     one = held(client, being_read["id"])
     async with taking_nothing(client, f"GET {being_read['url']} HTTP/1.1\r\nAccept: text/event-stream\r\n"):
-        await eventually(lambda: one.is_over and one.viewers == 1)
+        await eventually(lambda: one.is_done and one.viewers == 1)
         for _ in range(2):
             async with client.get("/chat?q=hi", headers=EVENTS) as response:
                 assert await error_of(response) == (503, "busy")

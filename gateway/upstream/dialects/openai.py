@@ -51,7 +51,7 @@ class Decoder:
         self.model: str | None = None
         self.done = False  # `[DONE]` was seen: nothing after it counts
         self.skipped = 0
-        self.begun = False  # has the answer begun, be it with a thought?
+        self.has_content = False  # has the answer begun, be it with a thought?
         self.said = 0
         self._usage: bytes | None = None
         self._answered = False  # has any content come?
@@ -175,7 +175,7 @@ class Decoder:
                 payload = delta.content.encode()
                 entries.append((_TEXT, payload))
                 self.said += len(payload)
-                self._answered = self.begun = True
+                self._answered = self.has_content = True
                 self._finished = False
             if delta.refusal:
                 self._add(Kind.REFUSAL, delta.refusal.encode(), entries)
@@ -215,7 +215,7 @@ class Decoder:
     def _add(self, kind: Kind, payload: bytes, entries: list[Entry]) -> None:
         entries.append((kind, payload))
         self.said += len(payload)
-        self.begun = True
+        self.has_content = True
         self._finished = False
 
     def _take_usage(self, raw: msgspec.Raw) -> None:

@@ -63,7 +63,7 @@ class Relay(Decoder):
         """A whole JSON body: as it is where it was asked for, else as the one chunk of a stream."""
         passed: list[Entry] = []
         super().decode_completion(body, passed)
-        self.begun = True
+        self.has_content = True
         self.passed_finish = True  # `_as_chunk` gives each choice a reason
         entries.extend(passed if self.whole else [(_CHUNK, self._as_chunk(body))])
 
@@ -87,7 +87,7 @@ class Relay(Decoder):
             content = delta.content
             if content:
                 self.said += len(content) if content.isascii() else len(content.encode())
-                self.begun = self._answered = True
+                self.has_content = self._answered = True
             if not content or delta.tool_calls or delta.reasoning_content or delta.reasoning or delta.refusal:
                 self._take_others(delta)
             if self._ended_ones and speaks(delta):
@@ -100,7 +100,7 @@ class Relay(Decoder):
     def _take_others(self, delta: Delta) -> None:
         said = size(delta) - len((delta.content or "").encode())
         self.said += said
-        self.begun |= said > 0
+        self.has_content |= said > 0
         self._answered |= answers(delta)
 
     def _take_finish(self, index: int, reason: str) -> None:
@@ -110,7 +110,7 @@ class Relay(Decoder):
         self._take_reason(reason)
         self.passed_finish |= not self._gave_up  # a chunk that says "given up" becomes an error, and does not go on
         self._ended_ones.add(index)
-        self.begun = True
+        self.has_content = True
 
     def _decode_odd(self, event: Event, entries: list[Entry]) -> Chunk | None:
         self._is_odd = True
