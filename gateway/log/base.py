@@ -82,7 +82,12 @@ class StreamStore(Protocol):
 
     @property
     def size(self) -> int:
-        """Bytes that all logs take, those of answers that run included."""
+        """Bytes that all logs take."""
+        ...
+
+    @property
+    def running(self) -> int:
+        """Bytes that logs take which have not ended."""
         ...
 
     relieve: Callable[[], None]

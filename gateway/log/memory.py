@@ -15,6 +15,7 @@ class MemoryStore:
 
     def __init__(self, *, max_streams: int, max_bytes: int) -> None:
         self.size = 0
+        self.running = 0
         self.bound = max_bytes
         self._logs: dict[str, MemoryLog] = {}
         self._max_streams = max_streams
@@ -37,6 +38,7 @@ class MemoryStore:
 
     def grow(self, size: int) -> None:
         self.size += size
+        self.running += size
         if self.overfull:
             self.relieve()
 
@@ -44,6 +46,8 @@ class MemoryStore:
         log = self._logs.pop(stream_id, None)
         if log is not None:
             self.size -= log.held
+            if not log.ended:
+                self.running -= log.held
 
     def __len__(self) -> int:
         return len(self._logs)
@@ -71,6 +75,8 @@ class MemoryLog(Followers):
     def grow(self, size: int) -> None:
         self.held += size
         self._store.grow(size)
+        if self.ended:
+            self._store.running -= size
 
     async def room(self) -> None:
         """There always is."""
@@ -87,5 +93,7 @@ class MemoryLog(Followers):
             grown += len(payload)
         self.size += grown
         self.grow(grown + _ENTRY * len(batch))
-        self.ended = bool(batch) and batch[-1][0] is Kind.END
+        if batch and batch[-1][0] is Kind.END:
+            self.ended = True
+            self._store.running -= self.held
         self.tell()
