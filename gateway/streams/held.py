@@ -1,8 +1,4 @@
-"""A stream that is held: what is being generated, or was, and who may watch it and stop it.
-
-While it runs, somebody watches, or it is an orphan; when it has ended, it is kept for a while, for those who come back.
-The registry, `streams`, moves it from one state to the next.
-"""
+"""One stream that the registry holds: its generation, its viewers, and who may watch and stop it."""
 
 import asyncio
 from collections.abc import Callable
@@ -15,6 +11,7 @@ from gateway.log.views import Format, sse_view
 from gateway.observe.records import StreamRecord
 from gateway.streams.frames import Frames
 from gateway.streams.generation import Generation
+from gateway.streams.life import Next, when_unwatched
 from gateway.streams.tickets import Tickets
 
 R = TypeVar("R", bound=Recording)
@@ -61,6 +58,15 @@ class HeldStream(Generic[R]):
     def is_done(self) -> bool:
         """Is nothing of it running any more, the closing of its upstream included?"""
         return self.generation.task.done()
+
+    def when_unwatched(self) -> Next:
+        return when_unwatched(
+            is_done=self.is_done,
+            has_ended=self.log.ended,
+            is_attended=self.is_attended,
+            policy=self.on_disconnect,
+            can_be_resumed=self.is_kept or self.idempotency_key is not None,
+        )
 
     def cancel_timer(self) -> None:
         if self.timer is not None:

@@ -1,13 +1,9 @@
-"""The registry of streams: the one place where an answer is charged and begins, and where its life is decided.
+"""The registry of streams: it reserves what an answer takes, starts it, and holds it until it is forgotten.
 
-    running, watched ──last viewer leaves──> orphan ──grace is over──> ended
-           │          <──somebody comes back──┘                          │
-           └────────────────────── it ends ──────────────────────────────┴─> kept ──keep_seconds, or no room──> gone
-
-What happens to a stream whose last viewer left is its policy: `cancel` ends it at once, `drain` lets it finish for the
-record, `detach` waits for somebody to come back. Orphans are bounded in number: past that, the one that has waited
-longest is ended. Ended streams make room for new ones, those first that nobody has looked at for longest. A running
-stream makes no room for a new one. Running streams have a bound of their own in bytes; beyond it the largest is ended.
+`life` decides what becomes of a stream whose last viewer has left. Streams that wait for a viewer are orphans, which
+are bounded in number: beyond that, the oldest of the caller with the most is ended. Ended streams make room for new
+ones, those first that nobody has looked at for longest. A running stream makes no room for a new one. Running streams
+have a bound of their own in bytes; beyond it the largest is ended.
 """
 
 import asyncio
@@ -20,7 +16,7 @@ from gateway.admission.admit import AdmittedRequest, Completion
 from gateway.admission.descriptors import Descriptors
 from gateway.admission.limits import Allowance, Limiter, Reservation
 from gateway.admission.tokens import tokens_to_reserve
-from gateway.config import Config, OnDisconnect
+from gateway.config import Config
 from gateway.entries import EndReason
 from gateway.errors import AnswerTooLarge, Busy, GatewayError, ShuttingDown, TooManyRunning, TooManyStreams
 from gateway.log.base import Recording, StreamLog, StreamStore
@@ -30,6 +26,7 @@ from gateway.observe.records import StreamEndRecord, log_stream_end
 from gateway.streams.generation import Generation
 from gateway.streams.held import HeldStream
 from gateway.streams.idempotency import Key, Once
+from gateway.streams.life import Next
 from gateway.streams.tickets import Tickets
 from gateway.upstream.client import UpstreamClient
 from gateway.upstream.dialects.openai import Decoder
@@ -194,22 +191,24 @@ class Streams:
             self._left(stream)
 
     def _left(self, stream: HeldStream[Any]) -> None:
-        """Nobody watches: its policy says what becomes of it, or, if its owner is still to come, will say so later."""
+        """Nobody watches it."""
         stream.cancel_timer()
         stream.frames.clear()
-        if stream.is_done:
-            self._keep(stream)
-            return
-        if stream.log.ended:
-            return  # its upstream is being put away, and `_done` follows
-        if not stream.is_attended:
-            self._orphan(stream, self._limits.attach_seconds, self._unattended)
-        elif stream.on_disconnect is OnDisconnect.DETACH:
-            self._orphan(stream, self._limits.grace_seconds, self._give_up)
-        elif stream.on_disconnect is OnDisconnect.DRAIN:
-            stream.log.abandon()
-        else:
-            self._give_up(stream)
+        match stream.when_unwatched():
+            case Next.AWAIT_OWNER:
+                self._orphan(stream, self._limits.attach_seconds, self._unattended)
+            case Next.AWAIT_VIEWER:
+                self._orphan(stream, self._limits.grace_seconds, self._give_up)
+            case Next.FINISH:
+                stream.log.abandon()
+            case Next.CANCEL:
+                self._give_up(stream)
+            case Next.KEEP:
+                self._keep(stream)
+            case Next.FORGET:
+                self._forget(stream)
+            case Next.NOTHING:
+                pass
 
     def _orphan(self, stream: HeldStream[Any], seconds: float, then: Callable[[HeldStream[Any]], None]) -> None:
         """Calls `then` after `seconds` without a viewer, which a guest's visit interrupts and does not start anew."""
@@ -252,13 +251,10 @@ class Streams:
         stream.cancel_timer()
         self._orphans.pop(stream.id, None)
         if not stream.viewers:
-            self._keep(stream)
+            self._left(stream)
 
     def _keep(self, stream: HeldStream[Any]) -> None:
-        """For those who come back, until its time is over or others need the room."""
-        if not (stream.is_kept or stream.idempotency_key):
-            self._forget(stream)
-            return
+        """For those who come back, until its time has passed or others need the room."""
         if stream.expires_at is None:
             stream.expires_at = self._loop.time() + self._limits.keep_seconds
         self._idle[stream.id] = stream
