@@ -14,6 +14,11 @@ class Recording(Protocol):
     """What a generation writes its entries to."""
 
     @property
+    def is_kept(self) -> bool:
+        """Can it be read from any place, by many? Else it is passed on to one reader and let go of."""
+        ...
+
+    @property
     def last(self) -> int:
         """The number of the last entry; 0 before there is one."""
         ...

@@ -59,6 +59,7 @@ class MemoryLog(Followers):
     __slots__ = ("_store", "ended", "entries", "held", "size")
 
     full = False
+    is_kept = True
 
     def __init__(self, store: MemoryStore) -> None:
         super().__init__()

@@ -18,7 +18,9 @@ _PIECE = 65_536  # bytes that are taken at once: asyncio's own flow control begi
 
 
 class Window(Followers):
-    """A Recording and the one Source of it (see `viewers`)."""
+    """A Recording and the one Source of it (see `frames`)."""
+
+    is_kept = False
 
     def __init__(
         self, view: View, *, limit: int = WINDOW_BYTES, count: Callable[[int], None] = lambda size: None

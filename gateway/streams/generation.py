@@ -32,7 +32,6 @@ from gateway.errors import (
     UpstreamIncomplete,
 )
 from gateway.log.base import Recording
-from gateway.log.window import Window
 from gateway.observe.records import StreamRecord
 from gateway.sse import Event, Parser
 from gateway.sse import EventTooLarge as ParserOverflow
@@ -87,7 +86,7 @@ class Generation(Generic[R]):
         self._running = False
         self._asks_usage = request.asks_usage
         self._posted = False  # may the upstream be at work?
-        self._max_bytes = math.inf if isinstance(log, Window) else limits.max_bytes  # a window is bounded in itself
+        self._max_bytes = limits.max_bytes if log.is_kept else math.inf  # a window is bounded in itself
         self._tokens = Tokens()
         self._loop = asyncio.get_running_loop()
         self._watchdog = Watchdog(self._loop, request.target.timeouts, self._expire)

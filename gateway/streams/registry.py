@@ -162,9 +162,9 @@ class Streams:
     # Who watches
 
     def find(self, stream_id: str) -> HeldStream[StreamLog] | None:
-        """One that can be watched: what is only passed on is nobody else's."""
+        """One that can be watched: an answer that is only passed on belongs to its request."""
         stream = self._held.get(stream_id)
-        return None if stream is None or isinstance(stream.log, Window) else stream
+        return stream if stream is not None and stream.log.is_kept else None
 
     def attach(self, stream: HeldStream[Any], cut: Callable[[], None], *, as_guest: bool = False) -> None:
         """Adds a viewer, whose connection `cut` closes at once. A guest may read and not stop."""
