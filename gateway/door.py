@@ -82,6 +82,8 @@ class Door:
 
     def _look_later(self) -> None:
         """As long as it is shut: it is not always a client who leaves room."""
+        if self._timer is not None:
+            self._timer.cancel()
         if self._sockets and not self._listeners:
             self._look()
             self._timer = asyncio.get_running_loop().call_later(_LOOK_SECONDS, self._look_later)

@@ -18,6 +18,7 @@ _BUSY = "The gateway reads as many request bodies as it has room for. Try again 
 class Bodies:
     def __init__(self, most: int) -> None:
         """`most` is in bytes."""
+        self.largest = most // _SHARE  # bytes of one body: a larger one would be refused for ever
         self._most = most
         self._held: Counter[str] = Counter()  # bytes of each caller
         self._number: Counter[str] = Counter()  # bodies of each caller
@@ -35,7 +36,7 @@ class Bodies:
 
         def count(size: int) -> None:
             nonlocal held
-            if self._all + size > self._most or self._held[scope] + size > self._most // _SHARE:
+            if self._all + size > self._most or self._held[scope] + size > self.largest:
                 raise Busy(_BUSY, headers=_RETRY)
             held += size
             self._all += size

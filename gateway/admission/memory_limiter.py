@@ -39,18 +39,18 @@ class MemoryLimiter:
         caller = self._callers.get(allowance.scope)
         if caller is None:
             return
-        _check_streams(caller, allowance)
         for kind, limit in (("requests", allowance.requests_per_minute), ("tokens", allowance.tokens_per_minute)):
             if limit is not None and await caller.counts.get(kind) >= limit:
                 raise _limited(kind, limit, limit, await caller.counts.get_expiry(kind), {})
+        _check_streams(caller, allowance)
 
     async def reserve(self, allowance: Allowance, tokens: int) -> "MemoryReservation":
         caller = self._caller(allowance.scope)
-        _check_streams(caller, allowance)
         reservation = MemoryReservation(caller)
         try:
             await reservation.count("requests", allowance.requests_per_minute, 1)
             await reservation.count("tokens", allowance.tokens_per_minute, tokens)
+            _check_streams(caller, allowance, own=1)
         except BaseException:
             await reservation.take_back()
             raise
@@ -146,8 +146,9 @@ class MemoryReservation:
             self._caller.streams -= 1
 
 
-def _check_streams(caller: _Caller, allowance: Allowance) -> None:
-    if allowance.max_streams is not None and caller.streams >= allowance.max_streams:
+def _check_streams(caller: _Caller, allowance: Allowance, *, own: int = 0) -> None:
+    """Is there a place? `own` is taken already. The rates come first: a request that they refuse takes no place."""
+    if allowance.max_streams is not None and caller.streams - own >= allowance.max_streams:
         raise TooManyStreams(headers={"Retry-After": str(_STREAM_RETRY)})
 
 

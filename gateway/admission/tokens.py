@@ -4,6 +4,7 @@ Estimates are of UTF-8 bytes, four to a token: close enough for English, and, wi
 Chinese too. A tokeniser would be exact for one model, wrong for the next, and would hold up the event loop for both.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -17,13 +18,16 @@ _PART = 1000  # tokens of a part that is a picture or a sound: pictures take bet
 _ANSWER = 256  # tokens that are reserved for an answer where the request sets it no bound
 _SOUND_BYTES = 4096  # to a token of a sound: base64 of the densest usual format takes 6,400
 _MOST_VALUES = 40_000  # that are looked at, which takes some 10 ms of everybody's time; prompts have some hundred
-_MEDIA = frozenset({"image_url", "input_audio"})  # the types of a message's part that hold data which is no text
+_MANY = 1_000_000_000  # tokens: more than any limit
+_FORM = 256  # bytes of braces, names and labels that are not counted: those of a short conversation
 # Names that are no text to the model, and those whose values are none either.
-_STRUCTURE = frozenset({"messages", "role", "content", "type", "text", "tool_calls"})
+_STRUCTURE = frozenset({"messages", "role", "content", "type", "text", "image_url", "url", "tool_calls"})
 _LABELS = frozenset({"role", "type"})
 _LONGEST_LABEL = 16  # characters of such a value: longer ones would be a place for a text
 _SETTINGS = ("model", "stream", "stream_options", "n", "max_tokens", "max_completion_tokens", "temperature")
 _MILLION = 1_000_000
+
+_encode_json = msgspec.json.Encoder().encode
 
 
 def taken(usage: dict[str, Any] | None, *, complete: bool, prompt: Callable[[], int], said: int) -> Tokens:
@@ -40,67 +44,87 @@ def taken(usage: dict[str, Any] | None, *, complete: bool, prompt: Callable[[], 
 
 def tokens_to_reserve(body: bytes) -> int:
     """Tokens that a request may take: its prompt, and as much of an answer as it allows."""
-    request = _read(body)
-    bounds = [bound for bound in (request.max_completion_tokens, request.max_tokens) if bound is not None]
-    answer = _ANSWER if not bounds or max(bounds) < 0 else max(bounds)  # which of the two holds is the upstream's
-    return prompt(body) + answer * max(1, request.n or 1)
+    try:
+        request = msgspec.json.decode(body, type=_Request)
+    except (ValueError, RecursionError):
+        request = _Request()
+    bounds = [_count(bound) for bound in (request.max_completion_tokens, request.max_tokens) if bound is not None]
+    answer = max(bounds, default=_ANSWER) or _ANSWER  # which of the two holds is the upstream's to say
+    return prompt(body) + answer * max(1, _count(1 if request.n is None else request.n))
+
+
+def _count(value: Any) -> int:
+    """A number as servers read it: `10.0` and "10" are 10. What they may refuse counts as the largest number."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return _MANY
+    return math.ceil(min(number, _MANY)) if number > 0 else 0
 
 
 def prompt(body: bytes) -> int:
-    """Of a request, by its texts where that is little work, and by its size where it is much or of an odd form.
+    """Of a request, by its texts where it is small, by its size where it is large, much work, or of an odd form.
 
     Whatever the upstream may read as a text counts a quarter of its bytes, wherever in the request it stands. The data
-    of a picture or of a sound does not: a model sees it as a number of tokens that hardly depends on its bytes.
+    of a picture or of a sound in a message does not: a model sees it as some tokens, which hardly depend on its bytes.
     """
     if body.count(b"{") + body.count(b",") > _MOST_VALUES:
         return -(-len(body) // _BYTES)
     try:
         request = msgspec.json.decode(body, type=dict[str, Any])
+        for name in _SETTINGS:
+            request.pop(name, None)
+        media = _take_media(request)
+        size = len(_encode_json(request)) - _FORM
     except (ValueError, RecursionError):
         return -(-len(body) // _BYTES)
-    counted = _Counted()
-    for name in _SETTINGS:
-        request.pop(name, None)
-    counted.add(request)
-    return -(-counted.bytes // _BYTES) + counted.tokens
+    return -(-max(size, _texts(request)) // _BYTES) + media
 
 
-class _Counted:
-    """What a request holds: `bytes` of text, and `tokens` of pictures and sounds."""
+def _take_media(request: dict[str, Any]) -> int:
+    """Takes the data of pictures and sounds out of the messages; returns their tokens."""
+    tokens = 0
+    messages = request.get("messages")
+    for message in messages if isinstance(messages, list) else ():
+        content = message.get("content") if isinstance(message, dict) else None
+        for part in content if isinstance(content, list) else ():
+            tokens += _take_medium(part) if isinstance(part, dict) else 0
+    return tokens
 
-    def __init__(self) -> None:
-        self.bytes = 0
-        self.tokens = 0
 
-    def add(self, value: Any) -> None:
-        if isinstance(value, str):
-            self.bytes += len(value) if value.isascii() else len(value.encode())
-        elif isinstance(value, list):
-            for item in value:
-                self.add(item)
-        elif isinstance(value, dict):
-            self._add_object(value)
-        elif value is not None and not isinstance(value, bool):
-            self.bytes += len(str(value))
+def _take_medium(part: dict[str, Any]) -> int:
+    """Of `{"type": "image_url", "image_url": {"url": "data:image/png;base64,..."}}`, or of an `input_audio`."""
+    kind = part.get("type")
+    if kind == "image_url":
+        holder = part["image_url"] if isinstance(part.get("image_url"), dict) else part
+        name = "url" if holder is not part else "image_url"
+        if isinstance(holder.get(name), str) and holder[name].startswith("data:image/"):
+            holder[name] = ""
+        return _PART
+    if kind == "input_audio":
+        sound = part.get("input_audio")
+        data = sound.get("data") if isinstance(sound, dict) else None
+        if isinstance(sound, dict) and isinstance(data, str):
+            sound["data"] = ""
+            return _PART + len(data) // _SOUND_BYTES
+        return _PART
+    return 0
 
-    def _add_object(self, value: dict[str, Any]) -> None:
-        for name, item in value.items():
-            if name in _MEDIA and name == value.get("type"):
-                self._add_media(item)
-                continue
-            if name not in _STRUCTURE:
-                self.add(name)
-            if not (name in _LABELS and isinstance(item, str) and len(item) <= _LONGEST_LABEL):
-                self.add(item)
 
-    def _add_media(self, item: Any) -> None:
-        """`{"url": "data:image/png;base64,..."}`, such a text alone, or `{"data": ..., "format": "wav"}`."""
-        self.tokens += _PART
-        for name, text in item.items() if isinstance(item, dict) else [("url", item)]:
-            if name == "data" and isinstance(text, str):
-                self.tokens += len(text) // _SOUND_BYTES
-            elif not (name == "url" and isinstance(text, str) and text.startswith("data:image/")):
-                self.add(text)
+def _texts(value: Any) -> int:
+    """Bytes of all texts, without the names and labels that only give a message its form."""
+    if isinstance(value, str):
+        return len(value) if value.isascii() else len(value.encode())
+    if isinstance(value, list):
+        return sum(map(_texts, value))
+    if isinstance(value, dict):
+        return sum([_field(name, item) for name, item in value.items()])
+    return 0 if value is None or isinstance(value, bool) else len(str(value))
+
+
+def _field(name: str, value: Any) -> int:
+    is_label = name in _LABELS and isinstance(value, str) and len(value) <= _LONGEST_LABEL
+    return (0 if name in _STRUCTURE else _texts(name)) + (0 if is_label else _texts(value))
 
 
 def cost(tokens: Tokens, prices: Prices) -> float:
@@ -112,14 +136,6 @@ def cost(tokens: Tokens, prices: Prices) -> float:
 
 
 class _Request(msgspec.Struct):
-    max_tokens: int | None = None
-    max_completion_tokens: int | None = None
-    n: int | None = None
-
-
-def _read(body: bytes) -> _Request:
-    """The numbers of a request; none where they are of another form, which is the upstream's to refuse."""
-    try:
-        return msgspec.json.decode(body, type=_Request, strict=False)
-    except (ValueError, RecursionError):
-        return _Request()
+    max_tokens: Any = None
+    max_completion_tokens: Any = None
+    n: Any = None

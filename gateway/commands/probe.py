@@ -22,6 +22,7 @@ from gateway.errors import (
     UpstreamUnreachable,
 )
 from gateway.upstream.client import UpstreamClient
+from gateway.upstream.dialects.listing import text_in
 from gateway.upstream.redaction import redact
 from gateway.upstream.routing import Target
 
@@ -71,7 +72,7 @@ async def _asked(client: UpstreamClient, upstream: Upstream, models: Sequence[st
         if isinstance(error, _UNHEARD) or not models:
             return _fault(error, upstream)
         return await _asked_for_a_token(client, upstream, models[0])
-    known = {str(model.get("id")) for model in listed}
+    known = {name for model in listed if (name := text_in(model, "id")) is not None}
     missing = [model for model in models if known and model not in known][:_MOST_NAMES]
     words = "reachable, 1 model" if len(listed) == 1 else f"reachable, {len(listed):,} models"
     return Finding(upstream.name, f"{words}; not among them: {', '.join(missing)}" if missing else words)
@@ -101,7 +102,8 @@ def _question(model: str) -> bytes:
 
 def _fault(error: GatewayError, upstream: Upstream) -> Finding:
     _, _, note = redact(error, upstream).partition(": ")
-    words = f"{error.message} ({note})" if note and note not in error.message else error.message
+    is_new = bool(note) and note.removeprefix("it ").lower() not in error.message.lower()
+    words = f"{error.message} ({note})" if is_new else error.message
     return Finding(upstream.name, words, is_fault=True)
 
 

@@ -8,7 +8,7 @@ from aiohttp import HttpVersion11, web
 
 from gateway.admission.admit import Show
 from gateway.errors import StreamNotFound
-from gateway.handlers.responses import attached, json_response, success
+from gateway.handlers.responses import attached, counted, json_response, success
 from gateway.handlers.services import SERVICES
 from gateway.handlers.sinks import EventStreamSink, TextSink, deliver
 from gateway.log.base import StreamLog
@@ -50,14 +50,17 @@ async def _whole_text(request: web.Request, stream: HeldStream[StreamLog], curso
     entries = list(stream.log.entries)[cursor:]
     body = b"".join([text_view(number, entry) for number, entry in enumerate(entries, cursor + 1)])
     response = web.Response(body=body, content_type="text/plain", charset="utf-8")
-    return await deliver(request, response, stall_seconds=STALL_SECONDS)
+    with counted(stream, len(body)):
+        return await deliver(request, response, stall_seconds=STALL_SECONDS)
 
 
 async def whole(request: web.Request, stream: HeldStream[StreamLog], show: Show) -> web.StreamResponse:
     """A `chat.completion`, once it is there."""
     await success(stream.generation)
     value = completion(stream.log.entries, stream.generation.outcome(), reasoning=show.reasoning)
-    return await deliver(request, json_response(value), stall_seconds=STALL_SECONDS)
+    response = json_response(value)
+    with counted(stream, response.content_length or 0):
+        return await deliver(request, response, stall_seconds=STALL_SECONDS)
 
 
 async def rest(

@@ -39,7 +39,7 @@ from gateway.streams.generation import Generation
 from gateway.streams.held import HeldStream
 from gateway.streams.viewer import STALL_SECONDS, Viewer, until
 
-Answer = Callable[[web.Request, Generation[Window]], Awaitable[web.StreamResponse]]
+Answer = Callable[[web.Request, HeldStream[Window]], Awaitable[web.StreamResponse]]
 
 _LARGEST_BODY = 33_554_432  # bytes: pictures travel inside of requests, and OpenAI takes about as much
 
@@ -47,7 +47,7 @@ _LARGEST_BODY = 33_554_432  # bytes: pictures travel inside of requests, and Ope
 async def create(request: web.Request) -> web.StreamResponse:
     stream, answer = await _started(request)
     with attached(request, stream):
-        return await answer(request, stream.generation)
+        return await answer(request, stream)
 
 
 async def _started(request: web.Request) -> tuple[HeldStream[Window], Answer]:
@@ -64,7 +64,8 @@ async def _started(request: web.Request) -> tuple[HeldStream[Window], Answer]:
     return stream, _streamed if asked.stream else _whole
 
 
-async def _streamed(request: web.Request, generation: Generation[Window]) -> web.StreamResponse:
+async def _streamed(request: web.Request, stream: HeldStream[Window]) -> web.StreamResponse:
+    generation = stream.generation
     heartbeat = request.app[SERVICES].config.stream.heartbeat_seconds
     window = generation.log
     spoke = await until(window, lambda: generation.has_content or window.ended, within=heartbeat)
@@ -83,8 +84,8 @@ def _ends_cleanly(generation: Generation[Window]) -> bool:
     return generation.is_whole or is_told
 
 
-async def _whole(request: web.Request, generation: Generation[Window]) -> web.StreamResponse:
-    await success(generation)
-    body, _ = generation.log.after(0)
+async def _whole(request: web.Request, stream: HeldStream[Window]) -> web.StreamResponse:
+    await success(stream.generation)
+    body, _ = stream.log.after(0)
     response = web.Response(body=body, content_type="application/json")
     return await deliver(request, response, stall_seconds=STALL_SECONDS)

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from aiohttp import web
 
 from gateway.admission.admit import check_key
+from gateway.admission.limits import identity
 from gateway.handlers.reading import authenticate
 from gateway.handlers.responses import json_response
-from gateway.handlers.services import SERVICES
+from gateway.handlers.services import CALLER, SERVICES
 from gateway.handlers.sinks import deliver
 from gateway.streams.viewer import STALL_SECONDS
 from gateway.upstream.dialects.listing import ModelFields, text_in
@@ -19,11 +20,13 @@ from gateway.upstream.routing import unknown_model
 
 
 async def list_all(request: web.Request) -> web.StreamResponse:
-    names = _names(request)
-    catalogue = request.app[SERVICES].catalogue
+    services = request.app[SERVICES]
+    names, catalogue = _names(request), services.catalogue
     models = await catalogue.everything() if names is None else await catalogue.models(names)
     response = json_response({"object": "list", "data": models})
-    return await deliver(request, response, stall_seconds=STALL_SECONDS)
+    with services.bodies.reading(identity(request[CALLER])) as count:  # a list may have megabytes, too
+        count(response.content_length or 0)
+        return await deliver(request, response, stall_seconds=STALL_SECONDS)
 
 
 async def retrieve(request: web.Request) -> web.Response:

@@ -103,8 +103,9 @@ async def read_fields(
     request: web.Request, caller: Caller, most: int, *, at_a_time: int | None = None
 ) -> dict[str, msgspec.Raw]:
     """The fields of the body, of at most `most` bytes, within the bounds on bodies. Raises a GatewayError."""
-    with request.app[SERVICES].bodies.reading(identity(caller), at_a_time=at_a_time) as count:
-        return body_fields(await read_body(request, most, count))
+    bodies = request.app[SERVICES].bodies
+    with bodies.reading(identity(caller), at_a_time=at_a_time) as count:
+        return body_fields(await read_body(request, min(most, bodies.largest), count))
 
 
 async def read_body(request: web.Request, most: int, count: Callable[[int], None]) -> bytes:

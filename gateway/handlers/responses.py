@@ -41,6 +41,16 @@ def attached(request: web.Request, stream: HeldStream[Any], *, as_guest: bool = 
         streams.detach(stream, cut)
 
 
+@contextmanager
+def counted(stream: HeldStream[Any], size: int) -> Iterator[None]:
+    """Bytes of a body that is held for the stream's client, however slowly that reads."""
+    stream.log.grow(size)
+    try:
+        yield
+    finally:
+        stream.log.grow(-size)
+
+
 def _cut(request: web.Request) -> None:
     if request.transport is not None:
         request.transport.abort()

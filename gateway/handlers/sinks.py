@@ -7,7 +7,7 @@ holding whole events.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Self
 
@@ -121,20 +121,23 @@ class _BodySink:
             self._request.transport.abort()  # not close(), which would wait until the buffer is taken
 
 
-async def deliver(request: web.Request, whole: web.Response, *, stall_seconds: float) -> web.StreamResponse:
+async def deliver(
+    request: web.Request, whole: web.Response, *, stall_seconds: float, parts: Sequence[bytes] = ()
+) -> web.StreamResponse:
     """Sends a response piece by piece; aiohttp would wait for its client without a limit. Raises ClientGone.
 
-    A client that takes nothing of a piece for `stall_seconds` is cut; one that is merely slow is not.
+    The body is that of `whole`, or `parts`, which several responses may share. A client that takes nothing of a piece
+    for `stall_seconds` is cut; one that is merely slow is not.
     """
-    body = whole.body if isinstance(whole.body, bytes) else b""
+    parts = parts or [whole.body if isinstance(whole.body, bytes) else b""]
     response = web.StreamResponse(status=whole.status, headers=whole.headers)
-    response.content_length = len(body)
+    response.content_length = sum(map(len, parts))
     try:
         await response.prepare(request)
         with _until_empty(request.transport):
-            for start in range(0, len(body), _ROOM):
+            for piece in _pieces(parts):
                 async with asyncio.timeout(stall_seconds):
-                    await response.write(body[start : start + _ROOM])
+                    await response.write(piece)
                     await _drained(response)
             await response.write_eof()
     except ConnectionError as error:
@@ -144,6 +147,12 @@ async def deliver(request: web.Request, whole: web.Response, *, stall_seconds: f
             request.transport.abort()
         raise ClientGone from error
     return response
+
+
+def _pieces(parts: Iterable[bytes]) -> Iterator[bytes]:
+    for part in parts:
+        for start in range(0, len(part), _ROOM):
+            yield part[start : start + _ROOM]
 
 
 async def _drained(response: web.StreamResponse) -> None:

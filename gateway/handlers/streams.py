@@ -29,7 +29,7 @@ from gateway.handlers.services import SERVICES, VIEWED
 from gateway.handlers.sinks import deliver
 from gateway.log.base import StreamLog
 from gateway.log.views import read_event_id, start_block
-from gateway.streams.held import HeldStream, snapshot_of
+from gateway.streams.held import HeldStream
 from gateway.streams.viewer import STALL_SECONDS
 
 
@@ -71,8 +71,10 @@ async def watch(request: web.Request) -> web.StreamResponse:
     stream, may_stop = _opened(request, query)
     answer = wanted(request)
     if answer is Representation.JSON:
-        snapshot = web.Response(body=snapshot_of(stream).body(), content_type="application/json")
-        return await deliver(request, snapshot, stall_seconds=STALL_SECONDS)
+        parts = request.app[SERVICES].streams.snapshot(stream)
+        return await deliver(
+            request, web.Response(content_type="application/json"), stall_seconds=STALL_SECONDS, parts=parts
+        )
     show, as_text = shown(view_fields(query)), answer is Representation.TEXT
     last = last_event_id(request, query)
     if last:

@@ -90,11 +90,6 @@ class StreamStore(Protocol):
         """Bytes that all logs take."""
         ...
 
-    @property
-    def running(self) -> int:
-        """Bytes that logs take which have not ended."""
-        ...
-
     relieve: Callable[[], None]
 
     def create(self, stream_id: str) -> StreamLog:

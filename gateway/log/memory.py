@@ -7,7 +7,7 @@ from gateway.errors import Busy
 from gateway.log.followers import Followers
 
 _STREAM = 6144  # bytes that a stream takes beside its entries, once it has ended: measured, as 5,900
-_ENTRY = 100  # bytes that an entry takes beside its payload: a tuple, a bytes object, a place in a list
+ENTRY = 100  # bytes that an entry takes beside its payload: a tuple, a bytes object, a place in a list
 
 
 class MemoryStore:
@@ -15,7 +15,6 @@ class MemoryStore:
 
     def __init__(self, *, max_streams: int, max_bytes: int) -> None:
         self.size = 0
-        self.running = 0
         self.bound = max_bytes
         self._logs: dict[str, MemoryLog] = {}
         self._max_streams = max_streams
@@ -38,7 +37,6 @@ class MemoryStore:
 
     def grow(self, size: int) -> None:
         self.size += size
-        self.running += size
         if self.overfull:
             self.relieve()
 
@@ -46,8 +44,6 @@ class MemoryStore:
         log = self._logs.pop(stream_id, None)
         if log is not None:
             self.size -= log.held
-            if not log.ended:
-                self.running -= log.held
 
     def __len__(self) -> int:
         return len(self._logs)
@@ -76,8 +72,6 @@ class MemoryLog(Followers):
     def grow(self, size: int) -> None:
         self.held += size
         self._store.grow(size)
-        if self.ended:
-            self._store.running -= size
 
     async def room(self) -> None:
         """There always is."""
@@ -93,8 +87,6 @@ class MemoryLog(Followers):
         for _, payload in batch:
             grown += len(payload)
         self.size += grown
-        self.grow(grown + _ENTRY * len(batch))
-        if batch and batch[-1][0] is Kind.END:
-            self.ended = True
-            self._store.running -= self.held
+        self.grow(grown + ENTRY * len(batch))
+        self.ended = bool(batch) and batch[-1][0] is Kind.END
         self.tell()

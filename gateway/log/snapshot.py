@@ -6,39 +6,50 @@ from gateway.entries import Kind
 from gateway.log.base import StreamLog
 from gateway.log.views import event_id, text_view
 
+_PIECE = 65_536  # bytes of a piece: the last, smaller one is the only one that each client holds for itself
+
 _encode_json = msgspec.json.Encoder().encode
 
 
 class Snapshot:
-    """Holds the text so far as a JSON string, which the log counts as its own."""
+    """Holds the text so far as pieces of a JSON string, which the log counts as its own.
+
+    Pieces are never changed: clients that read slowly share them.
+    """
 
     def __init__(self, stream_id: str, log: StreamLog) -> None:
+        self.size = 0  # bytes of the text
         self._id = stream_id
         self._log = log
-        self._text = bytearray(b'"')
+        self._pieces: list[bytes] = []
+        self._last = bytearray()
         self._taken = 0  # entries whose text is in there
 
-    def body(self) -> bytes:
-        """`{"id", "state", "text", "events", "last_event_id", "end"}` as it is now."""
+    def parts(self) -> list[bytes]:
+        """`{"id", "state", "events", "last_event_id", "end", "text"}` as it is now, in parts of one JSON object."""
         entries = self._log.entries
         self._take(len(entries))
         kind, payload = entries[-1] if entries else (None, b"")
-        return _encode_json(
+        head = _encode_json(
             {
                 "id": self._id,
                 "state": "ended" if self._log.ended else "running",
-                "text": msgspec.Raw(self._text + b'"'),
                 "events": len(entries),
                 "last_event_id": event_id(self._id, len(entries)),
                 "end": msgspec.Raw(payload) if kind is Kind.END else None,
             }
         )
+        return [head.removesuffix(b"}") + b',"text":"', *self._pieces, bytes(self._last) + b'"}']
 
     def _take(self, number: int) -> None:
         """The texts up to entry `number`."""
-        before = len(self._text)
+        before = self.size
         for index in range(self._taken, number):
             if text := text_view(index + 1, self._log.entries[index]):
-                self._text += _encode_json(text.decode())[1:-1]
+                self._last += _encode_json(text.decode())[1:-1]
+                if len(self._last) >= _PIECE:
+                    self._pieces.append(bytes(self._last))
+                    self.size += len(self._last)
+                    self._last.clear()
         self._taken = number
-        self._log.grow(len(self._text) - before)
+        self._log.grow(self.size - before)

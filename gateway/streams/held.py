@@ -37,6 +37,7 @@ class HeldStream(Generic[R]):
         self.expires_at: float | None = None  # on the loop's clock; None while it runs
         self.frames: dict[tuple[Format, bool], Frames] = {}
         self.snapshot: Snapshot | None = None
+        self.dying = 0  # bytes that it held when it was ended to make room
 
     @property
     def id(self) -> str:
@@ -68,6 +69,16 @@ class HeldStream(Generic[R]):
             can_be_resumed=self.is_kept or self.idempotency_key is not None,
         )
 
+    def drop_snapshot(self) -> None:
+        if self.snapshot is not None:
+            self.log.grow(-self.snapshot.size)
+            self.snapshot = None
+
+    def cut_all(self) -> None:
+        """Closes the connections of all viewers."""
+        for cut in list(self.cuts):
+            cut()
+
     def cancel_timer(self) -> None:
         if self.timer is not None:
             self.timer.cancel()
@@ -81,10 +92,3 @@ def shared_frames(stream: HeldStream[StreamLog], format: Format, reasoning: bool
         view = sse_view(stream.id, format=format, reasoning=reasoning)
         frames = stream.frames[format, reasoning] = Frames(stream.log, view)
     return frames
-
-
-def snapshot_of(stream: HeldStream[StreamLog]) -> Snapshot:
-    """All who poll share it."""
-    if stream.snapshot is None:
-        stream.snapshot = Snapshot(stream.id, stream.log)
-    return stream.snapshot

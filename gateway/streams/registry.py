@@ -8,7 +8,7 @@ have a bound of their own in bytes; beyond it the largest is ended.
 
 import asyncio
 import secrets
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
@@ -20,6 +20,7 @@ from gateway.config import Config
 from gateway.entries import EndReason
 from gateway.errors import AnswerTooLarge, Busy, GatewayError, ShuttingDown, TooManyRunning, TooManyStreams
 from gateway.log.base import Recording, StreamLog, StreamStore
+from gateway.log.snapshot import Snapshot
 from gateway.log.views import View
 from gateway.log.window import Window
 from gateway.observe.records import StreamEndRecord, log_stream_end
@@ -36,7 +37,8 @@ _ID_BYTES = 16  # 128 random bits: an id is not a secret, but it must not be gue
 _CLOSE_SECONDS = 5.0  # for closing upstream connections, which takes moments; then the process goes regardless
 _HARD = 2  # times `store.max_bytes`: what runs may take that much, since it cannot make room as ended streams do
 _LOOKS = 8  # at all streams, which takes 2 ms where 20,000 are held, for every `store.max_bytes` beyond that bound
-_SHED = "The gateway holds too much to go on with an answer of this size. Ask again in a moment."
+_SHED = "The gateway is full, and no other answer was larger than this one. Ask for a shorter one."
+_LAST_WORDS_SECONDS = 5.0  # for viewers of such an answer to read its end; those who lag are cut then
 _RETRY_SECONDS = "5"  # until there may be room again, or another process in this one's place
 
 R = TypeVar("R", bound=Recording)
@@ -64,6 +66,8 @@ class Streams:
         self._shed_at = 0  # bytes held at which all streams are looked at
         self._orphans: OrderedDict[str, HeldStream[Any]] = OrderedDict()  # running, and waiting for somebody to come
         self._idle: OrderedDict[str, HeldStream[Any]] = OrderedDict()  # ended, with nobody watching
+        self._polled: OrderedDict[str, HeldStream[StreamLog]] = OrderedDict()  # those with a snapshot
+        self._dying = 0  # bytes of streams that were ended to make room, and are still held
         self._once = Once()
         self._loop = asyncio.get_running_loop()
         store.relieve = self._relieve
@@ -165,6 +169,14 @@ class Streams:
         """One that can be watched: an answer that is only passed on belongs to its request."""
         stream = self._held.get(stream_id)
         return stream if stream is not None and stream.log.is_kept else None
+
+    def snapshot(self, stream: HeldStream[StreamLog]) -> list[bytes]:
+        """The stream as JSON, in parts that all clients who poll share."""
+        if stream.snapshot is None:
+            stream.snapshot = Snapshot(stream.id, stream.log)
+        self._polled[stream.id] = stream
+        self._polled.move_to_end(stream.id)
+        return stream.snapshot.parts()  # which the log counts, so that snapshots or streams may have to make room
 
     def attach(self, stream: HeldStream[Any], cut: Callable[[], None], *, as_guest: bool = False) -> None:
         """Adds a viewer, whose connection `cut` closes at once. A guest may read and not stop."""
@@ -271,30 +283,47 @@ class Streams:
             self._forget(next(iter(self._idle.values())))
 
     def _relieve(self) -> None:
-        """Called where the store holds more than its bound: ended streams make room, and then running ones do."""
+        """Called where the store holds more than its bound: first ended streams make room, and then running ones."""
+        while self._polled and self._store.overfull:
+            _, polled = self._polled.popitem(last=False)
+            polled.drop_snapshot()
         while self._idle and self._store.overfull:
             self._forget(next(iter(self._idle.values())))
-        running, bound = self._store.running, self._store.bound
-        if running <= _HARD * bound:
+        living, bound = self._store.size - self._dying, self._store.bound
+        if living <= _HARD * bound:
             self._shed_at = _HARD * bound
-        elif running > self._shed_at:
-            self._shed_at = running + bound // _LOOKS
+        elif living > self._shed_at:
+            self._shed_at = living + bound // _LOOKS
             self._loop.call_soon(self._shed)  # not within the append of one of them
 
     def _shed(self) -> None:
-        """Ends the largest of what runs, and cuts the viewers of the largest of what has ended, down to the bounds."""
-        running = [stream for stream in self._held.values() if not stream.log.ended]
-        for stream in _beyond(running, _HARD * self._store.bound):
-            stream.generation.interrupt(AnswerTooLarge(_SHED))
-        read = [stream for stream in self._held.values() if stream.log.ended and stream.viewers]
-        for stream in _beyond(read, _HARD * self._store.bound):
-            for cut in list(stream.cuts):
-                cut()
+        """Ends streams until the others are within the bound: those that are only read still, and then running ones.
+
+        Of running streams, the largest of the caller with the most is ended.
+        """
+        excess = self._store.size - self._dying - _HARD * self._store.bound
+        living = [stream for stream in self._held.values() if not stream.dying]
+        read = [stream for stream in living if stream.log.ended and stream.viewers]
+        running = [stream for stream in living if not stream.log.ended]
+        for stream in [*_largest_first(read), *_largest_of_the_most(running)]:
+            if excess <= 0:
+                return
+            excess -= stream.log.held
+            self._make_die(stream)
+
+    def _make_die(self, stream: HeldStream[Any]) -> None:
+        stream.dying = stream.log.held
+        self._dying += stream.dying
+        wait = 0.0 if stream.log.ended else _LAST_WORDS_SECONDS
+        stream.generation.interrupt(AnswerTooLarge(_SHED))  # nothing, where it has ended
+        self._loop.call_later(wait, stream.cut_all)
 
     def _forget(self, stream: HeldStream[Any]) -> None:
         stream.cancel_timer()
         self._idle.pop(stream.id, None)
-        self._held.pop(stream.id, None)
+        self._polled.pop(stream.id, None)
+        if self._held.pop(stream.id, None) is not None:
+            self._dying -= stream.dying
         stream.log.abandon()
         self._store.discard(stream.id)
         self._once.forget(stream)
@@ -318,15 +347,23 @@ class Streams:
             stream.cancel_timer()
 
 
-def _beyond(streams: Iterable[HeldStream[Any]], bound: int) -> Iterator[HeldStream[Any]]:
-    """The largest of the streams, as many as the others need to be within `bound` bytes together."""
-    by_size = sorted(streams, key=lambda stream: stream.log.held, reverse=True)
-    held = sum(stream.log.held for stream in by_size)
-    for stream in by_size:
-        if held <= bound:
-            return
-        held -= stream.log.held
+def _largest_first(streams: Iterable[HeldStream[Any]]) -> list[HeldStream[Any]]:
+    return sorted(streams, key=lambda stream: stream.log.held, reverse=True)
+
+
+def _largest_of_the_most(streams: Iterable[HeldStream[Any]]) -> Iterator[HeldStream[Any]]:
+    """The largest of the caller who holds most without those before it, again and again."""
+    queues: dict[str, deque[HeldStream[Any]]] = {}
+    for stream in _largest_first(streams):
+        queues.setdefault(stream.scope, deque()).append(stream)
+    held = {scope: sum(stream.log.held for stream in queue) for scope, queue in queues.items()}
+    while held:
+        most = max(held, key=held.__getitem__)
+        stream = queues[most].popleft()
         yield stream
+        held[most] -= stream.log.held
+        if not queues[most]:
+            del held[most]
 
 
 def _new_id() -> str:

@@ -35,6 +35,7 @@ class Catalogue:
         self._ask = ask
         self._now = now
         self._config = config
+        self._everything: asyncio.Task[Sequence[ModelFields]] | None = None
         self._targets = {name: route(config, name) for name in _names(config)} if config.upstreams else {}
         self._lists = {upstream.name: self._list(upstream) for upstream in config.upstreams}
 
@@ -51,13 +52,28 @@ class Catalogue:
         return models
 
     async def everything(self) -> Sequence[ModelFields]:
-        """All that the first upstream lists, which is asked each time. Raises a GatewayError."""
+        """All that the first upstream lists. Callers who come while it is asked share its answer.
+
+        Raises a GatewayError.
+        """
+        if self._everything is None or self._everything.done():
+            self._everything = asyncio.create_task(self._list_everything())
+            self._everything.add_done_callback(_look_at)  # where all callers have left
+        try:
+            return await asyncio.shield(self._everything)
+        except GatewayError as error:
+            raise error.copy() from None
+
+    async def _list_everything(self) -> Sequence[ModelFields]:
         upstream = self._config.upstreams[0]
         return [_told(fields, upstream) for fields in await self._ask(upstream)]
 
     async def close(self) -> None:
         for listed in self._lists.values():
             await listed.close()
+        if self._everything is not None:
+            self._everything.cancel()
+            await asyncio.wait([self._everything])
 
     def _list(self, upstream: Upstream) -> "_List":
         wanted = {target.model for target in self._targets.values() if target.upstream.name == upstream.name}
@@ -156,3 +172,9 @@ def _told(fields: ModelFields, upstream: Upstream) -> ModelFields:
 
 def _text(fields: ModelFields) -> str:
     return msgspec.json.encode(fields).decode()
+
+
+def _look_at(task: "asyncio.Task[Any]") -> None:
+    """asyncio logs a failure that nobody has looked at."""
+    if not task.cancelled():
+        task.exception()

@@ -301,9 +301,9 @@ async def test_what_was_never_begun_is_given_back(limiter: MemoryLimiter) -> Non
 
 async def test_scopes_are_counted_apart(limiter: MemoryLimiter) -> None:
     for scope in ("a", "b"):
-        await limiter.reserve(Allowance(scope, 1, 10, 1), 10)
+        await limiter.reserve(Allowance(scope, 2, 20, 1), 10)
         with pytest.raises(TooManyStreams):
-            await limiter.reserve(Allowance(scope, 1, 10, 1), 10)
+            await limiter.reserve(Allowance(scope, 2, 20, 1), 10)
     assert limiter.streams == 2
 
 

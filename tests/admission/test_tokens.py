@@ -153,8 +153,15 @@ RESERVATIONS = {
     "several answers without a bound": (body(user("abcd"), n=2), 513),
     "n that is null": (body(user("abcd"), n=None), 257),
     "a bound with a point": (body(user("abcd"), max_tokens=10.0), 11),
-    "what the upstream will refuse": (body(user("abcd"), max_tokens="many"), 257),
-    "an odd type hides no prompt": (body(user("a" * 4000), {"role": "user", "content": {}}, n="1.5"), 1256),
+    "a bound as a text": (body(user("abcd"), max_tokens=" 1_000 "), 1001),
+    "a bound that is true, beside one that is not": (
+        body(user("abcd"), max_completion_tokens=True, max_tokens=900),
+        901,
+    ),
+    "answers that are true": (body(user("abcd"), n=True, max_tokens=10**6), 10**6 + 1),
+    "half an answer": (body(user("abcd"), n=2.5, max_tokens=10), 31),
+    "what the upstream will refuse": (body(user("abcd"), max_tokens="many"), 10**9 + 1),
+    "an odd type hides no prompt": (body(user("a" * 4000), {"role": "user", "content": {}}, n="1.5"), 1512),
     "no JSON": (b"{", 257),
 }
 
@@ -191,6 +198,10 @@ PLACES: dict[str, bytes] = {
     "response_format": body(response_format={"type": "json_schema", "json_schema": {"schema": {"enum": [LONG]}}}),
     "prediction": body(prediction={"type": "content", "content": LONG}),
     "numbers": body(logit_bias={str(number): 1 for number in range(10_000)}),
+    "types of a schema": body(tools=[{"anyOf": [{"type": "x" * 16}] * 1_000}] * 2),
+    "nulls of a schema": body(tools=[{"enum": [None] * 9_000}]),
+    "messages without a text": body(*[{"role": "x" * 16, "content": ""}] * 1_000),
+    "a picture in a schema": body(tools=[{"type": "image_url", "image_url": {"url": f"data:image/{LONG}"}}]),
     "a field of tomorrow": body(context=[[[LONG]]]),
 }
 

@@ -34,6 +34,7 @@ from tests.rig.scripted_upstream import (
     Send,
     Stall,
     Step,
+    Until,
     answer,
     delta,
     finish,
@@ -255,7 +256,90 @@ async def test_nothing_is_counted_that_is_not_held(gateway: MakeGateway, upstrea
     await eventually(lambda: not list(streams(client)) and streams(client)._store.size == 0)
 
 
+async def test_clients_that_poll_share_what_they_are_sent(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
+    """However many of them read it slowly, or not at all."""
+    upstream.script(stream(*[delta("x" * 50_000)] * 20, finish(), DONE))
+    client = await gateway()
+    made = await create(client)
+    one = held(client, made["id"])
+    await eventually(lambda: one.log.ended)
+    first, second = streams(client).snapshot(one), streams(client).snapshot(one)
+    assert sum(map(len, first)) > 1_000_000
+    shared = {id(part) for part in first} & {id(part) for part in second}
+    assert sum(len(part) for part in first if id(part) not in shared) < 70_000
+    assert json.loads(b"".join(second))["text"] == "x" * 1_000_000
+
+
+async def test_looking_at_a_stream_does_not_push_it_out(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
+    """What makes looking quick gives way before any stream does."""
+    upstream.script(stream(*[delta("x" * 50_000)] * 12, finish(), DONE))
+    client = await gateway("[store]\nmax_bytes = 1_000_000\n")
+    made = await create(client)
+    await eventually(lambda: held(client, made["id"]).log.ended)
+    for _ in range(5):
+        async with client.get(made["url"], headers={"Accept": "application/json"}) as response:
+            assert len((await response.json())["text"]) == 600_000
+    assert client.app[SERVICES].streams._store.size < 1_000_000
+
+
+async def test_readers_of_ended_answers_are_cut_before_running_ones_are_ended(
+    gateway: MakeGateway, upstream: ScriptedUpstream
+) -> None:
+    """All that is held is within twice the bound, whoever still reads it."""
+    grow = asyncio.Event()
+    large = stream(*[delta("x" * 50_000)] * 28, finish(), DONE)
+    upstream.script(stream(delta("a"), Until(grow), *[delta("x" * 50_000)] * 30, Stall()), large, large)
+    client = await gateway("[store]\nmax_bytes = 2_000_000\n")
+    running = held(client, (await create(client))["id"])
+    await eventually(lambda: running.log.last == 1)
+    readers = []
+    for number in (1, 2):
+        request = "GET /chat?q=hi HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n"
+        readers.append(await send(client, request, receive_buffer=4096))
+        await eventually(lambda: sum(one.log.ended for one in streams(client)) == number)  # noqa: B023
+    assert [one.viewers for one in streams(client)] == [0, 1, 1]
+    grow.set()
+    await eventually(lambda: running.log.last == 31)
+    await eventually(lambda: len(list(streams(client))) < 3)
+    assert not running.log.ended
+    for writer in readers:
+        leave(writer, "rst")
+
+
 # What one caller may do to another
+
+
+async def test_many_small_answers_of_one_caller_do_not_end_a_larger_one_of_another(
+    gateway: MakeGateway, upstream: ScriptedUpstream
+) -> None:
+    upstream.script(stream(delta("x" * 100_000), Stall()), stream(delta("x" * 40_000), Stall()))
+    client = await gateway("[store]\nmax_bytes = 300_000\n" + KEYS)
+    mine = await create(client, **by("one"))
+    kept = held(client, mine["id"])
+    await eventually(lambda: kept.log.last == 1)
+    for _ in range(15):  # at twice the bound, one of the other's own is ended
+        async with client.post("/streams", json={"question": "hi"}, headers=by("two")) as response:
+            if response.status == 503:
+                break
+    await asyncio.sleep(0.3)
+    assert not kept.log.ended
+
+
+async def test_a_request_that_is_refused_ends_no_answer_of_its_caller(
+    gateway: MakeGateway, upstream: ScriptedUpstream
+) -> None:
+    """Its place would go to the next question, but its minute is used up."""
+    upstream.script(ENDLESS)
+    client = await gateway(
+        '[[keys]]\nname = "one"\nkey = "the-key-of-one-team"\nmax_streams = 1\nrequests_per_minute = 1\n'
+    )
+    mine = await left(client, **by("one"))
+    for method in ("get", "post"):
+        ask = getattr(client, method)
+        body = {} if method == "get" else {"json": {"question": "hi"}}
+        async with ask("/chat?q=hi" if method == "get" else "/chat", headers=by("one"), **body) as response:
+            assert await error_of(response) == (429, "rate_limit_exceeded")
+    assert not held(client, mine).log.ended
 
 
 async def test_orphans_of_one_caller_push_out_no_others(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
@@ -344,6 +428,15 @@ def test_a_caller_may_read_as_many_bodies_at_once_as_it_may_have_streams() -> No
         pass
 
 
+async def test_a_body_that_never_has_room_is_413(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
+    """A caller may have half of the room: a larger body would be told to try again for ever."""
+    client = await gateway("[server]\nmax_bodies_bytes = 200_000\n")
+    fields = {"messages": [{"role": "user", "content": "x" * 150_000}]}
+    for path in ("/v1/chat/completions", "/chat", "/streams"):
+        async with client.post(path, json=fields) as response:
+            assert await error_of(response) == (413, "body_too_large")
+
+
 async def test_what_can_be_refused_is_refused_before_the_body_is_read(
     gateway: MakeGateway, upstream: ScriptedUpstream
 ) -> None:
@@ -374,11 +467,16 @@ async def _refused(client: Client, path: str, name: str) -> tuple[int, str]:
 async def test_bodies_past_the_bound_are_503(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
     upstream.script(OK)
     client = await gateway("[server]\nmax_bodies_bytes = 200_000\n")
-    fields = {"messages": [{"role": "user", "content": "x" * 150_000}]}
-    for path in ("/v1/chat/completions", "/chat", "/streams"):
-        async with client.post(path, json=fields) as response:
-            assert await error_of(response) == (503, "busy")
+    bodies = client.app[SERVICES].bodies
     fields = {"messages": [{"role": "user", "content": "x" * 50_000}]}
+    with bodies.reading("another") as count:
+        count(100_000)
+        with bodies.reading("one more") as count:
+            count(60_000)
+            for path in ("/v1/chat/completions", "/chat", "/streams"):
+                async with client.post(path, json=fields) as response:
+                    assert await error_of(response) == (503, "busy")
+                    assert response.headers["Retry-After"] == "1"
     async with client.post("/v1/chat/completions", json=fields) as response:
         assert response.status == 200
 
@@ -491,11 +589,11 @@ def test_each_entry_is_encoded_once_however_often_a_client_polls(monkeypatch: py
         text += f'{number} "\\\n\u2028é👋'
         log.append([(Kind.TEXT, f'{number} "\\\n\u2028é👋'.encode())])
         for _ in range(3):
-            body = json.loads(snapshot.body())
+            body = json.loads(b"".join(snapshot.parts()))
             assert (body["text"], body["events"], body["state"]) == (text, number, "running")
     assert looked == list(range(1, 50))
     log.append([(Kind.END, b'{"reason":"complete"}')])
-    assert json.loads(snapshot.body())["end"] == {"reason": "complete"}
+    assert json.loads(b"".join(snapshot.parts()))["end"] == {"reason": "complete"}
     gone = weakref.ref(snapshot)
     del snapshot
     assert gone() is None

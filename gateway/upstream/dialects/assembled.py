@@ -15,6 +15,8 @@ from gateway.upstream.dialects.chunks import Chunk
 from gateway.upstream.dialects.completion import Outcome, completion
 from gateway.upstream.dialects.openai import Decoder
 
+_PART = 100  # bytes that a part takes beside its text: a tuple, a bytes object, a place in a list
+
 _encode_json = msgspec.json.Encoder().encode
 
 
@@ -38,19 +40,22 @@ class Assembled(Decoder):
         self._outcome = outcome
         self._most = most
         self._count = count
+        self._counted = 0
         self._parts: list[Entry] = []
 
     def decode(self, event: Event, entries: list[Entry]) -> Chunk | None:
-        before = self.said
+        said, parts = self.said, len(self._parts)
         chunk = super().decode(event, self._parts)
-        self._count(self.said - before)
+        grown = self.said - said + _PART * (len(self._parts) - parts)
+        self._counted += grown
+        self._count(grown)
         if self.said > self._most:
             raise AnswerTooLarge()
         return chunk
 
     def rest(self) -> list[Entry]:
         """The whole answer, if there is one."""
-        self._count(-self.said)
+        self._count(-self._counted)
         self._parts += super().rest()
         if not self.complete:
             return []
