@@ -139,7 +139,7 @@ async def test_callers_of_the_list_of_models_share_one_upstream(
     statuses = Counter(await asyncio.gather(*asking))
     assert set(statuses) == {200, 503}
     assert statuses[200] >= 30
-    assert len(upstream.requests) < 5
+    assert len(upstream.requests) < CLIENTS / 5  # those who come behind an answer are asked for anew
 
 
 async def models(session: aiohttp.ClientSession, address: str) -> int:

@@ -287,9 +287,9 @@ async def test_readers_of_ended_answers_are_cut_before_running_ones_are_ended(
 ) -> None:
     """All that is held is within twice the bound, whoever still reads it."""
     grow = asyncio.Event()
-    large = stream(*[delta("x" * 50_000)] * 28, finish(), DONE)
-    upstream.script(stream(delta("a"), Until(grow), *[delta("x" * 50_000)] * 30, Stall()), large, large)
-    client = await gateway("[store]\nmax_bytes = 2_000_000\n")
+    large = stream(*[delta("x" * 50_000)] * 100, finish(), DONE)
+    upstream.script(stream(delta("a"), Until(grow), *[delta("x" * 50_000)] * 140, Stall()), large, large)
+    client = await gateway("[store]\nmax_bytes = 8_000_000\n")
     running = held(client, (await create(client))["id"])
     await eventually(lambda: running.log.last == 1)
     readers = []
@@ -299,7 +299,7 @@ async def test_readers_of_ended_answers_are_cut_before_running_ones_are_ended(
         await eventually(lambda: sum(one.log.ended for one in streams(client)) == number)  # noqa: B023
     assert [one.viewers for one in streams(client)] == [0, 1, 1]
     grow.set()
-    await eventually(lambda: running.log.last == 31)
+    await eventually(lambda: running.log.last == 141)
     await eventually(lambda: len(list(streams(client))) < 3)
     assert not running.log.ended
     for writer in readers:
