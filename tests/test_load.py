@@ -1,4 +1,4 @@
-"""README's load test, with its own commands, for two seconds instead of ten."""
+"""The load test of `.github/docs/performance.md`, with its own commands, for two seconds instead of ten."""
 
 import asyncio
 import re
@@ -8,13 +8,13 @@ import subprocess
 import pytest
 
 from tests.rig.processes import running
-from tests.test_readme import ROOT, blocks
+from tests.test_readme import ROOT, blocks, document
 
 
-async def test_readmes_wrk_recipe_runs_without_an_error() -> None:
+async def test_the_wrk_recipe_runs_without_an_error() -> None:
     if shutil.which("wrk") is None:
         pytest.skip("wrk is not installed")
-    (recipe,) = (block.splitlines() for block in blocks("bash") if "wrk " in block)
+    (recipe,) = (block.splitlines() for block in blocks("bash", document("performance.md")) if "wrk " in block)
     (upstream_line,) = (line for line in recipe if "demo-upstream" in line)
     (wrk_line,) = (line for line in recipe if line.startswith("wrk "))
     upstream_arguments = re.sub(r" --port \d+", "", upstream_line.split("gateway ")[1].rstrip(" &")).split()

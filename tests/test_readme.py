@@ -1,4 +1,7 @@
-"""README and the example configuration are true: commands run, TOML loads, numbers are the defaults."""
+"""README and the example configuration are true: commands run, TOML loads, options exist.
+
+The pages in `.github/docs` are in `test_documents.py`.
+"""
 
 import asyncio
 import os
@@ -13,18 +16,26 @@ import pytest
 
 from gateway.config import Config, load
 from gateway.config.schema import Assistant, Key, Model, Prices, TargetName, Timeouts, Upstream
-from tests.conftest import MakeGateway
-from tests.rig.clients import ask
-from tests.rig.scripted_upstream import DONE, ScriptedUpstream, delta, finish, stream
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+DOCUMENTS = ROOT / ".github" / "docs"
 EXAMPLE = (ROOT / "config.example.toml").read_text()
 ENVIRON = {"MOONSHOT_API_KEY": "a", "OPENAI_API_KEY": "b", "TEAM_B_KEY": "a-key-of-sixteen-characters"}
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+def blocks(language: str, page: str = README) -> list[str]:
+    """The code blocks of a page that are in this language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+
+
+def document(name: str) -> str:
+    """The text of a page in `.github/docs`."""
+    return (DOCUMENTS / name).read_text()
+
+
+def test_it_is_short_enough_to_be_read() -> None:
+    assert len(README.splitlines()) <= 200
 
 
 def test_the_first_two_commands_are_one_line_each() -> None:
@@ -62,7 +73,7 @@ def shape(events: str) -> list[str]:
     return [re.sub(r'"usage":\{.*\},"stream"', '"usage":{...},"stream"', line) for line in lines]
 
 
-@pytest.mark.parametrize("toml", [*blocks("toml"), EXAMPLE], ids=lambda toml: toml[:20])
+@pytest.mark.parametrize("toml", [*blocks("toml", document("operating.md")), EXAMPLE], ids=lambda toml: toml[:20])
 def test_toml_loads(toml: str) -> None:
     config = load(toml, ENVIRON)
     assert config.assistants["maths"].system
@@ -90,37 +101,6 @@ def test_the_providers_base_urls_are_taken() -> None:
     for url in urls:
         (upstream,) = load("", {"OPENAI_BASE_URL": url}).upstreams
         assert upstream.base_url == url
-
-
-def test_the_page_talks_to_the_gateway_as_readme_shows() -> None:
-    assert (ROOT / "gateway" / "playground" / "client.js").read_text() in blocks("js")
-
-
-def test_limits_are_the_defaults() -> None:
-    config = load("", {})
-    assert "8 KiB" in README
-    assert config.server.max_body_bytes == 1 << 20
-    assert config.stream.max_event_bytes == 1 << 20
-    assert config.stream.max_bytes == 8 << 20
-    assert (config.store.max_streams, config.store.max_bytes) == (20_000, 256 << 20)
-    assert (config.stream.keep_seconds, config.stream.grace_seconds, config.stream.max_orphans) == (300, 30, 1000)
-    for option in re.findall(r"`((?:server|stream|store)\.\w+)`", README):
-        table, name = option.split(".")
-        assert hasattr(getattr(config, table), name)
-
-
-def test_links_lead_somewhere() -> None:
-    for page in [ROOT / "README.md", *(ROOT / ".github" / "docs").glob("*.md")]:
-        for target in re.findall(r"\]\((?!http|#)([^)]+)\)", page.read_text()):
-            assert (page.parent / target.partition("#")[0]).exists(), (page.name, target)
-
-
-async def test_the_events_table_names_what_is_sent(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
-    table = README.split("| Event | `data` |")[1].split("\n\n")[0]
-    named = set(re.findall(r"`(\w+)`", " ".join(re.findall(r"^\|([^|]*)\|", table, re.MULTILINE))))
-    upstream.script(stream(delta("a"), finish(), DONE))
-    answer = await ask(await gateway())
-    assert {event.type for event in answer.events} <= named
 
 
 def test_ci_runs_readmes_test_command() -> None:

@@ -1,4 +1,4 @@
-"""The lines that README quotes, `client.js`: asking, losing the connection in every way there is, and coming back."""
+"""`client.js`, which pages copy: asking, losing the connection in every way there is, and coming back."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -1,9 +1,9 @@
-"""README's JavaScript, as it stands there, in a browser. (That of the page itself is compared, letter for letter.)"""
+"""The JavaScript of README and of `.github/docs/clients.md` for a page, as it stands there, in a browser."""
 
 import pytest
 
 from gateway.demo.answers import answer_to
-from tests.test_readme import blocks
+from tests.test_readme import blocks, document
 
 from .playground import Playground
 
@@ -18,6 +18,6 @@ async def test_the_eventsource_example_collects_the_answer(page: Playground):
 
 
 async def test_the_fetch_example_collects_the_answer(page: Playground):
-    (example,) = (block for block in blocks("js") if block.startswith("const response"))
+    (example,) = (block for block in blocks("js", document("clients.md")) if block.startswith("const response"))
     answer = await page.page.evaluate(f"async () => {{ {example}\nreturn text }}")
     assert answer == "".join(answer_to("Who are you?", None))
