@@ -1,6 +1,6 @@
-"""The command `gateway`: what a person types, and what it says back.
+"""The command `gateway`: its arguments, what each subcommand does, and the messages that it prints.
 
-Exit status: 0 after a clean stop, 1 when something failed while running, 2 when the command or the configuration is
+Exit status: 0 after a clean stop, 1 if something failed while running, 2 if the command line or the configuration is
 wrong.
 """
 
@@ -33,13 +33,13 @@ from gateway.observe.writer import LogWriter, logging_to
 from gateway.serve import listening, run, serve, serve_app
 
 _NOTHING_CONFIGURED = """\
-Nothing is configured yet. There are three ways to go on:
+Nothing is configured yet. There are three ways to continue:
 
-  gateway serve --demo                    needs nothing: a demo model answers
-  OPENAI_API_KEY=... gateway serve        OpenAI; with OPENAI_BASE_URL, any compatible server
-  gateway serve --config config.toml      everything; start from config.example.toml
+  gateway serve --demo                    answers with a demo model, without any configuration
+  OPENAI_API_KEY=... gateway serve        uses OpenAI or, with OPENAI_BASE_URL, any compatible server
+  gateway serve --config config.toml      has all options; start from config.example.toml
 
-The variables may also stand in a file named .env."""
+The variables can also be in a file named .env."""
 
 
 class Stop(Exception):
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status = _run(arguments)
     finally:
         failure = flush()
-    if failure is None or isinstance(failure, BrokenPipeError):  # a reader that leaves early, as `head` does, is none
+    if failure is None or isinstance(failure, BrokenPipeError):  # `head` and others leave early, which is no failure
         return status
     tell(f"gateway: {failure.strerror}.")
     return status or 1
@@ -65,7 +65,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         status: int | None = options.command(options)
         return status or 0
     except Faults as faults:
-        tell("\n  ".join(["The configuration has faults:", *faults.faults]))
+        tell("\n  ".join(["The configuration has these faults:", *faults.faults]))
         return 2
     except (Stop, Unreadable) as stop:
         tell(stop)
@@ -74,46 +74,52 @@ def _run(arguments: Sequence[str] | None) -> int:
         return 0
     except OSError as error:
         taken = error.errno == errno.EADDRINUSE
-        advice = " Choose another with --port, or 0 for any that is free." if taken else ""
+        advice = " Choose another port with --port; 0 takes any free one." if taken else ""
         tell(f"gateway: {error.strerror or error}.{advice}")
         return 1
     except KeyboardInterrupt:
-        return 130  # as shells have it: 128, and the number of the signal
+        return 130  # as shells do: 128 plus the number of the signal
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="gateway", description="Streams chats from any OpenAI-compatible server.")
+    parser = argparse.ArgumentParser(
+        prog="gateway", description="Streams chat completions from any OpenAI-compatible server."
+    )
     parser.add_argument("--version", action="version", version=f"gateway {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     command = commands.add_parser("serve", help="run the gateway")
-    command.add_argument("--config", type=Path, metavar="FILE", help="TOML file; without it the environment is enough")
-    command.add_argument("--host", help="address to listen on (server.host)")
-    command.add_argument("--port", type=_port, help="port to listen on, 0 for any free one (server.port)")
-    command.add_argument("--demo", action="store_true", help="needs nothing: a demo upstream runs beside it")
+    command.add_argument("--config", type=Path, metavar="FILE", help="TOML file (default: environment only)")
+    command.add_argument("--host", help="address to listen on (overrides server.host)")
+    command.add_argument("--port", type=_port, help="port to listen on, 0 for any free one (overrides server.port)")
+    command.add_argument("--demo", action="store_true", help="use a built-in demo upstream; needs no configuration")
     command.set_defaults(command=_serve)
 
-    command = commands.add_parser("check", help="print what the configuration comes to, and its faults")
-    command.add_argument("--config", type=Path, metavar="FILE", help="TOML file; without it the environment is enough")
-    command.add_argument("--connect", action="store_true", help="ask each upstream once; status 1 if one fails")
+    command = commands.add_parser("check", help="print the effective configuration, or its faults")
+    command.add_argument("--config", type=Path, metavar="FILE", help="TOML file (default: environment only)")
+    command.add_argument("--connect", action="store_true", help="ask each upstream once, too; status 1 if one fails")
     command.set_defaults(command=_check)
 
-    command = commands.add_parser("demo-upstream", help="run the demo upstream on its own")
+    command = commands.add_parser("demo-upstream", help="run only the demo upstream")
     command.add_argument("--port", type=_port, default=9090, help="port to listen on (default: 9090)")
-    command.add_argument("--tokens", type=_count, help="length of every answer (default: that of its text)")
+    command.add_argument("--tokens", type=_count, help="tokens in every answer (default: depends on the text)")
     command.add_argument("--interval-ms", type=_milliseconds, help="pause between tokens (default: a realistic pace)")
     command.set_defaults(command=_demo_upstream)
 
-    command = commands.add_parser("key", help="make an API key, and the lines that let it in")
-    command.add_argument("name", metavar="NAME", type=_name, help="what the log is to call its requests")
+    command = commands.add_parser("key", help="make an API key and its configuration entry")
+    command.add_argument("name", metavar="NAME", type=_name, help="name of the key in the configuration and in the log")
     command.set_defaults(command=_key)
 
-    command = commands.add_parser("usage", help="sum access logs by day, key and model")
-    command.add_argument("logs", nargs="+", metavar="LOGFILE", help="lines of JSON, also as .gz; - is standard input")
+    command = commands.add_parser("usage", help="sum up access logs by day, key and model")
+    command.add_argument("logs", nargs="+", metavar="LOGFILE", help="access log in JSON, also .gz; - is standard input")
     command.add_argument(
-        "--by", type=_groups, default=list(GROUPS), metavar="GROUPS", help=f"some of {','.join(GROUPS)} (default: all)"
+        "--by",
+        type=_groups,
+        default=list(GROUPS),
+        metavar="GROUPS",
+        help=f"columns to group by, from {','.join(GROUPS)} (default: all)",
     )
-    command.add_argument("--csv", action="store_true", help="as CSV, with whole names and plain numbers")
+    command.add_argument("--csv", action="store_true", help="print CSV, with full names and plain numbers")
     command.set_defaults(command=lambda options: print_usage(options.logs, options.by, csv=options.csv))
     return parser
 
@@ -122,7 +128,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _serve(options: argparse.Namespace) -> None:
-    with _logging() as log, suppress(KeyboardInterrupt):  # where signals cannot be handled in the loop
+    with _logging() as log, suppress(KeyboardInterrupt):  # raised where the loop cannot handle signals (Windows)
         run(_serve_demo(options, log) if options.demo else _serve_configured(options, log))
 
 
@@ -135,10 +141,10 @@ async def _serve_configured(options: argparse.Namespace, log: LogWriter) -> None
 
 async def _serve_demo(options: argparse.Namespace, log: LogWriter) -> None:
     if options.config is not None:
-        raise Stop("--demo needs no --config: choose one of the two.")
+        raise Stop("--demo and --config exclude each other: choose one of the two.")
     async with listening(create_demo(), "127.0.0.1", 0, access_log=None) as upstream:
         config = _with_address(_demo_config(f"{upstream}/v1"), options)
-        both_ends = 2  # descriptors: of the connection to the upstream, which is in this process
+        both_ends = 2  # descriptors for each upstream connection, because the upstream is in this process, too
         await serve(
             config,
             lambda address: log.say("\n".join([*announced(address, config), *unread(options.config)])),
@@ -168,46 +174,46 @@ def _demo_upstream(options: argparse.Namespace) -> None:
 
 def _key(options: argparse.Namespace) -> None:
     key = "gw-" + secrets.token_urlsafe(32)
-    name = _shown(json.dumps(options.name, ensure_ascii=False))  # a TOML string: control characters are not taken
-    tell(f"The key of {options.name}, which is kept nowhere and shown only now:")
+    name = _shown(json.dumps(options.name, ensure_ascii=False))  # a TOML string: `_name` admits no control characters
+    tell(f"The API key of {options.name}. It is not stored and not shown again:")
     print(f"\n  {key}\n", flush=True)
-    tell("Add these lines to the configuration file to let it in:")
+    tell("Add these lines to the configuration file to accept it:")
     print(f'\n[[keys]]\nname = {name}\nhash = "sha256:{sha256(key.encode()).hexdigest()}"')
 
 
-# What they work with
+# Configuration and logging
 
 
 def _load(path: Path | None) -> Config:
     try:
         text = "" if path is None else path.read_text(encoding="utf-8")
     except OSError as error:
-        raise Stop(f"The configuration cannot be read: {error.strerror}: {path}") from None
+        raise Stop(f"The configuration file cannot be read: {error.strerror}: {path}") from None
     except UnicodeDecodeError:
-        raise Stop(f"The configuration is not UTF-8: {path}") from None
+        raise Stop(f"The configuration file is not UTF-8 text: {path}") from None
     return load(text, _environment(), look=_file_faults)
 
 
 def _file_faults(config: Config) -> Iterator[str]:
-    """The faults that only a look at the disk can find."""
+    """Faults that can only be found by reading other files."""
     for index, upstream in enumerate(config.upstreams):
         try:
             ssl.create_default_context(cafile=upstream.ca_file)
         except OSError as error:  # ssl.SSLError is one
-            yield f"upstreams[{index}].ca_file: cannot be used: {error.strerror or error}: {upstream.ca_file}"
+            yield f"upstreams[{index}].ca_file: cannot be loaded: {error.strerror or error}: {upstream.ca_file}"
 
 
 def _environment() -> Mapping[str, str]:
-    """The environment, over what `.env` in this directory says."""
+    """The variables of `.env` in the current directory, overridden by those of the environment."""
     try:
         file = dotenv_values(".env")
     except UnicodeDecodeError:
-        raise Stop("The file .env is not UTF-8.") from None
+        raise Stop("The file .env is not UTF-8 text.") from None
     return {name: value for name, value in file.items() if value is not None} | os.environ
 
 
 def _with_address(config: Config, options: argparse.Namespace) -> Config:
-    """The command line outranks the file, and is held to the same rules."""
+    """The command line overrides the file, and the same rules apply to it."""
     changes = {name: value for name in ("host", "port") if (value := getattr(options, name)) is not None}
     changed = msgspec.structs.replace(config, server=msgspec.structs.replace(config.server, **changes))
     return checked(changed)
@@ -219,35 +225,37 @@ def _demo_config(base_url: str) -> Config:
 
 
 def _logging() -> AbstractContextManager[LogWriter]:
-    """To standard error: in words where that is a terminal, else as JSON, which is UTF-8 (RFC 8259, section 8.1)."""
+    """Logs to standard error: as text for a terminal, else as JSON, which is UTF-8 (RFC 8259, section 8.1)."""
     if sys.stderr.isatty():
         return logging_to(2, TerminalFormatter(), encoding=sys.stderr.encoding)
     return logging_to(2, JsonFormatter(), encoding="utf-8")
 
 
 def _shown(text: str) -> str:
-    """With TOML's escapes for what standard output cannot show."""
+    """The text with TOML escapes for characters that standard output cannot encode."""
     encoding = sys.stdout.encoding or "utf-8"
     return "".join([c if c.encode(encoding, "ignore") else f"\\U{ord(c):08x}" for c in text])
 
 
 def _name(text: str) -> str:
-    """A type for argparse: what the schema calls a Name, and fit to be printed."""
+    """An argparse type: a Name as in the schema, of printable characters only."""
     if not (0 < len(text) <= 200 and text.isprintable()) or "${" in text:
-        raise argparse.ArgumentTypeError("expected 1 to 200 printable characters, and no ${...}")
+        raise argparse.ArgumentTypeError("expected 1 to 200 printable characters without ${...}")
     return text
 
 
 def _groups(text: str) -> list[str]:
-    """A type for argparse."""
+    """An argparse type: names of GROUPS, separated by commas."""
     names = text.split(",")
     if len(set(names)) < len(names) or not set(names) <= GROUPS.keys():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of {', '.join(GROUPS)}, each at most once")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a comma-separated list of {', '.join(GROUPS)}, each at most once"
+        )
     return names
 
 
 def _number(least: int, most: int) -> Callable[[str], int]:
-    """A type for argparse, whose own messages name Python functions."""
+    """An argparse type. The messages of `type=int` would name Python functions."""
 
     def number(text: str) -> int:
         if not (text.isascii() and text.isdigit() and least <= int(text) <= most):

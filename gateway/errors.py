@@ -1,8 +1,8 @@
 """Every error that a client can see: one class each, with its status, code and message.
 
-The class says who is to blame and whether asking again may work, so that nobody matches on message text. A message
-tells a person what to do next; it never holds a key, a header, a traceback or an address of the upstream.
-The shape on the wire is OpenAI's: https://platform.openai.com/docs/guides/error-codes
+The class says whose fault the error is and whether asking again may help, so that no code has to match on message
+text. A message says what to do next. It never contains a key, a header field, a traceback or an address of the
+upstream. The shape on the wire is that of OpenAI: https://platform.openai.com/docs/guides/error-codes
 """
 
 from collections.abc import Mapping
@@ -12,18 +12,18 @@ from gateway.entries import EndReason
 
 
 class ClientGone(Exception):
-    """The client closed its connection, or was cut off for taking nothing. Nobody is left to be told."""
+    """The client closed its connection, or was cut because it read nothing. No error can be sent to it any more."""
 
 
 class GatewayError(Exception):
-    """Base of all. `headers` go with the response when the error is a status; `note` is for the operator's log only."""
+    """The base class. `headers` are sent if the error becomes a status. `note` is written to the log only."""
 
     status: int = 500
     code: str = "internal_error"
     type: str = "server_error"
     retryable: ClassVar[bool] = False
     end_reason: ClassVar[EndReason] = EndReason.UPSTREAM_ERROR
-    message: str = "Something went wrong inside the gateway. The request id leads to the cause in its log."
+    message: str = "Something went wrong inside the gateway. Its log has the cause under the request id."
 
     def __init__(
         self,
@@ -44,37 +44,37 @@ class GatewayError(Exception):
         super().__init__(self.message)
 
     def body(self) -> dict[str, Any]:
-        """`{"error": {...}}`, as a status' body carries it."""
+        """`{"error": {...}}`, the body of a response with an error status."""
         error = {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
         return {"error": error}
 
     def failure(self) -> dict[str, Any]:
-        """The same as the payload of a failure entry."""
+        """The payload of a failure entry: the same with `retryable`."""
         return {**self.body(), "retryable": self.retryable}
 
     def copy(self) -> Self:
-        """The same error without its traceback and its causes, whose frames keep a response and its buffers alive."""
+        """The same error without its traceback and causes. Their frames would keep a response and its buffers alive."""
         other = type(self).__new__(type(self), *self.args)
         other.__dict__.update(self.__dict__)
         return other
 
 
-# What the caller did. Always a status, since admission comes before the first byte.
+# Faults of the caller. They are always a status, because admission comes before the first byte.
 
 
 class InvalidRequest(GatewayError):
     status = 400
     code = "invalid_request"
     type = "invalid_request_error"
-    message = "The request cannot be read."
+    message = "The request is not valid. Check its fields against the documentation."
 
 
 class Unauthorized(InvalidRequest):
-    """The same words for a key that is missing, wrong or expired: which of them it is, is nobody's to try out."""
+    """A missing, a wrong and an expired key get the same message, so that nobody can probe for keys."""
 
     status = 401
     code = "invalid_api_key"
-    message = "Send an API key that is valid here, as `Authorization: Bearer ...` or `x-api-key: ...`."
+    message = "Send a valid API key, as `Authorization: Bearer ...` or `x-api-key: ...`."
 
     def __init__(self) -> None:
         super().__init__(headers={"WWW-Authenticate": "Bearer"})
@@ -82,86 +82,86 @@ class Unauthorized(InvalidRequest):
 
 class TwoKeys(InvalidRequest):
     code = "two_api_keys"
-    message = "`Authorization` and `x-api-key` hold two different keys. Send one of them, or the same one in both."
+    message = "`Authorization` and `x-api-key` contain different keys. Send only one field, or the same key in both."
 
 
 class Forbidden(InvalidRequest):
     status = 403
     code = "forbidden"
-    message = "This request is not allowed here."
+    message = "This request is not allowed. Ask the operator of the gateway for access."
 
 
 class OriginNotAllowed(Forbidden):
     code = "origin_not_allowed"
     message = (
-        "Pages of this origin may not use the gateway. Its operator can set `server.public_url`, if this is its own, "
-        "or add it to `server.cors_origins`."
+        "Pages of this origin may not use the gateway. Its operator can add the origin to `server.cors_origins`, "
+        "or set `server.public_url` if it is the gateway's own."
     )
 
 
 class ProxyNotAllowed(Forbidden):
     code = "proxy_not_allowed"
     message = (
-        "The gateway has no keys and so serves its own machine only, but this request came through a proxy. "
-        "Its operator can set `server.allow_anonymous = true` to serve anyone."
+        "The gateway has no keys, so it serves only its own machine, and this request came through a proxy. "
+        "Its operator can add keys, or set `server.allow_anonymous = true` to serve everyone."
     )
 
 
 class PolicyNotAllowed(Forbidden):
     code = "policy_not_allowed"
-    message = "Your key may not choose this `on_disconnect`."
+    message = "Your key does not allow this value of `on_disconnect`. Choose another, or leave the field out."
 
 
 class PrefetchNotAllowed(Forbidden):
     code = "prefetch_not_allowed"
-    message = "Only a real request asks the model; a prefetch does not."
+    message = "A prefetch does not ask the model. Send a normal request."
 
 
 class NotFound(InvalidRequest):
     status = 404
     code = "not_found"
-    message = "There is nothing at this address. /chat and /v1/chat/completions ask, and / is a page to ask from."
+    message = "There is nothing at this address. Ask at /chat or /v1/chat/completions, or open the page at /."
 
 
 class ModelNotFound(NotFound):
     code = "model_not_found"
-    message = "There is no such model."
+    message = "There is no such model. GET /v1/models lists the models."
 
 
 class StreamNotFound(NotFound):
     code = "stream_not_found"
-    message = "There is no such stream, or not for you: its id or ticket is unknown or has expired. Ask anew."
+    message = "There is no such stream for you: its id or ticket is unknown or has expired. Ask again."
 
 
 class IdempotencyConflict(InvalidRequest):
     status = 409
     code = "idempotency_conflict"
-    message = "This Idempotency-Key was used for another request. Take a new one for each question."
+    message = "This Idempotency-Key was used for another request. Use a new one for each question."
 
 
 class Stopped(InvalidRequest):
     status = 409
     code = "stopped"
     end_reason = EndReason.STOPPED
-    message = "The answer was stopped before it was whole."
+    message = "The answer was stopped before it was complete. Ask again to get a new one."
 
 
 class MethodNotAllowed(InvalidRequest):
     status = 405
     code = "method_not_allowed"
-    message = "This address does not take that method."
+    message = "This address does not support that method. The field `Allow` lists the methods."
 
 
 class BodyTimeout(InvalidRequest):
     status = 408
     code = "body_timeout"
-    message = "The request body took too long to arrive."
+    message = "The request body took too long to arrive. Send it again over a faster connection."
 
 
 class BodyTooLarge(InvalidRequest):
     status = 413
     code = "body_too_large"
-    message = "The request body is too large."
+    message = "The request body is too large. Send a smaller one."
 
 
 class QueryTooLong(InvalidRequest):
@@ -177,10 +177,10 @@ class MediaTypeNotSupported(InvalidRequest):
 
 
 class ContentCodingNotSupported(MediaTypeNotSupported):
-    """RFC 9110, section 15.5.16: the response says which codings there are."""
+    """The response lists the supported codings: RFC 9110, section 15.5.16."""
 
     code = "content_coding_not_supported"
-    message = "Send the body without a `Content-Encoding`, or with gzip or deflate."
+    message = "Send the body without `Content-Encoding`, or compressed with gzip or deflate."
 
     def __init__(self) -> None:
         super().__init__(headers={"Accept-Encoding": "gzip, deflate"})
@@ -190,47 +190,47 @@ class HostNotServed(InvalidRequest):
     status = 421
     code = "host_not_served"
     message = (
-        "The gateway has no keys and so answers only to localhost, 127.0.0.1 and [::1]. "
-        "Its operator can set `server.allow_anonymous = true` to serve anyone."
+        "The gateway has no keys, so it answers only requests to localhost, 127.0.0.1 and [::1]. "
+        "Its operator can add keys, or set `server.allow_anonymous = true` to serve everyone."
     )
 
 
 class HostsDiffer(InvalidRequest):
     status = 421
     code = "hosts_differ"
-    message = "The request's target and its `Host` field name different hosts. Send the request to one of them."
+    message = "The target of the request and its `Host` field name different hosts. Use the same host in both."
 
 
 class RateLimited(InvalidRequest):
-    """More than the caller's limits allow. `headers` say which, and when to come back."""
+    """The caller is over one of its limits. `headers` say which one, and when to try again."""
 
     status = 429
     code = "rate_limit_exceeded"
     type = "rate_limit_error"
     retryable = True
-    message = "This is more than your limit allows. Wait as long as `retry-after` says."
+    message = "You are over your limit. Wait for the number of seconds in `retry-after`."
 
 
 class TooManyStreams(RateLimited):
     code = "too_many_streams"
-    message = "You have as many streams open as your limit allows. End one, or wait until one has ended."
+    message = "You have as many streams open as your limit allows. Stop one, or wait until one has ended."
 
 
-# What the gateway cannot do just now.
+# Limits of the gateway itself.
 
 
 class Busy(GatewayError):
     status = 503
     code = "busy"
     retryable = True
-    message = "The gateway holds as many streams as it can. Try again in a few seconds."
+    message = "The gateway has no room for another stream. Try again in a few seconds."
 
 
 class TooManyRunning(Busy):
-    """`server.max_running` answers are being made."""
+    """As many answers are running as `server.max_running` allows."""
 
     code = "too_many_running"
-    message = "The gateway makes as many answers at a time as it may. Try again in a few seconds."
+    message = "The gateway is running as many answers as it may. Try again in a few seconds."
 
 
 class OutOfDescriptors(Busy):
@@ -250,19 +250,19 @@ class ShuttingDown(GatewayError):
 
 
 class AnswerTooLarge(GatewayError):
-    """The stream grew past `stream.max_bytes`: it is ended, never trimmed."""
+    """The stream exceeded `stream.max_bytes`, or the room for all running streams. It is ended, never trimmed."""
 
     status = 502
     code = "answer_too_large"
     end_reason = EndReason.INCOMPLETE
-    message = "The answer is larger than the gateway keeps. Ask for a shorter one."
+    message = "The answer is larger than the gateway allows. Ask for a shorter one."
 
 
-# What the upstream did.
+# Faults of the upstream.
 
 
 class UpstreamError(GatewayError):
-    """The upstream answered with an error, or with something that is no answer."""
+    """The upstream reported an error, or sent something that is not an answer."""
 
     status = 502
     code = "upstream_error"
@@ -277,59 +277,59 @@ class UpstreamUnreachable(UpstreamError):
 
 
 class UpstreamMisconfigured(UpstreamError):
-    """Its operator's to mend: a key that is refused, a path that is not there, a page instead of a stream."""
+    """Only the operator can fix it: the upstream refused the key, does not know the path, or sent a web page."""
 
     code = "upstream_misconfigured"
     retryable = False
-    message = "The gateway and the model's server do not understand each other. The operator has to look at it."
+    message = "The model's server does not answer as the gateway expects. The operator has to look at it."
 
 
 class UpstreamTLS(UpstreamMisconfigured):
-    """A certificate that is not accepted, or TLS on one side only."""
+    """The certificate is not accepted, or only one side uses TLS."""
 
     code = "upstream_tls"
-    message = "No secure connection to the model's server can be made. The operator has to look at it."
+    message = "The gateway cannot connect securely to the model's server. The operator has to look at it."
 
 
 class UpstreamRateLimited(UpstreamError):
     status = 429
     code = "upstream_rate_limited"
     type = "rate_limit_error"
-    message = "The model's server has too much to do. Ask again in a moment."
+    message = "The model's server is busy. Ask again in a moment."
 
 
 class UpstreamRejected(UpstreamError):
-    """A 400, 404, 413 or 422 with the upstream's own words: the request is at fault, not the upstream."""
+    """The upstream refused the request with 400, 404, 413 or 422. The message is the upstream's own, cleaned."""
 
     code = "upstream_rejected"
     type = "invalid_request_error"
     retryable = False
-    message = "The model's server does not accept this request."
+    message = "The model's server does not accept this request. Change it, and ask again."
 
     def __init__(self, message: str | None = None, *, status: int = 400, **fields: Any) -> None:
         super().__init__(message, **fields)
-        self.status = status  # the one class whose status the upstream decides
+        self.status = status  # the upstream decides on it, which it does for no other class
 
 
 class UpstreamIncomplete(UpstreamError):
     code = "upstream_incomplete"
     end_reason = EndReason.INCOMPLETE
-    message = "The answer broke off: the model's server ended it without saying that it is whole."
+    message = "The answer broke off: the model's server ended it before it was complete. Ask again in a moment."
 
 
 class UpstreamEmpty(UpstreamError):
     code = "upstream_empty"
     end_reason = EndReason.INCOMPLETE
-    message = "The model's server ended without an answer."
+    message = "The model's server ended without an answer. Ask again in a moment."
 
 
 class EventTooLarge(UpstreamError):
     code = "event_too_large"
     retryable = False
-    message = "The model's server sent an event larger than the gateway takes."
+    message = "The model's server sent an event that is too large for the gateway. Ask for a shorter answer."
 
 
-# What took too long.
+# Timeouts.
 
 
 class Timeout(UpstreamError):
@@ -337,17 +337,17 @@ class Timeout(UpstreamError):
     code = "timeout"
     type = "timeout_error"
     end_reason = EndReason.TIMEOUT
-    message = "The model's server took too long."
+    message = "The model's server took too long. Ask again in a moment."
 
 
 class ConnectTimeout(Timeout):
     code = "connect_timeout"
-    message = "The model's server did not take the connection in time. Ask again in a moment."
+    message = "The model's server did not accept the connection in time. Ask again in a moment."
 
 
 class FirstTokenTimeout(Timeout):
     code = "first_token_timeout"
-    message = "The model did not begin its answer in time. Ask again, or ask for less."
+    message = "The model did not begin its answer in time. Ask again, or ask a shorter question."
 
 
 class IdleTimeout(Timeout):

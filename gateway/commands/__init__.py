@@ -1,1 +1,1 @@
-"""What the commands of `gateway.cli` do and say: usage of a log, a check of upstreams, the words at the start."""
+"""Parts of the commands in `gateway.cli`: sums over logs, checks of upstreams, the announcement, standard streams."""

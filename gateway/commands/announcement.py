@@ -1,4 +1,4 @@
-"""What the commands tell a person about the gateway that they start."""
+"""The lines that a command prints about the gateway that it starts."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,26 +9,28 @@ from gateway.demo.models import MODELS
 
 
 def announced(address: str, config: Config) -> Iterator[str]:
-    yield f"gateway {__version__} serves {address}"
-    yield from (f"  from {upstream.name} at {upstream.base_url}" for upstream in config.upstreams)
+    yield f"gateway {__version__} is serving at {address}"
+    yield from (f"  upstream {upstream.name}: {upstream.base_url}" for upstream in config.upstreams)
     if config.keys:
-        yield f"  to callers with one of {len(config.keys)} keys"
+        yield f"  callers need an API key; the configuration has {len(config.keys)}"
     if config.server.allow_anonymous:
-        yield "  to anyone who reaches this address (server.allow_anonymous)"
-    models = ", ".join(model.name for model in config.models) or config.default_model or "any that a request names"
+        yield "  everyone who can reach this address may ask (server.allow_anonymous)"
+    models = (
+        ", ".join(model.name for model in config.models) or config.default_model or "every name that a request gives"
+    )
     yield f"  models: {models}"
     if config.server.playground:
         yield f"Playground: {address}/"
     model = "" if config.models or config.default_model else "&model=..."
     key = " -H 'Authorization: Bearer ...'" if config.keys and not config.server.allow_anonymous else ""
-    yield f"Or try: curl -N{key} -H 'Accept: text/event-stream' '{address}/chat?q=Hello{model}'"
+    yield f"Or run: curl -N{key} -H 'Accept: text/event-stream' '{address}/chat?q=Hello{model}'"
 
 
 def announced_demo(address: str) -> str:
-    return f"demo upstream at {address}/v1 with the models {', '.join(MODELS)}"
+    return f"The demo upstream is serving at {address}/v1 with the models {', '.join(MODELS)}"
 
 
 def unread(config: Path | None) -> Iterator[str]:
-    """Points at a file that a person may take for the configuration, where none is named."""
+    """A hint if no configuration is named and there is a file that looks like one."""
     if config is None and Path("config.toml").is_file():
-        yield "There is a config.toml in this folder. It is not read: start with --config config.toml to use it."
+        yield "There is a config.toml in this folder, but it is not read. Start with --config config.toml to use it."

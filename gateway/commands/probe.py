@@ -1,7 +1,7 @@
-"""What `gateway check --connect` does: asks each upstream once, all of them at the same time, and says what it met.
+"""`gateway check --connect`: asks each upstream once, all of them at the same time, and reports what it found.
 
-The question is which models the upstream has: that costs nothing, and most servers look at the key before they answer.
-One that does not tell is asked for a single token of a model that the configuration names for it.
+It asks for the list of models. That costs nothing, and most servers check the key before they answer. An upstream that
+has no such list is asked for a single token of a model that the configuration names for it.
 """
 
 import asyncio
@@ -26,9 +26,9 @@ from gateway.upstream.dialects.listing import text_in
 from gateway.upstream.redaction import redact
 from gateway.upstream.routing import Target
 
-_SECONDS = 30.0  # for one upstream: 10 for its list of models, and a cold model's first token
-_UNHEARD = (UpstreamUnreachable, UpstreamTLS, Timeout, OutOfDescriptors)  # it was not even asked
-_MOST_NAMES = 5  # of models that are told as missing
+_SECONDS = 30.0  # for one upstream: 10 for its list of models, and the rest for the first token of a cold model
+_UNHEARD = (UpstreamUnreachable, UpstreamTLS, Timeout, OutOfDescriptors)  # the question did not reach it
+_MOST_NAMES = 5  # of missing models that are reported
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Finding:
 
 
 def probe(config: Config) -> Sequence[Finding]:
-    """What each of the upstreams answers, in their order."""
+    """One finding for each upstream, in their order."""
     with _unlogged():
         return asyncio.run(_probe(config))
 
@@ -75,7 +75,7 @@ async def _asked(client: UpstreamClient, upstream: Upstream, models: Sequence[st
     known = {name for model in listed if (name := text_in(model, "id")) is not None}
     missing = [model for model in models if known and model not in known][:_MOST_NAMES]
     words = "reachable, 1 model" if len(listed) == 1 else f"reachable, {len(listed):,} models"
-    return Finding(upstream.name, f"{words}; not among them: {', '.join(missing)}" if missing else words)
+    return Finding(upstream.name, f"{words}; missing: {', '.join(missing)}" if missing else words)
 
 
 async def _asked_for_a_token(client: UpstreamClient, upstream: Upstream, model: str) -> Finding:
@@ -88,8 +88,10 @@ async def _asked_for_a_token(client: UpstreamClient, upstream: Upstream, model: 
     except UpstreamRejected as error:
         if error.status == 404:
             return _fault(error, upstream)
-        redact(error, upstream)  # it took the key, and understood the question: that was all that is asked for here
-        return Finding(upstream.name, f"reachable, without a list of models; of a question it said: {error.message}")
+        redact(error, upstream)  # it accepted the key and understood the question, which is all that is checked
+        return Finding(
+            upstream.name, f"reachable, without a list of models; to a question it answered: {error.message}"
+        )
     except GatewayError as error:
         return _fault(error, upstream)
     return Finding(upstream.name, f"reachable, without a list of models; {model} answers")
@@ -108,7 +110,7 @@ def _fault(error: GatewayError, upstream: Upstream) -> Finding:
 
 
 def _models(config: Config, upstream: Upstream) -> Sequence[str]:
-    """The models that may be asked of this upstream, as it calls them, as far as the configuration names any."""
+    """The models that the configuration names for this upstream, by the upstream's own names."""
     if config.models:
         targets = [(target, model.name) for model in config.models for target in model.targets]
         return [target.model or name for target, name in targets if target.upstream == upstream.name]
@@ -118,7 +120,7 @@ def _models(config: Config, upstream: Upstream) -> Sequence[str]:
 
 @contextmanager
 def _unlogged() -> Iterator[None]:
-    """What the log would say is said here."""
+    """Keeps warnings out of the log, because the findings say the same."""
     logger, handler = logging.getLogger("gateway"), logging.NullHandler()
     logger.addHandler(handler)
     try:

@@ -1,8 +1,7 @@
-"""The three descriptors that a process is given, whatever state they are in.
+"""Standard input, output and error, in whatever state the process receives them.
 
-A shell can start a command with a descriptor closed (`2>&-`), with one that takes nothing (`>/dev/full`), with one
-whose reader leaves (`| head`), and with an encoding that lacks the characters of a name. None of these is a fault of
-the command.
+A shell can start a command with a closed descriptor (`2>&-`), with one that cannot be written to (`>/dev/full`), with
+one whose reader leaves (`| head`), or with an encoding that lacks some characters. The command has to work with each.
 """
 
 import io
@@ -13,9 +12,9 @@ from typing import TextIO
 
 
 def open_missing() -> None:
-    """Opens the null device in the place of closed descriptors.
+    """Opens the null device in place of closed descriptors.
 
-    Else the next socket would take such a number, and be written to, or closed, as a standard stream.
+    Otherwise the next socket would get such a number, and be written to or closed like a standard stream.
     """
     for descriptor in range(3):
         try:
@@ -31,23 +30,23 @@ def open_missing() -> None:
 
 
 def escape_unknown() -> None:
-    """Writes characters that the encoding lacks as escapes."""
+    """Makes the streams write escapes for characters that their encoding lacks."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
 def flush() -> OSError | None:
-    """Writes what was printed, while a failure can still be told; returns that.
+    """Writes what was printed while a failure can still be reported, and returns the failure.
 
-    Python's own last try would print an exception, and change the exit status.
+    Python's own flush at the exit would print an exception and change the exit status.
     """
     _flushed(sys.stderr)
     return _flushed(sys.stdout)
 
 
 def tell(text: object) -> None:
-    """Prints to standard error, if anybody can be told there."""
+    """Prints to standard error, if that is possible."""
     with suppress(OSError):
         print(text, file=sys.stderr)
     _flushed(sys.stderr)
@@ -63,8 +62,8 @@ def _flushed(stream: TextIO) -> OSError | None:
 
 
 def _divert(stream: TextIO) -> None:
-    """Lets what cannot be written go nowhere, so that it is not tried again."""
-    with suppress(io.UnsupportedOperation):  # a stream without a descriptor, as tests have it
+    """Points the stream at the null device, so that the same text is not written again."""
+    with suppress(io.UnsupportedOperation):  # a stream without a descriptor, as in tests
         descriptor = stream.fileno()
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, descriptor)

@@ -1,4 +1,4 @@
-"""The command `gateway usage`: access logs in, sums out."""
+"""The command `gateway usage`: sums over access logs."""
 
 import gzip
 import sys
@@ -10,11 +10,11 @@ from contextlib import AbstractContextManager, nullcontext
 from gateway.commands.standard_streams import tell
 from gateway.observe.account import account, as_csv, as_table
 
-_LINES_PER_LOOK = 65_536  # at the clock: a fifth of a second's work
+_LINES_PER_LOOK = 65_536  # at the clock: these take a fifth of a second
 
 
 class Unreadable(Exception):
-    """A log that cannot be read; the message says which, and why."""
+    """A log that cannot be read. The message says which one, and why."""
 
 
 def print_usage(logs: Sequence[str], by: Sequence[str], *, csv: bool) -> None:
@@ -29,7 +29,7 @@ def print_usage(logs: Sequence[str], by: Sequence[str], *, csv: bool) -> None:
 
 
 def with_progress(lines: Iterable[bytes], *, now: Callable[[], float] = time.monotonic) -> Iterator[bytes]:
-    """The lines; a terminal is told how far they are, once they take more than a second."""
+    """The lines, with their number on a terminal once they take more than a second."""
     if not sys.stderr.isatty():
         yield from lines
         return
@@ -49,7 +49,7 @@ def _lines(names: Sequence[str]) -> Iterator[bytes]:
         try:
             with _opened(name) as file:
                 yield from file
-        except (OSError, EOFError, zlib.error) as error:  # the last two from a .gz that is cut or damaged
+        except (OSError, EOFError, zlib.error) as error:  # the last two mean that a .gz file is cut or damaged
             reason = getattr(error, "strerror", None) or error
             raise Unreadable(f"The log cannot be read: {reason}: {name}") from None
 

@@ -131,7 +131,7 @@ def test_a_port_that_is_taken_is_status_1(capsys: pytest.CaptureFixture[str]) ->
 
 
 def made(capsys: pytest.CaptureFixture[str], name: str) -> tuple[str, str]:
-    """The key, and the lines that let it in."""
+    """The key, and its entry for the configuration."""
     assert main(["key", name]) == 0
     out = capsys.readouterr().out
     first, _, rest = out.strip().partition("\n")
@@ -257,7 +257,7 @@ def test_a_log_that_cannot_be_read_is_status_2_and_named(capsys: pytest.CaptureF
 def test_usage_by_what_is_none_is_status_2(capsys: pytest.CaptureFixture[str], by: str) -> None:
     with pytest.raises(SystemExit, match="2"):
         main(["usage", "access.log", "--by", by])
-    assert "is not a list of day, key, model" in capsys.readouterr().err
+    assert "is not a comma-separated list of day, key, model" in capsys.readouterr().err
 
 
 def usage_process(*arguments: str, **environ: str) -> subprocess.Popen[bytes]:
@@ -350,7 +350,7 @@ async def test_serve_demo_answers_and_stops_cleanly() -> None:
 async def test_serve_says_that_there_is_a_config_which_it_does_not_read(tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text("")
     async with running("serve", "--demo") as (process, _):
-        assert any("There is a config.toml in this folder." in line for line in await stops_cleanly(process))
+        assert any("There is a config.toml in this folder" in line for line in await stops_cleanly(process))
 
 
 async def test_serve_with_the_environment_alone_asks_that_upstream() -> None:
