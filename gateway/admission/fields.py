@@ -21,6 +21,7 @@ _PIECE = 65_536  # bytes that are decoded at once
 POLICY = frozenset({"on_disconnect"})  # the name that may be in the query where a body is OpenAI's own
 _VIEW_NAMES = ("model", "assistant", "format", "reasoning", *POLICY)
 
+_Decoder = getincrementaldecoder("utf-8")
 _encode_json = msgspec.json.Encoder().encode
 
 
@@ -53,7 +54,7 @@ def body_fields(body: bytes) -> dict[str, msgspec.Raw]:
 
 def _check_utf8(body: bytes) -> None:
     """Piece by piece: a text of the whole body would take up to four times its bytes. Raises InvalidRequest."""
-    decoder = getincrementaldecoder("utf-8")()
+    decoder = _Decoder()
     for start in range(0, len(body), _PIECE):
         unfinished = len(decoder.getstate()[0])  # bytes of a character that the piece before has begun
         try:

@@ -7,8 +7,8 @@ holding whole events.
 """
 
 import asyncio
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from typing import Self
 
 from aiohttp import HttpVersion11, web
@@ -18,7 +18,7 @@ from aiohttp_sse import EventSourceResponse
 from gateway.errors import ClientGone
 
 _NEVER = 10.0 * 86_400  # seconds until the library's own ping: longer than any stream lives
-_LINGER_SECONDS = 60.0  # for a client to take the last bytes of a body that broke off; as `viewers.STALL_SECONDS`
+_LINGER_SECONDS = 60.0  # without progress in the last bytes of a body; as `viewer.STALL_SECONDS`
 _ROOM = 65_536  # bytes that may wait in the transport before a viewer lags: where asyncio's own flow control begins
 
 
@@ -77,17 +77,17 @@ class _BodySink:
             raise ClientGone from error
 
     async def finish(self, data: bytes) -> None:
-        """The last bytes and the end of the body leave together. Returns when the transport has sent all."""
+        """The last bytes and the end of the body leave together."""
         await self.open()
         if self._ends_cleanly is not None and not self._ends_cleanly():
             await self.write(data)
             self.break_off()
             return
         try:
-            with _until_empty(self._request.transport):
-                await self.response.write_eof(data)
+            await self.response.write_eof(data)
         except ConnectionError as error:
             raise ClientGone from error
+        _watch_tail(self._request.transport)
 
     def write_now(self, data: bytes) -> bool:
         transport = self._transport
@@ -113,8 +113,7 @@ class _BodySink:
         if transport is None:
             return
         transport.close()
-        if transport.get_write_buffer_size():  # `close` waits for a client that takes nothing
-            asyncio.get_running_loop().call_later(_LINGER_SECONDS, transport.abort)
+        _watch_tail(transport)
 
     def abort(self) -> None:
         if self._request.transport is not None:
@@ -134,18 +133,18 @@ async def deliver(
     response.content_length = sum(map(len, parts))
     try:
         await response.prepare(request)
-        with _until_empty(request.transport):
-            for piece in _pieces(parts):
-                async with asyncio.timeout(stall_seconds):
-                    await response.write(piece)
-                    await _drained(response)
-            await response.write_eof()
+        for piece in _pieces(parts):
+            async with asyncio.timeout(stall_seconds):
+                await response.write(piece)
+                await _drained(response)
+        await response.write_eof()
     except ConnectionError as error:
         raise ClientGone from error
     except TimeoutError as error:
         if request.transport is not None:
             request.transport.abort()
         raise ClientGone from error
+    _watch_tail(request.transport)
     return response
 
 
@@ -161,15 +160,21 @@ async def _drained(response: web.StreamResponse) -> None:
         await writer.drain()
 
 
-@contextmanager
-def _until_empty(transport: asyncio.Transport | None) -> Iterator[None]:
-    """Within it, `drain` returns when the transport holds no byte, rather than when it holds few. Raises ClientGone."""
-    if transport is None or transport.is_closing():
-        raise ClientGone()
-    transport.set_write_buffer_limits(high=0)
-    yield
-    if not transport.is_closing():
-        transport.set_write_buffer_limits()
+def _watch_tail(transport: asyncio.Transport | None) -> None:
+    """Cuts a client that takes nothing of the last bytes: no task waits for them, and a transport has no limit.
+
+    uvloop sends in the next turn of the loop. Nearly always the transport is empty then, and nothing is to watch.
+    """
+    if transport is not None:
+        asyncio.get_running_loop().call_soon(_look_at_tail, transport, math.inf)
+
+
+def _look_at_tail(transport: asyncio.Transport, before: float) -> None:
+    left = transport.get_write_buffer_size()
+    if left >= before:
+        transport.abort()
+    elif left:
+        asyncio.get_running_loop().call_later(_LINGER_SECONDS, _look_at_tail, transport, left)
 
 
 def is_unused(request: web.Request) -> bool:
