@@ -5,6 +5,7 @@ import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -90,6 +91,14 @@ def overheard(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch)
         for formatter in (JsonFormatter(), TerminalFormatter()):
             heard.hear("log", formatter.format(record).encode(errors="replace"))
     assert heard.leaks() == []
+
+
+@pytest.fixture
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No .env and no variables of the person who runs the tests."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_MODEL"):
+        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture

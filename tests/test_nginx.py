@@ -11,9 +11,9 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from tests.bench.processes import free_port
 from tests.conftest import MakeGateway
 from tests.rig.clients import EVENTS, Answer
+from tests.rig.processes import answers, free_port
 from tests.rig.scripted_upstream import DONE, Pause, Reset, ScriptedUpstream, Stall, delta, finish, stream
 from tests.test_readme import blocks
 
@@ -42,7 +42,7 @@ def nginx(tmp_path: Path) -> StartNginx:
         command = [NGINX or "", "-p", str(tmp_path), "-c", "nginx.conf", "-e", f"{tmp_path}/error.log"]
         process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.DEVNULL)
         try:
-            await accepts(port)
+            await answers(port)
             yield f"http://127.0.0.1:{port}"
         finally:
             process.terminate()
@@ -133,15 +133,3 @@ async def test_a_request_is_never_sent_twice(
         assert response.status == 502
     server.close()
     assert asked == 1
-
-
-async def accepts(port: int) -> None:
-    async with asyncio.timeout(5):
-        while True:
-            try:
-                _, writer = await asyncio.open_connection("127.0.0.1", port)
-            except OSError:
-                await asyncio.sleep(0.02)
-            else:
-                writer.close()
-                return

@@ -12,11 +12,10 @@ from aiohttp import ClientError
 
 from gateway.admission.memory_limiter import MemoryLimiter
 from gateway.errors import Unauthorized
-from gateway.handlers.services import SERVICES
 from gateway.observe.records import AccessRecord
 from tests.conftest import Client, MakeGateway
-from tests.handlers.test_cancellation import until
-from tests.rig.clients import EVENTS, Answer, access_records, error_of
+from tests.rig.clients import EVENTS, Answer, access_records, api_key, bearer, error_of, eventually
+from tests.rig.inside import at_rest, streams
 from tests.rig.scripted_upstream import (
     DONE,
     Close,
@@ -44,14 +43,6 @@ HELPER = '[assistants.helper]\npublic = true\nmodel = "h-1"\nsystem = ["Help."]\
 OK = stream(delta("a"), finish(), DONE)
 WHOLE = answer(200, {"id": "c", "model": "m-1", "choices": [{"index": 0, "message": {"content": "a"}}]})
 ASKED = {"messages": [{"role": "user", "content": "hi"}]}
-
-
-def bearer(key: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {key}"}
-
-
-def api_key(key: str) -> dict[str, str]:
-    return {"x-api-key": key}
 
 
 def limited(**limits: int) -> str:
@@ -553,9 +544,8 @@ async def test_fault_65_a_shutdown_frees_every_place(gateway: MakeGateway, upstr
     client = await gateway(limited(max_streams=2))
     asking = [asyncio.create_task(whole(client, route)) for route in ("POST /chat", "streamed completions")]
     await upstream.until(requests=2)
-    await asyncio.sleep(0.05)
-    assert taken(client) == 2
-    await client.app[SERVICES].streams.close()
+    await eventually(lambda: taken(client) == 2)
+    await streams(client).close()
     assert taken(client) == 0
     await asyncio.wait(asking)
     async with call(client, "streamed completions", **bearer(LIMITED)) as response:
@@ -672,18 +662,14 @@ async def logged(client: Client, route: str, caplog: pytest.LogCaptureFixture) -
     caplog.set_level(logging.INFO, "gateway.access")
     async with call(client, route, **bearer(KEY)) as response:
         await drained(response)
-    await until(lambda: bool(access_records(caplog)))
+    await eventually(lambda: bool(access_records(caplog)))
     (record,) = access_records(caplog)
     return record
 
 
-async def at_rest(client: Client) -> None:
-    await until(lambda: not len(client.app[SERVICES].streams))
-
-
 def taken(client: Client) -> int:
     """Places of all callers together."""
-    limiter = client.app[SERVICES].streams.limiter
+    limiter = streams(client).limiter
     assert isinstance(limiter, MemoryLimiter)
     return limiter.streams
 
@@ -701,7 +687,7 @@ async def test_fault_89_hanging_up_before_the_answer_is_no_way_around_the_limit(
     await upstream.until(requests=1)
     asking.cancel()
     await at_rest(client)
-    limiter = client.app[SERVICES].streams.limiter
+    limiter = streams(client).limiter
     assert isinstance(limiter, MemoryLimiter)
     (caller,) = limiter._callers.values()
     assert await caller.counts.get("tokens") >= 10_000

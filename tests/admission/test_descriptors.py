@@ -21,9 +21,7 @@ CLIENTS = 300
 LIMITED = 'ulimit -n 128; exec "$@" 2>log'
 
 
-@pytest.fixture(autouse=True)
-def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("empty_folder")
 
 
 @pytest.fixture

@@ -25,13 +25,7 @@ from gateway.config import load
 from tests.rig.clients import EVENTS, Answer
 from tests.rig.processes import running
 
-
-@pytest.fixture(autouse=True)
-def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No .env and no variables of the person who runs the tests."""
-    monkeypatch.chdir(tmp_path)
-    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_MODEL"):
-        monkeypatch.delenv(name, raising=False)
+pytestmark = pytest.mark.usefixtures("empty_folder")
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

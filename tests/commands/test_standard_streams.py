@@ -14,12 +14,7 @@ from tests.rig.clients import EVENTS
 from tests.rig.processes import COMMAND, shell
 from tests.rig.scripted_upstream import DONE, ScriptedUpstream, Until, delta, finish, stream
 
-
-@pytest.fixture(autouse=True)
-def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_MODEL"):
-        monkeypatch.delenv(name, raising=False)
+pytestmark = pytest.mark.usefixtures("empty_folder")
 
 
 @pytest.fixture

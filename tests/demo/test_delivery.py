@@ -10,6 +10,7 @@ import pytest
 from aiohttp import web
 
 from gateway.demo import create_demo
+from tests.rig.clients import eventually
 
 from .conversation import PATH, ask, asking, deltas, payloads, stream, streaming, text
 
@@ -43,13 +44,6 @@ async def posted(runner: web.AppRunner, fields: dict[str, object]) -> AsyncItera
     head = f"POST {PATH} HTTP/1.1\r\nContent-Length: {len(body)}\r\n".encode()
     async with connected(runner, head, body) as reader:
         yield reader
-
-
-async def settled(condition, *, within: float = 2.0) -> bool:
-    deadline = time.monotonic() + within
-    while not condition() and time.monotonic() < deadline:  # noqa: ASYNC110 - other tasks' state has no event
-        await asyncio.sleep(0.01)
-    return bool(condition())
 
 
 def held(runner: web.AppRunner) -> int:
@@ -104,7 +98,7 @@ async def test_a_realistic_pace_starts_within_half_a_second(aiohttp_client):
 async def test_a_reader_that_stops_reading_stops_the_answer(model, tokens):
     """What is held for it stays bounded, others are served meanwhile, and the answer goes on when it reads on."""
     async with serving(create_demo(tokens=tokens, interval=0)) as runner, posted(runner, streaming(model)) as reader:
-        assert await settled(lambda: held(runner) > 0)
+        await eventually(lambda: held(runner) > 0)
         for _ in range(20):
             await asyncio.sleep(0.01)
             assert held(runner) < 256 * 1024
@@ -133,7 +127,7 @@ async def test_a_client_that_leaves_ends_its_answer(model, streamed, handler_can
             else:
                 await asyncio.sleep(0.05)
             assert asyncio.all_tasks() > others
-        assert await settled(lambda: asyncio.all_tasks() == others, within=1.0)
+        await eventually(lambda: asyncio.all_tasks() == others)
     assert not caplog.records
 
 
@@ -143,8 +137,8 @@ async def test_a_client_that_leaves_while_it_does_not_read_ends_its_answer(handl
     others = asyncio.all_tasks()
     async with serving(create_demo(interval=0), handler_cancellation=handler_cancellation) as runner:
         async with posted(runner, streaming("demo-clock")):
-            assert await settled(lambda: held(runner) > 0)
-        assert await settled(lambda: asyncio.all_tasks() == others)
+            await eventually(lambda: held(runner) > 0)
+        await eventually(lambda: asyncio.all_tasks() == others)
     assert not caplog.records
 
 
@@ -155,7 +149,7 @@ async def test_a_client_that_leaves_in_the_middle_of_its_request_is_ordinary(han
     async with serving(create_demo(interval=0), handler_cancellation=handler_cancellation) as runner:
         async with connected(runner, f"POST {PATH} HTTP/1.1\r\nContent-Length: 1000\r\n".encode(), b'{"mess'):
             await asyncio.sleep(0.05)
-        assert await settled(lambda: asyncio.all_tasks() == others)
+        await eventually(lambda: asyncio.all_tasks() == others)
     assert not caplog.records
 
 

@@ -1,6 +1,5 @@
 """The HTTP contract around the streams: what is refused, in which words, and what every response carries."""
 
-import asyncio
 import gzip
 import logging
 import zlib
@@ -12,8 +11,8 @@ from aiohttp import web
 
 from gateway.config import load
 from gateway.handlers.services import SERVICES
-from tests.conftest import Client, MakeGateway
-from tests.rig.clients import EVENTS, access_records, ask, error_of, eventually, post
+from tests.conftest import MakeGateway
+from tests.rig.clients import EVENTS, access_records, ask, error_of, eventually, exchange, post
 from tests.rig.scripted_upstream import DONE, ScriptedUpstream, Stall, delta, finish, stream
 
 OK = stream(delta("a"), finish(), DONE)
@@ -431,20 +430,6 @@ async def test_a_fault_of_ours_is_a_500_in_the_same_shape(
         assert await error_of(response) == (500, "internal_error")
     assert any(record.exc_info for record in caplog.records)
     caplog.clear()
-
-
-async def exchange(client: Client, data: bytes, *, until: bytes = b"") -> bytes:
-    """Raw bytes to the gateway, and what it answers: up to `until`, or up to the end of the connection."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", client.port)
-    writer.write(data)
-    raw = b""
-    async with asyncio.timeout(5):
-        while part := await reader.read(65_536):
-            raw += part
-            if until and until in raw:
-                break
-    writer.close()
-    return raw
 
 
 # Faults of ours, and requests that say two things

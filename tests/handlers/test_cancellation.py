@@ -7,14 +7,14 @@ With `on_disconnect = "cancel"`, the upstream is let go within a second. What el
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import pytest
 from aiohttp import ClientResponse
 
-from gateway.handlers.services import SERVICES
 from tests.conftest import Client, MakeGateway
-from tests.rig.clients import EVENTS, TEXT, access_records, ask, leave, send
+from tests.rig.clients import EVENTS, TEXT, access_records, ask, eventually, leave, send
+from tests.rig.inside import at_rest, streams
 from tests.rig.scripted_upstream import DONE, Pause, ScriptedUpstream, Stall, Step, chunk, delta, event, finish, stream
 
 CANCEL = '[stream]\non_disconnect = "cancel"\n'
@@ -40,7 +40,7 @@ async def test_fault_54_a_client_that_leaves_stops_the_upstream(
     await asyncio.sleep(0.05)
     leave(writer, how)
     await upstream.until(left=1, within=1)
-    await nothing_left(client)
+    await at_rest(client)
     (record,) = access_records(caplog)
     assert record.stream is not None
     assert record.status == 499
@@ -53,15 +53,15 @@ async def test_cancelling_at_each_moment_of_the_main_path(gateway: MakeGateway, 
     upstream.script(stream(delta("a"), Pause(0.01), delta("b"), Pause(0.01), finish(), DONE))
     client = await gateway(CANCEL)
     await ask(client)
-    await nothing_left(client)
+    await at_rest(client)
     tasks = len(asyncio.all_tasks())
     moments = random.Random(7)
     for _ in range(60):
         writer = await send(client, f"GET /chat?q=x HTTP/1.1\r\nHost: localhost\r\n{fields(EVENTS)}\r\n")
         await asyncio.sleep(moments.random() * 0.04)
         leave(writer, moments.choice(["fin", "rst"]))
-    await nothing_left(client)
-    await until(lambda: len(asyncio.all_tasks()) <= tasks + 3 * upstream.open_connections)
+    await at_rest(client)
+    await eventually(lambda: len(asyncio.all_tasks()) <= tasks + 3 * upstream.open_connections)
     assert upstream.open_connections <= 2  # those that were put back whole, for the next stream
 
 
@@ -72,11 +72,10 @@ async def test_the_client_of_one_stream_leaves_and_the_others_go_on(
     client = await gateway(CANCEL)
     stays = asyncio.create_task(ask(client))
     leaves = asyncio.create_task(ask(client))
-    await upstream.until(requests=2)
-    await asyncio.sleep(0.1)
+    await eventually(lambda: [one.log.last for one in streams(client)] == [1, 1])
     leaves.cancel()
     assert (await stays).end["reason"] == "complete"
-    await nothing_left(client)
+    await at_rest(client)
 
 
 async def test_fault_57_a_slow_reader_lags_without_holding_the_upstream(
@@ -87,7 +86,7 @@ async def test_fault_57_a_slow_reader_lags_without_holding_the_upstream(
     upstream.script(stream(*[delta(text)] * 40, finish(), DONE))
     client = await gateway(CANCEL)
     async with client.get("/chat?q=x", headers=EVENTS, read_bufsize=1024) as response:
-        await asyncio.sleep(0.3)
+        await eventually(lambda: all(one.log.ended for one in streams(client)))
         assert len(upstream.requests) == 1
         assert buffered(client) < 2_000_000
         raw = await read_slowly(response)
@@ -105,7 +104,7 @@ async def test_a_reader_that_takes_nothing_is_cut_without_an_end(
         client, f"GET /chat?q=x HTTP/1.1\r\nHost: localhost\r\n{fields(EVENTS)}\r\n", receive_buffer=4096
     )
     await upstream.until(left=1, within=5)
-    await nothing_left(client)
+    await at_rest(client)
     writer.close()
 
 
@@ -119,11 +118,11 @@ async def test_fault_69_a_log_that_a_slow_client_still_reads_takes_room(
         client, f"GET /chat?q=x HTTP/1.1\r\nHost: localhost\r\n{fields(EVENTS)}\r\n", receive_buffer=4096
     )
     await upstream.until(requests=1)
-    await until(lambda: all(g.log.ended for g in client.app[SERVICES].streams), within=5)
+    await eventually(lambda: all(g.log.ended for g in streams(client)), within=5)
     async with client.get("/chat?q=x") as response:
         assert response.status == 503
     leave(writer, "rst")
-    await nothing_left(client)
+    await at_rest(client)
 
 
 async def test_a_slow_reader_that_goes_on_taking_is_not_cut(
@@ -153,7 +152,7 @@ async def test_a_reader_that_takes_no_json_is_cut(
     client = await gateway(CANCEL)
     writer = await send(client, "GET /chat?q=x HTTP/1.1\r\nHost: localhost\r\n\r\n", receive_buffer=4096)
     await upstream.until(requests=1)
-    await until(lambda: not client.server.handler.connections, within=5)
+    await eventually(lambda: not client.server.handler.connections, within=5)
     writer.close()
 
 
@@ -163,9 +162,8 @@ async def test_shutting_down_ends_every_stream_with_a_failure_that_says_so(
     upstream.script(stream(delta("a"), Stall()))
     client = await gateway(CANCEL)
     asking = [asyncio.create_task(ask(client)) for _ in range(5)]
-    await upstream.until(requests=5)
-    await asyncio.sleep(0.1)
-    await client.app[SERVICES].streams.close()
+    await eventually(lambda: [one.log.last for one in streams(client)] == [1] * 5)
+    await streams(client).close()
     for answer in await asyncio.gather(*asking):
         assert answer.failure == {
             "error": {
@@ -189,17 +187,6 @@ async def test_shutting_down_ends_every_stream_with_a_failure_that_says_so(
 
 def fields(headers: dict[str, str]) -> str:
     return "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-
-
-async def nothing_left(client: Client) -> None:
-    await until(lambda: len(client.app[SERVICES].streams) == 0)
-
-
-async def until(condition: Callable[[], bool], *, within: float = 2.0) -> None:
-    deadline = asyncio.get_running_loop().time() + within
-    while not condition():
-        assert asyncio.get_running_loop().time() < deadline
-        await asyncio.sleep(0.01)
 
 
 def buffered(client: Client) -> int:

@@ -3,18 +3,14 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
-from io import BytesIO
-from typing import Any
 
 import pytest
-from aiohttp import ClientPayloadError, ClientResponse
 
 from gateway.entries import EndReason
-from gateway.handlers.services import SERVICES
-from tests.conftest import Client, MakeGateway
-from tests.handlers.test_app import exchange
-from tests.rig.clients import error_of
+from tests.conftest import MakeGateway
+from tests.rig.clients import error_of, eventually, exchange
+from tests.rig.completions import COMPLETION, HI, JSON, STREAMED, Body, post, read, streamed
+from tests.rig.inside import streams
 from tests.rig.scripted_upstream import (
     DONE,
     Close,
@@ -34,61 +30,8 @@ from tests.rig.scripted_upstream import (
     usage,
 )
 
-HI = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
-STREAMED = {**HI, "stream": True}
 WITH_USAGE = {**STREAMED, "stream_options": {"include_usage": True}}
 ROLE = event(chunk(role="assistant", content=""))
-COMPLETION = json.dumps(
-    {"id": "c", "object": "chat.completion", "choices": [{"index": 0, "message": {"content": "é"}, "x": 1.0}]},
-    indent=1,
-    ensure_ascii=False,
-).encode()
-JSON = {"Content-Type": "application/json"}
-
-
-def post(client: Client, body: object, **headers: str) -> Any:
-    data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return client.post("/v1/chat/completions", data=BytesIO(data), headers={**JSON, **headers})
-
-
-@dataclass
-class Body:
-    """What came of a response's body, and whether it broke off."""
-
-    raw: bytes
-    broken: bool
-
-    @property
-    def blocks(self) -> list[bytes]:
-        assert self.raw.endswith(b"\n\n")
-        return self.raw[:-2].split(b"\n\n")
-
-    @property
-    def error(self) -> dict[str, Any]:
-        """The last block's; asserts the one shape that it has."""
-        (line,) = self.blocks[-1].split(b"\n")
-        value: dict[str, Any] = json.loads(line.removeprefix(b"data: "))
-        assert set(value) == {"error"}
-        assert set(value["error"]) == {"message", "type", "param", "code"}
-        error: dict[str, Any] = value["error"]
-        return error
-
-
-async def read(response: ClientResponse) -> Body:
-    parts = []
-    try:
-        async for part in response.content.iter_any():
-            parts.append(part)  # noqa: PERF401 (what came before the break is kept)
-    except ClientPayloadError:
-        return Body(b"".join(parts), broken=True)
-    return Body(b"".join(parts), broken=False)
-
-
-async def streamed(client: Client, body: object = STREAMED, **headers: str) -> Body:
-    async with post(client, body, **headers) as response:
-        assert response.status == 200, await response.text()
-        assert response.headers["Content-Type"] == "text/event-stream"
-        return await read(response)
 
 
 # What passes
@@ -290,7 +233,7 @@ async def test_an_answer_that_is_stopped_breaks_the_body_off(gateway: MakeGatewa
     client = await gateway()
     async with post(client, STREAMED) as response:
         assert await response.content.readuntil(b"\n\n") == delta("a")
-        (held,) = client.app[SERVICES].streams
+        (held,) = streams(client)
         held.generation.interrupt(EndReason.STOPPED)
         assert await read(response) == Body(b"", broken=True)
 
@@ -301,8 +244,9 @@ async def test_fault_57_what_fails_behind_a_backlog_is_told_too(
     """All that was said comes first, in its order."""
     deltas = [delta(f"{n:04}" + "x" * 10_000) for n in range(300)]
     upstream.script(stream(*deltas, event({"error": {"message": "boom"}})))
-    async with post(await gateway(), STREAMED) as response:
-        await asyncio.sleep(0.3)
+    client = await gateway()
+    async with post(client, STREAMED) as response:
+        await eventually(lambda: all(one.log.full or one.log.ended for one in streams(client)))
         body = await read(response)
     assert body.raw.startswith(b"".join(deltas))
     assert body.error["message"] == "boom"

@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 
-from gateway.handlers.services import SERVICES
-from gateway.streams.held import HeldStream
 from tests.conftest import Client, MakeGateway
-from tests.rig.clients import EVENTS, TEXT, Answer, create, error_of, eventually, start_of, watched
+from tests.rig.clients import EVENTS, TEXT, Answer, api_key, bearer, create, error_of, eventually, start_of, watched
+from tests.rig.inside import held, is_at_rest, streams
 from tests.rig.scripted_upstream import (
     DONE,
     Pause,
@@ -39,14 +38,6 @@ key = "{OTHERS}"
 """
 
 
-def bearer(secret: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {secret}"}
-
-
-def api_key(secret: str) -> dict[str, str]:
-    return {"x-api-key": secret}
-
-
 def ticket_in(url: str) -> str:
     return url.partition("?ticket=")[2]
 
@@ -61,17 +52,6 @@ async def snapshot(client: Client, url: str, **headers: str) -> dict[str, Any]:
 async def stop(client: Client, url: str, **headers: str) -> int:
     async with client.delete(url, headers=headers) as response:
         return response.status
-
-
-def held(client: Client, made: Mapping[str, Any]) -> HeldStream[Any]:
-    """The stream as the gateway has it."""
-    stream = client.app[SERVICES].streams.find(made["id"])
-    assert stream is not None
-    return stream
-
-
-def is_done(client: Client) -> bool:
-    return len(client.app[SERVICES].streams) == 0
 
 
 # Starting one
@@ -158,7 +138,7 @@ async def test_what_is_refused_is_refused_on_both_addresses(
     async with client.post(path + query, data=body, headers=headers) as response:
         assert await error_of(response) == told
     assert not upstream.requests
-    assert is_done(client)
+    assert is_at_rest(client)
 
 
 # Watching
@@ -169,7 +149,7 @@ async def test_it_is_shown_from_the_start_however_late(gateway: MakeGateway, ups
     upstream.script(OK)
     client = await gateway("[stream]\nretry_ms = 1234")
     made = await create(client)
-    await eventually(lambda: is_done(client))
+    await eventually(lambda: is_at_rest(client))
     answer = await watched(client, made["url"])
     assert answer.raw.startswith(b'retry: 1234\nevent: start\ndata: {"stream":"')
     assert answer.data("start") == [f'{{"stream":"{made["id"]}"}}']
@@ -186,7 +166,7 @@ async def test_it_is_followed_live(gateway: MakeGateway, upstream: ScriptedUpstr
     upstream.script(stream(delta("a"), Pause(0.3), delta("b"), finish(), DONE))
     client = await gateway()
     made = await create(client)
-    await eventually(lambda: held(client, made).log.last == 1)
+    await eventually(lambda: held(client, made["id"]).log.last == 1)
     async with client.get(made["url"], headers=EVENTS) as response:
         assert response.headers["Content-Type"] == "text/event-stream"
         assert await start_of(response) == {"stream": made["id"]}
@@ -255,7 +235,7 @@ async def test_a_look_at_what_there_is(gateway: MakeGateway, upstream: ScriptedU
     client = await gateway()
     made = await create(client)
     stream_id = made["id"]
-    await eventually(lambda: held(client, made).log.last == 2)
+    await eventually(lambda: held(client, made["id"]).log.last == 2)
     assert await snapshot(client, made["url"]) == {
         "id": stream_id,
         "state": "running",
@@ -410,9 +390,9 @@ async def test_a_ticket_expires(gateway: MakeGateway, upstream: ScriptedUpstream
     client = await gateway(f"{KEYS}[timeouts]\ntotal = 60\n[stream]\nkeep_seconds = 40")
     made = await create(client, **bearer(TEAM))
     now = asyncio.get_running_loop().time
-    held(client, made).tickets._now = lambda: now() + 99
+    held(client, made["id"]).tickets._now = lambda: now() + 99
     assert (await snapshot(client, made["url"]))["state"] == "running"
-    held(client, made).tickets._now = lambda: now() + 100
+    held(client, made["id"]).tickets._now = lambda: now() + 100
     for url in (made["url"], made["viewer_url"]):
         await refusal(client, "GET", url)
         await refusal(client, "DELETE", url)
@@ -451,7 +431,7 @@ async def test_an_answer_to_an_sdk_is_no_stream_with_an_address(
     body = {"messages": [{"role": "user", "content": "hi"}], "stream": True}
     async with client.post("/v1/chat/completions", json=body, headers=bearer(TEAM)) as response:
         await response.content.readuntil(b"\n\n")
-        (one,) = client.app[SERVICES].streams
+        (one,) = streams(client)
         ticket = one.tickets.issue(may_stop=True)
         for method in ("GET", "DELETE"):
             await refusal(client, method, f"/streams/{one.id}", **bearer(TEAM))
@@ -495,7 +475,7 @@ async def test_who_may_stop_a_stream(gateway: MakeGateway, upstream: ScriptedUps
     async with client.delete(url, headers=headers) as response:
         assert (response.status, await response.read()) == (204, b"")
     await upstream.until(left=1, within=1)
-    await eventually(lambda: is_done(client), within=1)
+    await eventually(lambda: is_at_rest(client), within=1)
     assert (await snapshot(client, made["url"]))["end"]["reason"] == "stopped"
 
 
@@ -520,7 +500,7 @@ async def test_every_viewer_is_told_that_it_was_stopped(gateway: MakeGateway, up
         url = f"/streams/{start['stream']}?ticket={start['ticket']}"
         more = [f"{url}&reasoning=1", f"{url}&format=json"]
         watching = [asyncio.create_task(watched(client, other)) for other in more]
-        one = held(client, {"id": start["stream"]})
+        one = held(client, start["stream"])
         await eventually(lambda: one.viewers == 3 and one.log.last == 2)
         assert await stop(client, url) == 204
         answers = [Answer(await first.read()), *await asyncio.gather(*watching)]
@@ -599,7 +579,7 @@ async def test_stopping_at_once(gateway: MakeGateway, upstream: ScriptedUpstream
         made = await create(client)
         assert await stop(client, made["url"]) == 204
         assert (await watched(client, made["url"])).end["reason"] == "stopped"
-    await eventually(lambda: is_done(client) and upstream.playing == 0)
+    await eventually(lambda: is_at_rest(client) and upstream.playing == 0)
 
 
 async def test_what_a_stopped_answer_took_is_estimated(
@@ -609,13 +589,13 @@ async def test_what_a_stopped_answer_took_is_estimated(
     upstream.script(stream(delta("x" * 400), Stall()))
     client = await gateway(KEYS.replace('name = "team"', 'name = "team"\ntokens_per_minute = 10_000'))
     made = await create(client, {"question": "y" * 80}, **bearer(TEAM))
-    await eventually(lambda: held(client, made).log.last == 1)
+    await eventually(lambda: held(client, made["id"]).log.last == 1)
     await stop(client, made["url"])
     await eventually(lambda: any(line.get("stream", {}).get("end") for line in lines))
     (end,) = [line["stream"] for line in lines if line.get("stream", {}).get("end")]
     assert end["end"] == "stopped"
     assert (end["input_tokens"], end["output_tokens"], end["tokens_estimated"]) == (20, 100, True)
-    await eventually(lambda: is_done(client))
+    await eventually(lambda: is_at_rest(client))
     async with client.post("/streams", json={"question": "hi"}, headers=bearer(TEAM)) as response:
         assert response.headers["x-ratelimit-remaining-tokens"] == str(10_000 - 120 - 1 - 256)
 

@@ -1,19 +1,19 @@
 """A stream that is passed on and not kept: frames wait until they are taken, and the upstream waits with them."""
 
 import asyncio
-import socket
 from collections.abc import Callable, Iterator
 
 import pytest
 
 from gateway.entries import Entry, Kind
-from gateway.handlers.services import SERVICES
 from gateway.log.views import chunk_view
 from gateway.log.window import WINDOW_BYTES, Window
 from gateway.streams.viewer import Viewer
 from tests.conftest import Client, MakeGateway
-from tests.handlers.test_cancellation import until
+from tests.rig.clients import connect, eventually
+from tests.rig.inside import streams
 from tests.rig.scripted_upstream import DONE, ScriptedUpstream, Step, delta, finish, stream
+from tests.rig.wire import read_response
 from tests.streams.test_viewer import Connection
 
 END: Entry = (Kind.END, b"{}")
@@ -270,8 +270,8 @@ async def test_fault_57_a_client_that_does_not_read_stops_the_upstream_and_then_
     upstream.script(script)
     client = await gateway("[timeouts]\nidle = 0.3")
     reader, writer = await asking(client, receive_buffer=4096)
-    await until(lambda: len(client.app[SERVICES].streams) == 1)
-    (generation,) = client.app[SERVICES].streams
+    await eventually(lambda: len(streams(client)) == 1)
+    (generation,) = streams(client)
     window = generation.log
     assert isinstance(window, Window)
     await until_still(lambda: script.played)
@@ -285,7 +285,10 @@ async def test_fault_57_a_client_that_does_not_read_stops_the_upstream_and_then_
     async with asyncio.timeout(20):
         raw = await reader.read()
     writer.close()
-    assert dechunked(raw) == b"".join(deltas) + finish() + DONE
+    response = read_response(raw)
+    assert response is not None
+    assert response.is_whole
+    assert response.body == b"".join(deltas) + finish() + DONE
 
 
 async def test_fault_57_a_client_that_never_reads_is_cut_and_the_upstream_let_go(
@@ -296,16 +299,12 @@ async def test_fault_57_a_client_that_never_reads_is_cut_and_the_upstream_let_go
     client = await gateway()
     _, writer = await asking(client, receive_buffer=4096)
     await upstream.until(requests=1)
-    await until(lambda: not upstream.open_connections and not len(client.app[SERVICES].streams))
+    await eventually(lambda: not upstream.open_connections and not len(streams(client)))
     writer.close()
 
 
 async def asking(client: Client, *, receive_buffer: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    sock = socket.socket()
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-    sock.setblocking(False)
-    await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", client.port))
-    reader, writer = await asyncio.open_connection(sock=sock, limit=1024)
+    reader, writer = await connect(client, receive_buffer=receive_buffer)
     body = b'{"model":"m","stream":true,"messages":[]}'
     head = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     writer.write(f"{head}Connection: close\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
@@ -319,16 +318,3 @@ async def until_still(value: Callable[[], int]) -> None:
         while before != (now := value()):
             before = now
             await asyncio.sleep(0.3)
-
-
-def dechunked(raw: bytes) -> bytes:
-    """The body of a chunked response that ended as it should."""
-    _, _, rest = raw.partition(b"\r\n\r\n")
-    parts: list[bytes] = []
-    while True:
-        size, _, rest = rest.partition(b"\r\n")
-        if not (length := int(size, 16)):
-            assert rest == b"\r\n"
-            return b"".join(parts)
-        parts.append(rest[:length])
-        rest = rest[length + 2 :]

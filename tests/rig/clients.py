@@ -19,6 +19,14 @@ EVENTS = {"Accept": "text/event-stream"}
 TEXT = {"Accept": "text/plain"}
 
 
+def bearer(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"}
+
+
+def api_key(key: str) -> dict[str, str]:
+    return {"x-api-key": key}
+
+
 @dataclass
 class Answer:
     """A whole event stream, read by the standard's own rules."""
@@ -110,13 +118,34 @@ async def watched(client: Client, url: str, **headers: str) -> Answer:
         return Answer(await response.read())
 
 
-async def send(client: Client, request: str, *, receive_buffer: int | None = None) -> asyncio.StreamWriter:
+async def exchange(client: Client, data: bytes, *, until: bytes = b"") -> bytes:
+    """Raw bytes to the gateway, and what it answers: up to `until`, or up to the end of the connection."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", client.port)
+    writer.write(data)
+    raw = b""
+    async with asyncio.timeout(5):
+        while part := await reader.read(65_536):
+            raw += part
+            if until and until in raw:
+                break
+    writer.close()
+    return raw
+
+
+async def connect(
+    client: Client, *, receive_buffer: int | None = None
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection of which little is read ahead, so that what is not taken waits at the gateway."""
     sock = socket.socket()
     if receive_buffer:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
     sock.setblocking(False)
     await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", client.port))
-    _, writer = await asyncio.open_connection(sock=sock, limit=1024)
+    return await asyncio.open_connection(sock=sock, limit=1024)
+
+
+async def send(client: Client, request: str, *, receive_buffer: int | None = None) -> asyncio.StreamWriter:
+    _, writer = await connect(client, receive_buffer=receive_buffer)
     writer.write(request.encode())
     return writer
 

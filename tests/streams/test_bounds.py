@@ -16,17 +16,16 @@ from gateway.admission.admit import AdmittedRequest
 from gateway.admission.bodies import Bodies
 from gateway.entries import Kind
 from gateway.errors import Busy, ClientGone, GatewayError, TooManyStreams
-from gateway.handlers.services import SERVICES
 from gateway.handlers.sinks import EventStreamSink
 from gateway.log.memory import MemoryStore
 from gateway.log.snapshot import Snapshot
 from gateway.log.views import text_view
 from gateway.streams.frames import Frames
-from gateway.streams.held import HeldStream
 from gateway.streams.registry import Streams
 from gateway.streams.viewer import Viewer
 from tests.conftest import Client, MakeGateway
-from tests.rig.clients import EVENTS, ask, create, error_of, eventually, leave, send, start_of
+from tests.rig.clients import EVENTS, ask, bearer, create, error_of, eventually, leave, send, start_of
+from tests.rig.inside import held, streams
 from tests.rig.scripted_upstream import (
     DONE,
     Reset,
@@ -48,17 +47,7 @@ KEYS = "".join([f'[[keys]]\nname = "{name}"\nkey = "the-key-of-{name}-team"\n' f
 
 
 def by(name: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer the-key-of-{name}-team"}
-
-
-def streams(client: Client) -> Streams:
-    return client.app[SERVICES].streams
-
-
-def held(client: Client, stream_id: str) -> HeldStream[Any]:
-    found = streams(client).find(stream_id)
-    assert found is not None
-    return found
+    return bearer(f"the-key-of-{name}-team")
 
 
 async def left(client: Client, question: str = "hi", **headers: str) -> str:

@@ -10,11 +10,10 @@ from aiohttp import ClientResponse
 
 from gateway.admission.limits import Allowance
 from gateway.admission.memory_limiter import MemoryLimiter
-from gateway.handlers.services import SERVICES
 from gateway.observe.account import account
-from gateway.streams.registry import Streams
 from tests.conftest import Client, MakeGateway
 from tests.rig.clients import EVENTS, TEXT, Answer, create, error_of, eventually, watched
+from tests.rig.inside import streams
 from tests.rig.scripted_upstream import DONE, Pause, ScriptedUpstream, Stall, delta, finish, stream, usage
 
 Lines = list[dict[str, Any]]
@@ -37,10 +36,6 @@ AGAIN = {"Idempotency-Key": "0192f0c1-7bd0-7000-8000-000000000002"}
 OK = stream(delta("Hello"), finish(), usage(prompt_tokens=3, completion_tokens=4), DONE)
 SLOW = stream(delta("Hel"), Pause(0.2), delta("lo"), finish(), usage(prompt_tokens=3, completion_tokens=4), DONE)
 ENDLESS = stream(delta("a"), Stall())
-
-
-def streams(client: Client) -> Streams:
-    return client.app[SERVICES].streams
 
 
 def charged(client: Client) -> int:

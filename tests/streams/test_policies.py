@@ -5,7 +5,6 @@ And of one that has ended: how long it is held, and for whom it makes room.
 
 import asyncio
 import json
-import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -13,12 +12,10 @@ from typing import Any
 import pytest
 from aiohttp import ClientResponse
 
-from gateway.handlers.services import SERVICES
 from gateway.observe.account import account
-from gateway.streams.held import HeldStream
-from gateway.streams.registry import Streams
 from tests.conftest import Client, MakeGateway
-from tests.rig.clients import EVENTS, TEXT, ask, create, error_of, eventually, start_of, watched
+from tests.rig.clients import EVENTS, TEXT, ask, connect, create, error_of, eventually, start_of, watched
+from tests.rig.inside import held, streams
 from tests.rig.scripted_upstream import DONE, Pause, ScriptedUpstream, Stall, Step, answer, delta, finish, stream, usage
 
 Lines = list[dict[str, Any]]
@@ -36,16 +33,6 @@ OK = stream(delta("a"), finish(), DONE)
 def config(policy: str = "", **times: float) -> str:
     lines = [f'on_disconnect = "{policy}"'] if policy else []
     return "\n".join(["[stream]", *lines, *[f"{name} = {value}" for name, value in times.items()], ""])
-
-
-def streams(client: Client) -> Streams:
-    return client.app[SERVICES].streams
-
-
-def held(client: Client, stream_id: str) -> HeldStream[Any]:
-    found = streams(client).find(stream_id)
-    assert found is not None
-    return found
 
 
 def ends(lines: Lines) -> list[dict[str, Any]]:
@@ -815,11 +802,7 @@ async def test_how_often_somebody_came_back_is_counted(
 @asynccontextmanager
 async def taking_nothing(client: Client, head: str, body: bytes = b"") -> AsyncIterator[None]:
     """A client that sends this request, leaves the answer in the network, and goes at the end of the block."""
-    sock = socket.socket()
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    sock.setblocking(False)
-    await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", client.port))
-    _, writer = await asyncio.open_connection(sock=sock, limit=1024)
+    _, writer = await connect(client, receive_buffer=4096)
     fields = f"Host: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     writer.write(f"{head}{fields}".encode() + body)
     yield

@@ -15,10 +15,10 @@ from urllib.parse import quote, urlencode
 
 import pytest
 
-from gateway.handlers.services import SERVICES
 from gateway.streams.viewer import until
 from tests.conftest import Client, MakeGateway
 from tests.rig.clients import EVENTS, access_records, eventually
+from tests.rig.inside import held, streams
 from tests.rig.scripted_upstream import (
     DONE,
     Close,
@@ -769,19 +769,13 @@ def behind(whole: bytes, number: int) -> bytes:
     return b"".join([block for block, own in zip(blocks, numbers, strict=True) if own > number])
 
 
-def held(client: Client, stream_id: str):
-    stream = client.app[SERVICES].streams.find(stream_id)
-    assert stream is not None
-    return stream
-
-
 async def ended(client: Client, last: str) -> None:
     log = held(client, last.partition(".")[0]).log
     assert await until(log, lambda: log.ended, within=5)
 
 
 async def gone(client: Client, last: str) -> None:
-    await eventually(lambda: client.app[SERVICES].streams.find(last.partition(".")[0]) is None)
+    await eventually(lambda: streams(client).find(last.partition(".")[0]) is None)
 
 
 async def with_one_stream(gateway: MakeGateway, upstream: ScriptedUpstream, way: Way) -> tuple[Client, str, str]:

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from tests.conftest import Client, MakeGateway
-from tests.handlers.test_completions import COMPLETION, HI, STREAMED, post, read, streamed
 from tests.rig.clients import TEXT, ask, error_of
+from tests.rig.completions import COMPLETION, HI, STREAMED, post, read, streamed
 from tests.rig.scripted_upstream import (
     DONE,
     Close,

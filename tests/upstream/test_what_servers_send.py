@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from tests.conftest import Client, MakeGateway
-from tests.handlers.test_completions import STREAMED, Body, post, read
 from tests.rig.clients import Answer, ask
 from tests.rig.clients import post as post_chat
+from tests.rig.completions import STREAMED, Body, post, read
 from tests.rig.scripted_upstream import DONE, Close, Reset, ScriptedUpstream, Stall, Step, answer, chunk, event, stream
 
 IDLE = "[timeouts]\nidle = 0.2\n"
