@@ -47,6 +47,8 @@ async def observed(request: web.Request, handler: Handler) -> web.StreamResponse
     loop = asyncio.get_running_loop()
     started, status, length = loop.time(), _CLIENT_GONE, 0
     try:
+        if request.remote is None:  # uvloop asks for the address late, and a client that has sent a reset has none
+            raise errors.ClientGone
         response = await _answered(request, handler)
         status, length = response.status, response.content_length or 0
         return response

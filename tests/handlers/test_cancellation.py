@@ -7,7 +7,10 @@ With `on_disconnect = "cancel"`, the upstream is let go within a second. What el
 import asyncio
 import logging
 import random
+import socket
+import struct
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from aiohttp import ClientResponse
@@ -63,6 +66,21 @@ async def test_cancelling_at_each_moment_of_the_main_path(gateway: MakeGateway, 
     await at_rest(client)
     await eventually(lambda: len(asyncio.all_tasks()) <= tasks + 3 * upstream.open_connections)
     assert upstream.open_connections <= 2  # those that were put back whole, for the next stream
+
+
+async def test_a_client_of_which_nothing_is_known_any_more_is_not_served(
+    gateway: MakeGateway, upstream: ScriptedUpstream, lines: list[dict[str, Any]]
+) -> None:
+    """No limit could count it, and no idempotency key is its own. uvloop asks the system for an address late."""
+    upstream.script(stream(delta("a"), finish(), DONE))
+    client = await gateway()
+    for _ in range(20):
+        with socket.create_connection(("127.0.0.1", client.port)) as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # closing sends a reset
+            sock.sendall(b"GET /chat?q=x HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n")
+    await ask(client)  # those before it have been accepted by then
+    await at_rest(client)
+    assert [line for line in lines if line.get("client") == "" and "stream" in line] == []
 
 
 async def test_the_client_of_one_stream_leaves_and_the_others_go_on(
