@@ -1,10 +1,10 @@
 """What tests of streams stand on: a scripted upstream, and the gateway in front of it, both on real sockets."""
 
+import asyncio
 import json
 import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ from hypothesis import settings
 from gateway.app import create_app, server_options
 from gateway.config import Config, load
 from gateway.observe.formatters import JsonFormatter, TerminalFormatter
-from tests.rig.overheard import Overheard
+from gateway.serve import _loop_factory
+from tests.rig.overheard import HeardTransport, Overheard
 from tests.rig.scripted_upstream import ScriptedUpstream
 
 # No deadline: machines that run tests are slow at times. `.ci/long` asks for the long profile.
@@ -25,8 +26,24 @@ settings.register_profile("default", deadline=None)
 settings.register_profile("long", deadline=None, max_examples=5_000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
+Loops = dict[str, Callable[[], asyncio.AbstractEventLoop]]
 Client = TestClient[web.Request, web.Application]
 MakeGateway = Callable[..., Awaitable[Client]]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--loop", choices=["served", "asyncio"], default="served", help="the event loop of the tests")
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Two processes for the whole suite. Tests that are chosen run in this one, where `-s` and a debugger work."""
+    return 2 if config.args_source is pytest.Config.ArgsSource.TESTPATHS else 0
+
+
+def pytest_asyncio_loop_factories(config: pytest.Config) -> Loops:
+    """The event loop that the command serves on, which is uvloop's where there is one; or asyncio's own."""
+    served = _loop_factory() or asyncio.new_event_loop
+    return {"loop": asyncio.new_event_loop if config.getoption("--loop") == "asyncio" else served}
 
 
 @pytest.fixture
@@ -75,15 +92,8 @@ def overheard(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch)
     connect = RequestHandler.connection_made
 
     def connection_made(self: Any, transport: Any) -> None:
-        write = transport.write
-
-        def heard_write(data: Any) -> None:
-            heard.hear("answers", bytes(data))
-            write(data)
-
-        with suppress(AttributeError):  # uvloop's takes no attributes; no test of the fixtures runs on it
-            transport.write = heard_write
-        connect(self, transport)
+        before: Any = HeardTransport(transport, heard)
+        connect(self, before)
 
     monkeypatch.setattr(RequestHandler, "connection_made", connection_made)
     yield heard

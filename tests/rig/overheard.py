@@ -5,6 +5,7 @@ reached the upstream, which nobody else needs to hear. Tickets are found in the 
 nowhere else.
 """
 
+import asyncio
 import json
 import re
 from collections import Counter
@@ -65,6 +66,24 @@ class Overheard:
                 if any(form in heard for form in forms):
                     found.append(f"{what} in {where}: {text[:40]!r}")
         return found
+
+
+class HeardTransport:
+    """Stands before a connection's transport and hears what is written. uvloop's own transports take no attributes."""
+
+    def __init__(self, transport: asyncio.Transport, heard: Overheard) -> None:
+        self._transport = transport
+        self._heard = heard
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        self._heard.hear("answers", bytes(data))
+        self._transport.write(data)
+
+    def writelines(self, parts: Iterable[bytes]) -> None:
+        self.write(b"".join(parts))
 
 
 def _texts(body: bytes) -> Iterable[str]:

@@ -195,6 +195,8 @@ async def _play(script: Sequence[Step], writer: asyncio.StreamWriter) -> bool:
     for step in script:
         match step:
             case Send(data):
+                if writer.transport.is_closing():
+                    return False  # uvloop would raise RuntimeError
                 writer.write(data)
                 await writer.drain()
             case Pause(seconds):

@@ -53,9 +53,9 @@ async def test_a_timeout_before_the_first_byte_is_a_504(
 
 async def test_fault_24_comments_reset_idle(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
     """An upstream that says it is alive is not idle."""
-    alive: list[bytes | Step] = [b": keep-alive\n\n", Pause(0.1)]
-    upstream.script(stream(delta("a"), *alive * 6, delta("b"), finish(), DONE))
-    answer = await ask(await gateway("[timeouts]\nidle = 0.3"))
+    alive: list[bytes | Step] = [b": keep-alive\n\n", Pause(0.2)]
+    upstream.script(stream(delta("a"), *alive * 4, delta("b"), finish(), DONE))
+    answer = await ask(await gateway("[timeouts]\nidle = 0.6"))
     assert (answer.text, answer.end["reason"]) == ("ab", "complete")
 
 
