@@ -8,6 +8,7 @@ import pytest
 
 from tests.conftest import MakeGateway
 from tests.rig.clients import EVENTS, TEXT, Answer, ask, error_of, post
+from tests.rig.inside import at_rest
 from tests.rig.scripted_upstream import (
     DONE,
     Close,
@@ -338,7 +339,7 @@ async def test_a_connection_whose_response_ended_is_used_again(
     client = await gateway()
     for _ in range(3):
         await ask(client)
-        await asyncio.sleep(0.1)
+        await at_rest(client)  # the end of the response has been read
     assert upstream.connections == 1
 
 
