@@ -5,8 +5,6 @@ import gc
 import json
 import os
 import random
-import socket
-import struct
 from contextlib import suppress
 
 from aiohttp import web
@@ -15,6 +13,7 @@ from gateway.admission.memory_limiter import MemoryLimiter
 from gateway.handlers.services import SERVICES
 from tests.conftest import Client, MakeGateway
 from tests.rig.clients import eventually
+from tests.rig.reset import reset
 from tests.rig.scripted_upstream import DONE, Pause, Reset, ScriptedUpstream, Stall, Step, delta, finish, stream
 
 ABORTS = int(os.environ.get("ABORTS", "300"))
@@ -62,7 +61,7 @@ async def test_nothing_stays_of_requests_that_are_aborted(gateway: MakeGateway, 
     async def one() -> None:
         nonlocal most
         async with room:
-            await leave(client, request(*chance.choice(WAYS)), chance.uniform(0, LONGEST), reset=chance.random() < 0.5)
+            await leave(client, request(*chance.choice(WAYS)), chance.uniform(0, LONGEST), rudely=chance.random() < 0.5)
             most = max(most, limiter.streams)
 
     await asyncio.gather(*[one() for _ in range(ABORTS)])
@@ -86,7 +85,7 @@ def request(path: str, way: str) -> bytes:
     return "\r\n".join(head).encode() + data
 
 
-async def leave(client: Client, data: bytes, after: float, *, reset: bool = False) -> None:
+async def leave(client: Client, data: bytes, after: float, *, rudely: bool = False) -> None:
     """Asks, reads for that long, and goes."""
     reader, writer = await asyncio.open_connection("127.0.0.1", client.port)
     with suppress(ConnectionError):
@@ -95,9 +94,8 @@ async def leave(client: Client, data: bytes, after: float, *, reset: bool = Fals
             async with asyncio.timeout(after):
                 while await reader.read(65_536):
                     pass
-    if reset:
-        sock: socket.socket = writer.get_extra_info("socket")
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    if rudely:
+        reset(writer)
     writer.close()
     with suppress(ConnectionError):
         await writer.wait_closed()

@@ -8,7 +8,6 @@ import asyncio
 import logging
 import random
 import socket
-import struct
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +17,7 @@ from aiohttp import ClientResponse
 from tests.conftest import Client, MakeGateway
 from tests.rig.clients import EVENTS, TEXT, access_records, ask, eventually, leave, send
 from tests.rig.inside import at_rest, streams
+from tests.rig.reset import NOW
 from tests.rig.scripted_upstream import DONE, Pause, ScriptedUpstream, Stall, Step, chunk, delta, event, finish, stream
 
 CANCEL = '[stream]\non_disconnect = "cancel"\n'
@@ -76,7 +76,7 @@ async def test_a_client_of_which_nothing_is_known_any_more_is_not_served(
     client = await gateway()
     for _ in range(20):
         with socket.create_connection(("127.0.0.1", client.port)) as sock:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # closing sends a reset
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NOW)
             sock.sendall(b"GET /chat?q=x HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n")
     await ask(client)  # those before it have been accepted by then
     await at_rest(client)

@@ -454,6 +454,7 @@ async def test_other_methods_are_405(gateway: MakeGateway, upstream: ScriptedUps
             assert response.status == 405
             assert response.headers["Allow"] == "POST"
     assert (await snapshot(client, made["url"]))["state"] == "running"
+    await upstream.until(requests=1)
     assert len(upstream.requests) == 1
 
 

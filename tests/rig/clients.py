@@ -3,7 +3,6 @@
 import asyncio
 import json
 import socket
-import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +12,7 @@ from aiohttp import ClientResponse, ClientSession
 
 from gateway.observe.records import AccessRecord
 from tests.conftest import Client
+from tests.rig.reset import reset
 from tests.rig.whatwg import Dispatched, interpret
 
 EVENTS = {"Accept": "text/event-stream"}
@@ -152,6 +152,6 @@ async def send(client: Client, request: str, *, receive_buffer: int | None = Non
 
 def leave(writer: asyncio.StreamWriter, how: str) -> None:
     if how == "rst":
-        sock = writer.get_extra_info("socket")
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    writer.transport.abort()
+        reset(writer)
+    else:
+        writer.transport.abort()

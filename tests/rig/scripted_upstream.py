@@ -7,11 +7,11 @@
 
 import asyncio
 import json
-import socket
-import struct
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+
+from tests.rig.reset import reset
 
 
 @dataclass(frozen=True)
@@ -208,10 +208,7 @@ async def _play(script: Sequence[Step], writer: asyncio.StreamWriter) -> bool:
             case Close():
                 return False
             case Reset():
-                sock: socket.socket = writer.get_extra_info("socket")
-                with suppress(OSError):  # the other side was faster, and the socket is closed
-                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                writer.transport.abort()
+                reset(writer)
                 return False
     return True
 

@@ -6,13 +6,12 @@ It frames its requests and reads the chunked coding (RFC 9112, section 7.1) itse
 import asyncio
 import json
 import re
-import socket
-import struct
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
 from tests.conftest import Client
+from tests.rig.reset import reset
 from tests.rig.whatwg import interpret
 
 CUTS = ("fin", "rst")
@@ -117,9 +116,7 @@ class Wire:
     def cut(self, how: str) -> None:
         _opened.discard(self)
         if how == "rst":
-            sock: socket.socket = self._writer.get_extra_info("socket")
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            self._writer.transport.abort()
+            reset(self._writer)
         else:
             self._writer.close()
 
