@@ -16,6 +16,7 @@ from gateway.admission.admit import AdmittedRequest
 from gateway.admission.bodies import Bodies
 from gateway.entries import Kind
 from gateway.errors import Busy, ClientGone, GatewayError, TooManyStreams
+from gateway.handlers.services import SERVICES
 from gateway.handlers.sinks import EventStreamSink
 from gateway.log.memory import MemoryStore
 from gateway.log.snapshot import Snapshot
@@ -268,7 +269,7 @@ async def test_looking_at_a_stream_does_not_push_it_out(gateway: MakeGateway, up
     for _ in range(5):
         async with client.get(made["url"], headers={"Accept": "application/json"}) as response:
             assert len((await response.json())["text"]) == 600_000
-    assert client.app[SERVICES].streams._store.size < 1_000_000
+    assert streams(client)._store.size < 1_000_000
 
 
 async def test_readers_of_ended_answers_are_cut_before_running_ones_are_ended(
