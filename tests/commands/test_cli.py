@@ -370,14 +370,18 @@ async def test_sigterm_in_the_middle_ends_streams_with_a_failure_and_exit_status
             answer = Answer(await response.read())
         assert answer.failure["error"]["code"] == "shutting_down"
         assert answer.end["reason"] == "shutting_down"
-        await stops_cleanly(process)
+        await ends_cleanly(process)
 
 
 async def stops_cleanly(process: asyncio.subprocess.Process) -> list[str]:
     """Sends SIGINT; the process ends with status 0 and no traceback. Returns the lines it wrote."""
-    assert process.stderr is not None
     with contextlib.suppress(ProcessLookupError):
         process.send_signal(signal.SIGINT)
+    return await ends_cleanly(process)
+
+
+async def ends_cleanly(process: asyncio.subprocess.Process) -> list[str]:
+    assert process.stderr is not None
     async with asyncio.timeout(10):
         written = (await process.stderr.read()).decode()
         assert await process.wait() == 0
