@@ -241,6 +241,8 @@ class Generation(Generic[R]):
     # The end
 
     def _fail(self, failure: GatewayError) -> None:
+        if self.log.ended:  # it was interrupted, and then its task met an error on its way out
+            return
         if isinstance(failure, UpstreamError):
             if self._asks_usage and not self.has_content:
                 failure = refused_usage(failure) or failure
