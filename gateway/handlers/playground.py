@@ -39,9 +39,11 @@ _ASSETS = (
     "overflow.js",
     "playground.css",
     "playground.js",
+    "prose.css",
     "scroll.js",
     "states.js",
     "tabs.js",
+    "takes.js",
     "turn.js",
     "verbatim.js",
 )
