@@ -1,4 +1,6 @@
-// What a person can do about a failure: the gateway's own message says what happened, this says what next.
+// Advice for a person about a failure: the gateway's own message says what happened, the advice says what to do next.
+//
+// The advice is empty where the message has said that already.
 
 const ADVICE = {
   // The request
@@ -10,24 +12,30 @@ const ADVICE = {
   query_too_long: 'Ask with fetch: it sends the question in a body, where there is room.',
   invalid_api_key: 'Write one into the field below.',
   rate_limit_exceeded: 'Wait a little before you ask again.',
-  too_many_streams: 'Stop another answer, or wait until one has ended.',
+  too_many_streams: 'The other answers may be in other tabs.',
+  body_timeout: '',
+  content_coding_not_supported: 'This page does not compress what it sends; a proxy on the way may do so.',
+  two_api_keys: 'This page sends its key as `Authorization`; a proxy on the way may add `x-api-key`.',
   // The model's server
   upstream_unreachable: 'Is it running, and is its `base_url` right? `gateway check` shows what is configured.',
+  upstream_tls: '`gateway check --connect` says whether a change of the configuration has helped.',
   upstream_misconfigured: 'Look at the key and the `base_url`; `gateway check` shows what is configured.',
-  upstream_rate_limited: 'Wait a little before you ask again, or choose another model.',
+  upstream_rate_limited: 'If it stays busy, choose another model.',
   upstream_rejected: 'The same question would be rejected again: change it, or choose another model.',
-  upstream_incomplete: 'What is above is only a part of the answer: ask again for the whole.',
-  upstream_empty: 'Ask again, or choose another model.',
+  upstream_incomplete: 'What is above is only a part of the answer.',
+  upstream_empty: 'If that happens again, choose another model.',
   // Time and size
   connect_timeout: 'Is it running? The time that is allowed is `timeouts.connect`.',
   first_token_timeout: 'The time that is allowed is `timeouts.first_token`.',
   idle_timeout: 'What is above is only a part of the answer. The silence that is allowed is `timeouts.idle`.',
   total_timeout: 'The time that is allowed is `timeouts.total`.',
-  answer_too_large: 'The limit is `stream.max_bytes`.',
+  answer_too_large: 'One answer may take `stream.max_bytes`, and all running ones twice `store.max_bytes`.',
   event_too_large: 'The limit is `stream.max_event_bytes`.',
   // The gateway
-  busy: 'Wait a few seconds, then ask again.',
-  shutting_down: 'Wait a few seconds, then ask again.',
+  busy: '',
+  too_many_running: 'The limit is `server.max_running`.',
+  out_of_descriptors: '',
+  shutting_down: '',
   internal_error: 'Look for this stream in the gateway’s log; its id is among the details below.',
 }
 

@@ -6,6 +6,8 @@ import { element } from './element.js'
 
 const MOST_JSON = 20_000 // characters: more than a person reads; audio alone can run to megabytes
 const MOST_OF_A_TEXT = 500 // characters of one text in it, since a longer one is mostly data
+const START_OF_TEXT = 100 // characters that are shown of a longer one
+const START_OF_DATA = 40 // characters that are shown of a data URL: they name its type
 const MOST_NAMES = 6 // of fields, in the line that sums them up
 const MOST_PICTURES = 8
 const LARGEST_PICTURE = 10_000_000 // characters, about 7 MB: what image models send, and some room
@@ -38,8 +40,9 @@ export class Extra {
 
   text(value) {
     if (value.length <= LARGEST_PICTURE && PICTURE.test(value)) this.show(value)
-    const start = value.slice(0, MOST_OF_A_TEXT / 5)
-    return value.length > MOST_OF_A_TEXT ? `${start}… (${value.length} characters)` : value
+    const most = value.startsWith('data:') ? START_OF_DATA : MOST_OF_A_TEXT
+    const start = value.slice(0, Math.min(most, START_OF_TEXT))
+    return value.length > most ? `${start}… (${value.length} characters)` : value
   }
 
   show(address) {

@@ -6,6 +6,7 @@
 // Work is linear in the text: where a search for a closing mark has failed once, it is not made again (`failed`).
 
 import { element } from './element.js'
+import { scrolling } from './overflow.js'
 import { verbatim } from './verbatim.js'
 
 const TOKEN = /\\[!-/:-@[-`{-~]|\\?\n|`+|\$+|\*{1,3}|_{1,3}|~~|!?\[|<|https?:\/\//g
@@ -75,8 +76,16 @@ function asWritten({ text, from, kept }) {
   const { kind, inner, end } = kept.get(from)
   if (kind === 'code') return { node: element('code', {}, inner), end }
   const displayed = isDisplayed(text, from, end)
-  const node = element('span', { class: displayed ? 'math display' : 'math' }, inner)
-  return { node, end: displayed && text[end] === '\n' ? end + 1 : end }
+  return { node: formula(inner, displayed), end: displayed && text[end] === '\n' ? end + 1 : end }
+}
+
+const LONGEST_WORD = 24 // characters of a formula that fit a line of any phone, also in a list
+
+/** One that may be wider than its line scrolls by itself: it is never broken in the middle. */
+function formula(inner, displayed) {
+  if (!displayed && inner.length <= LONGEST_WORD) return element('span', { class: 'math' }, inner)
+  const name = displayed ? 'math display' : 'math long'
+  return scrolling(element('span', { class: name }, element('span', {}, inner)), 'Formula')
 }
 
 /** Does it have its lines for itself? */

@@ -8,6 +8,7 @@ const NOTES = {
   needed: 'One is needed here.',
   taken: 'Taken. Kept in this tab alone.',
   refused: 'Refused: it is wrong, or has expired.',
+  optional: 'Refused: it is wrong, or has expired. Clear the field to ask without a key.',
 }
 
 const field = document.getElementById('key-field')
@@ -49,6 +50,10 @@ async function apply(changed) {
   keepKey(key)
   field.hidden = !offer.key
   input.setAttribute('aria-invalid', String(!isTaken))
-  note.textContent = NOTES[!isTaken ? 'refused' : key ? 'taken' : wantsKey() ? 'needed' : 'none']
+  note.textContent = NOTES[isTaken ? accepted() : wantsKey() ? 'refused' : 'optional']
   changed(note.textContent)
+}
+
+function accepted() {
+  return key ? 'taken' : wantsKey() ? 'needed' : 'none'
 }

@@ -65,19 +65,33 @@ function list({ ordered, start, items }, open) {
   return element(ordered ? 'ol' : 'ul', ordered && start !== 1 ? { start } : {}, ...entries)
 }
 
+const TASK = /^\[([ xX])\]\s+(?=\S)/
+
 function entry([first, ...others], open) {
   const item = element('li')
-  if (first?.kind === 'paragraph') filled(item, first.text, open && !others.length)
+  const [mark = '', state] = TASK.exec(first?.text ?? '') ?? []
+  if (state) item.append(checkbox(state !== ' '))
+  if (state) item.className = 'task'
+  if (first?.kind === 'paragraph') filled(item, first.text.slice(mark.length), open && !others.length)
   else if (first) others.unshift(first)
   item.append(...nodes(others, open))
   return item
 }
 
+function checkbox(isDone) {
+  const state = isDone ? { checked: '', 'aria-label': 'Done' } : { 'aria-label': 'Not done' }
+  return element('input', { type: 'checkbox', disabled: '', ...state })
+}
+
+const LONG_CELL = 16 // characters; a cell with more of them has room for about two words a line
+
 function table({ head, rows, sides }, open) {
   const row = (cells, tag, growing) => {
     const made = sides.map((side, place) => {
-      const cell = element(tag, side ? { class: side } : {})
-      return filled(cell, cells[place] ?? '', growing && place === cells.length - 1)
+      const text = cells[place] ?? ''
+      const name = [side, text.length > LONG_CELL && 'long'].filter(Boolean).join(' ')
+      const cell = element(tag, name ? { class: name } : {})
+      return filled(cell, text, growing && place === cells.length - 1)
     })
     return element('tr', {}, ...made)
   }

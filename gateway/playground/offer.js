@@ -20,15 +20,27 @@ export async function loadOffer(key) {
 function show(key) {
   const { models, assistants } = offer
   const isGuest = lacksKey(key)
+  const before = [at('model'), at('assistant')].map((select) => [select, chosenIn(select)])
   fill(at('model'), models)
   fill(at('assistant'), assistants)
   if (assistants.length) at('model').prepend(element('option', { value: '' }, 'default'))
   if (!assistants.includes('default') && !isGuest) at('assistant').prepend(element('option', { value: '' }, 'none'))
   at('model').value = assistants.length ? '' : offer.default
   at('assistant').value = assistants.includes('default') ? 'default' : isGuest ? assistants[0] ?? '' : ''
+  for (const [select, value] of before) keep(select, value)
   at('assistant-field').hidden = !assistants.length
   at('model-field').hidden = isGuest // an assistant that anyone may ask has a model of its own
   nameModel(!models.length)
+}
+
+/** The value that a person could choose; null if there was nothing to choose. */
+function chosenIn(select) {
+  return select.hidden || select.closest('.field').hidden ? null : select.value
+}
+
+/** Chooses `value` if it is offered. */
+function keep(select, value) {
+  if ([...select.options].some((option) => option.value === value)) select.value = value
 }
 
 /** Is a key needed for anything but assistants that anyone may ask? */
@@ -70,7 +82,5 @@ export function choose() {
 /** As it was for the last question, as far as that is still offered. */
 export function chooseAgain({ model, way }) {
   at('composer').elements.way.value = way
-  for (const select of [at('model'), at('assistant')]) {
-    if ([...select.options].some(({ value }) => value && value === model)) select.value = model
-  }
+  for (const select of [at('model'), at('assistant')]) keep(select, model || null)
 }

@@ -1,4 +1,4 @@
-// Tables and code that are wider than the page. They scroll by themselves; a fade at the edge shows that there is more.
+// Tables, code and formulas that are wider than the page. They scroll by themselves; a fade at the edge shows that there is more.
 
 const boxes = new WeakSet()
 

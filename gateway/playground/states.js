@@ -27,7 +27,16 @@ const FINISHES = {
   tool_calls: 'Complete: it calls tools',
 }
 
-/** From the data of an `end`. */
+const CUT = ['length', 'content_filter']
+
+/** The state of an answer that is over, from the data of its `end`. It is `cut` if the model left out the rest. */
+export function finalState({ reason, finish_reason }, failure) {
+  if (failure) return 'failed'
+  if (reason === 'stopped') return 'stopped'
+  return reason === 'complete' && CUT.includes(finish_reason) ? 'cut' : 'complete'
+}
+
+/** The words for it, from the data of an `end`. */
 export function ended({ reason, finish_reason }) {
   return reason === 'complete' ? FINISHES[finish_reason] ?? ENDS.complete : ENDS[reason] ?? reason
 }

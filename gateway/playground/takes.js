@@ -2,7 +2,7 @@
 
 import { UNWATCHED, fromEvent } from './advice.js'
 import { element } from './element.js'
-import { ended } from './states.js'
+import { ended, finalState } from './states.js'
 
 export const TAKES = {
   open() {
@@ -62,9 +62,8 @@ export const TAKES = {
 
   end(data) {
     this.end = JSON.parse(data)
-    const { reason } = this.end
-    if (reason === 'client_gone' && !this.failure) this.fail(UNWATCHED)
-    this.settle(this.failure ? 'failed' : reason === 'stopped' ? 'stopped' : 'complete', ended(this.end))
+    if (this.end.reason === 'client_gone' && !this.failure) this.fail(UNWATCHED)
+    this.settle(finalState(this.end, this.failure), ended(this.end))
   },
 
   reconnecting(data, { error }) {

@@ -78,6 +78,13 @@ export class Turn {
     return this.end?.reason === 'complete' && !this.failure && !this.calls.length ? this.text || this.refusal : ''
   }
 
+  /** Did it end well, with nothing to read or to look at? */
+  get isEmpty() {
+    const { text, refusal, calls, extra } = this
+    const shows = text.trim() || refusal || calls.length || extra.shown.length
+    return this.end?.reason === 'complete' && !this.failure && !shows
+  }
+
   enter(state) {
     if (this.state === state) return
     this.state = state
@@ -139,6 +146,7 @@ export class Turn {
     const box = this.part('.failure')
     for (const [part, words] of [['strong', failure.message], ['p', failure.advice]]) {
       box.querySelector(part).replaceChildren()
+      box.querySelector(part).hidden = !words
       inline(box.querySelector(part), words, { linked: true }) // no links: the words may be the upstream's
     }
     box.querySelector('span').textContent = failure.code ?? ''
@@ -152,6 +160,7 @@ export class Turn {
     clearInterval(this.timer)
     cancelAnimationFrame(this.pending)
     this.draw(false)
+    if (this.isEmpty) this.part('.prose').append(element('p', { class: 'nothing' }, 'The model sent no text.'))
     this.part('.measures dl').replaceChildren(...pairs(table(this.measures, this.end, this)))
     this.label = label
     this.enter(state)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
-CASES = {  # <m> stands for a formula in a line, <d> for one that has its lines for itself
+CASES = {  # <m> stands for a formula in a line, <l> for a long one, <d> for one that has its lines for itself
     # As it was written, without escapes and emphasis
     r"so \(a^2 + b_1*c_2*d\) holds": r"<p>so <m>\(a^2 + b_1*c_2*d\)</m> holds</p>",
     r"\[E = m*c*d\]": r"<p><d>\[E = m*c*d\]</d></p>",
@@ -64,10 +64,14 @@ CASES = {  # <m> stands for a formula in a line, <d> for one that has its lines 
     r"a\) \] \\(b\\)": r"<p>a) ] \(b\)</p>",
     # It can do no harm
     "\\(<img src=x onerror=alert(1)>\\)\n$$<script>$$": (
-        r"<p><m>\(&lt;img src=x onerror=alert(1)&gt;\)</m><d>$$&lt;script&gt;$$</d></p>"
+        r"<p><l>\(&lt;img src=x onerror=alert(1)&gt;\)</l><d>$$&lt;script&gt;$$</d></p>"
     ),
 }
-WRITTEN_OUT = {"<m>": '<span class="math">', "<d>": '<span class="math display">', "</m>": "</span>", "</d>": "</span>"}
+WRITTEN_OUT = {
+    **{"<m>": '<span class="math">', "</m>": "</span>"},
+    **{"<l>": '<span class="math long"><span>', "</l>": "</span></span>"},
+    **{"<d>": '<span class="math display"><span>', "</d>": "</span></span>"},
+}
 
 
 def written_out(drawn: str) -> str:

@@ -98,3 +98,46 @@ async def test_whoever_has_no_key_asks_what_is_public(open_page: Open, serve: Se
     assert "model" not in page.asked[-1]
     await enter(page, KEY)
     await expect(page.page.get_by_label("Assistant").get_by_role("option")).to_have_text(["none", "guide", "inner"])
+
+
+OPEN = {"guide": Assistant(model="demo", public=True), "helper": Assistant(model="demo", public=True)}
+
+
+async def test_the_chosen_assistant_stays_while_it_is_offered(open_page: Open, serve: Serve):
+    assistants = {**OPEN, "default": Assistant(model="demo"), "inner": Assistant(model="demo")}
+    page = await open_page(await serve(keys=[TEAM], assistants=assistants))
+    assistant, model = page.page.get_by_label("Assistant"), page.page.get_by_label("Model", exact=True)
+    await assistant.select_option("helper")
+    await enter(page, KEY)
+    await expect(note(page)).to_contain_text("Taken.")
+    await expect(assistant.get_by_role("option", name="inner")).to_have_count(1)
+    await expect(assistant).to_have_value("helper")
+    await model.select_option("demo-clock")
+    await enter(page, "")
+    await expect(note(page)).not_to_contain_text("Taken.")
+    await expect(assistant).to_have_value("helper")
+    await enter(page, KEY)
+    await expect(note(page)).to_contain_text("Taken.")
+    await assistant.select_option("inner")
+    await enter(page, "")
+    await expect(assistant).to_have_value("guide")  # `inner` is no longer offered
+
+
+async def test_an_assistant_that_appears_with_the_key_is_chosen_as_on_a_fresh_page(open_page: Open, serve: Serve):
+    page = await open_page(await serve(keys=[TEAM], assistants={"default": Assistant(model="demo")}))
+    await enter(page, KEY)
+    await expect(page.page.get_by_label("Assistant")).to_have_value("default")
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_wrong_key_says_that_none_is_needed(open_page: Open, serve: Serve, way: Way):
+    """The question goes out without a key, and the note says how to get rid of the fault."""
+    page = await open_page(await serve(keys=[TEAM], assistants=OPEN))
+    page.expected = "401"
+    await enter(page, "a-key-that-is-not-one")
+    words = "Refused: it is wrong, or has expired. Clear the field to ask without a key."
+    await expect(note(page)).to_have_text(words)
+    turn = await page.answer("Hello", way=way)
+    await expect(turn.locator(".measures summary")).to_contain_text("Complete")
+    await enter(page, "")
+    await expect(note(page)).to_have_text("Kept in this tab alone.")

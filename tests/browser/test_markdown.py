@@ -56,6 +56,14 @@ CASES = {
     # Lists
     "- a\n- b\n  - c\n    - d\n- e": "<ul><li>a</li><li>b<ul><li>c<ul><li>d</li></ul></li></ul></li><li>e</li></ul>",
     "3. a\n\n   more\n4) b": '<ol start="3"><li>a<p>more</p></li><li>b</li></ol>',
+    "- [x] done *it*\n- [ ] not\n  - [X] in": (
+        '<ul><li class="task"><input type="checkbox" disabled="" checked="">done <em>it</em></li>'
+        '<li class="task"><input type="checkbox" disabled="">not'
+        '<ul><li class="task"><input type="checkbox" disabled="" checked="">in</li></ul></li></ul>'
+    ),
+    "1. [ ] a\n2. [x]\n3. [y] b\n\n[x] c": (
+        '<ol><li class="task"><input type="checkbox" disabled="">a</li><li>[x]</li><li>[y] b</li></ol><p>[x] c</p>'
+    ),
     "1. a\n- b": "<ol><li>a</li></ol><ul><li>b</li></ul>",
     "text:\n- a\nstill a\n\nb": "<p>text:</p><ul><li>a<br>still a</li></ul><p>b</p>",
     "in\n1984. It was": "<p>in<br>1984. It was</p>",
