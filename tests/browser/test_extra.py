@@ -97,6 +97,17 @@ async def test_what_is_no_picture_is_no_element(page: Playground):
     assert await turn.locator("img, script, b, svg, a").count() == 0
 
 
+async def test_a_picture_is_not_printed_as_well(page: Playground):
+    """Its data URL is cut in the JSON, however short it is; an address on the web stays whole."""
+    address = f"https://example.com/{'a' * 60}"
+    turn = await answered(page, image(png()), image(address))
+    await turn.locator(".extra summary").click()
+    shown = turn.locator(".extra pre")
+    await expect(shown).to_contain_text(f'"url": "{png()[:40]}… ({len(png())} characters)"')
+    await expect(shown).to_contain_text(address)
+    await expect(shown).not_to_contain_text(png()[:41])
+
+
 async def test_the_other_fields_can_be_looked_at(page: Playground):
     note = {"type": "url_citation", "url_citation": {"url": "https://example.com/", "title": "An <b>example</b>"}}
     turn = await answered(page, {"annotations": [note]}, {"audio": {"transcript": "Hi"}})

@@ -1,5 +1,6 @@
 """What is wider than a phone: it scrolls by itself and says so, and the page never scrolls sideways."""
 
+import re
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
@@ -136,3 +137,48 @@ async def test_without_a_keyboard_no_keys_are_named(phone: Playground):
     await phone.button("Stop").tap()
     await phone.over(phone.turns.last)
     await expect(keys).to_be_hidden()
+
+
+PROSE = "a cell that holds a whole sentence of many words"
+TABLE = f"| n | {' | '.join([PROSE] * 4)} |\n{5 * '|---'}|\n| 1 | {' | '.join([PROSE] * 4)} |\n"
+WIDTHS = "(cells) => cells.map((cell) => cell.clientWidth / parseFloat(getComputedStyle(cell).fontSize))"
+
+
+async def test_a_column_of_words_has_room_for_them(phone: Playground):
+    """Else each word would have a line of its own; a column of numbers stays narrow."""
+    turn = await answered(phone, TABLE)
+    number, *words = await turn.locator("td").evaluate_all(WIDTHS)
+    assert number < 4
+    assert min(words) >= 9
+
+
+FORMULA = r"\zeta(s) = \sum_{n=1}^{\infty} n^{-s} = \prod_p (1 - p^{-s})^{-1}"
+
+
+async def test_a_long_formula_scrolls_and_is_not_broken(phone: Playground):
+    turn = await answered(phone, f"Then\n\\[ {FORMULA} \\]\nand\n\n- so \\({FORMULA}\\) in a line, and \\(n^{{-s}}\\).")
+    long = turn.get_by_role("region", name="Formula")
+    await expect(long).to_have_count(2)
+    for box in await long.all():
+        await expect(box).to_have_class(re.compile("more-after"))
+    for formula in await turn.locator(".math").all():
+        assert (
+            await formula.evaluate("(math) => math.clientHeight / parseFloat(getComputedStyle(math).lineHeight)") < 1.5
+        )
+
+
+CHEVRON = """
+([turn, width]) => {
+  turn.style.width = `${width}px`
+  const last = turn.querySelector('.measures summary > :last-child')
+  const box = last.getBoundingClientRect()
+  return [getComputedStyle(last, '::after').content, box.height < 2 * parseFloat(getComputedStyle(last).lineHeight)]
+}
+"""
+
+
+async def test_the_mark_of_the_measures_is_never_alone_on_a_line(phone: Playground):
+    """It is a part of the last words, which are not broken."""
+    turn = await answered(phone, "Hi")
+    for width in range(140, 330, 10):
+        assert await phone.page.evaluate(CHEVRON, [await turn.element_handle(), width]) == ['""', True]
