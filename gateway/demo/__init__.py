@@ -1,10 +1,10 @@
 """The demo upstream: a small OpenAI-compatible server that needs no key, no network and no model.
 
-It is there to try the gateway, to develop against and to load-test with. It answers in honest texts of its own,
-and some of its models (`models.MODELS`) misbehave on request, the way that real providers do.
+It serves to try the gateway, to develop clients and to test load. Its answers say that they come from a demo. Some of
+its models (`models.MODELS`) misbehave in the ways that real providers do.
 
-    create_demo -> server (HTTP) -> request (what is asked) -> models (what happens, step by step)
-                                                            -> playback (the steps, on the wire, in time)
+    create_demo -> server (HTTP) -> request (the question) -> models (the steps of an answer)
+                                                           -> playback (sends the steps in time)
 """
 
 from .server import create_demo

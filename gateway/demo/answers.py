@@ -1,7 +1,8 @@
-"""What the demo says, and how a text becomes tokens.
+"""The texts of the demo, and how a text becomes tokens.
 
-A question is looked at just enough to answer in its language and in its form: the texts hold what breaks careless
-clients (markdown, Chinese, emoji that a token may cut in two) and say of themselves what they are.
+The question only decides about the language of the answer and whether the answer contains code. The texts contain
+Markdown, Chinese and emoji that a token may cut in two, because these break careless clients. Each text says that it
+comes from a demo.
 """
 
 import itertools
@@ -11,24 +12,24 @@ from dataclasses import dataclass
 
 _TOKEN = re.compile(
     r"""
-         [ ]?[^\W\u3040-\u30ff\u4e00-\u9fff]{1,8} # a word with the blank before it; a long one in pieces
-       | [\u3040-\u30ff\u4e00-\u9fff]{1,2}       # Chinese and Japanese: one or two characters
+         [ ]?[^\W\u3040-\u30ff\u4e00-\u9fff]{1,8} # a word with the blank before it; long words are cut
+       | [\u3040-\u30ff\u4e00-\u9fff]{1,2}       # one or two Chinese or Japanese characters
        | \s{1,16}
        | [!-/:-@\[-`{-~]{1,3}                    # ASCII punctuation: ``` is one token
-       | .                                       # anything else by code point, so joined emoji come in parts
+       | .                                       # any other code point, so joined emoji come in parts
     """,
     re.VERBOSE | re.DOTALL,
 )
 
 
 def cut(text: str) -> tuple[str, ...]:
-    """The tokens of `text`; joined, they are `text` again."""
+    """The tokens of `text`. Joined, they give `text` again."""
     return tuple(_TOKEN.findall(text))
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """`words` sent as `length` tokens: cut off, or over and over again, without ever being held as one list."""
+    """The first `length` tokens of `words`, which are repeated as often as needed. They are never held as one list."""
 
     words: tuple[str, ...]
     length: int
@@ -37,13 +38,13 @@ class Answer:
         return itertools.islice(itertools.cycle(self.words), self.length)
 
     def halves(self) -> tuple[Iterator[str], Iterator[str]]:
-        """The same iterator twice: the first ends half way, where the second goes on."""
+        """Two iterators over the same tokens: the first ends half way, and the second goes on from there."""
         words = iter(self)
         return itertools.islice(words, self.length // 2), words
 
 
 def say(words: tuple[str, ...], length: int | None) -> Answer:
-    """All of `words` as they are, or as many tokens as were asked for."""
+    """An answer of `length` tokens, or of all `words` if there is no `length`."""
     return Answer(words, len(words) if length is None else length)
 
 
@@ -53,7 +54,7 @@ def answer_to(question: str, length: int | None) -> Answer:
     return say(before + cut(quoted) + after, length)
 
 
-_QUOTED = 200  # characters of a question that an answer repeats, and that a text is chosen by
+_QUOTED = 200  # characters of the question that an answer repeats; they also decide which text is chosen
 
 _ENGLISH = """\
 You asked:
@@ -163,14 +164,14 @@ this answer comes to you token by token, just as a real one would. Ask me for co
 
 
 def _compiled(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Cut once, at import, around the place of the question: under load only the question is left to cut."""
+    """The tokens before and after the question. They are cut at import, so a request only cuts the question."""
     before, _, after = text.partition("{question}")
     return cut(before), cut(after)
 
 
 _TEXTS = tuple(
     (re.compile(pattern, re.IGNORECASE), _compiled(text))
-    for pattern, text in (  # the first that fits
+    for pattern, text in (  # the first pattern that matches decides
         (r"(?=.*[\u4e00-\u9fff]).*(代码|程序|函数|脚本|编程|code|python)", _CHINESE_CODE),
         (r"[\u4e00-\u9fff]", _CHINESE),
         (r"\b(code|python|javascript|function|program|script|regex|sql|bash)\b", _ENGLISH_CODE),

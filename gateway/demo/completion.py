@@ -1,7 +1,7 @@
-"""OpenAI's answer on the wire: a chunk for every delta, or one whole `chat.completion`.
+"""An answer in OpenAI's format: a chunk for every delta, or one whole `chat.completion`.
 
-https://platform.openai.com/docs/api-reference/chat/streaming, and `.../chat/object`. `reasoning_content` is
-not OpenAI's: it is what DeepSeek, Qwen and Moonshot call the thoughts that come before the answer.
+https://platform.openai.com/docs/api-reference/chat/streaming, and `.../chat/object`. OpenAI has no field
+`reasoning_content`: DeepSeek, Qwen and Moonshot send the thoughts before the answer in it.
 """
 
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ class FunctionCall(msgspec.Struct, omit_defaults=True):
 
 
 class ToolCall(msgspec.Struct, omit_defaults=True, kw_only=True):
-    """A fragment of one call: fragments with the same `index` belong together."""
+    """A fragment of one call. Fragments with the same `index` belong together."""
 
     index: int
     id: str | None = None
@@ -51,7 +51,7 @@ class Usage(msgspec.Struct):
 
 @dataclass(slots=True)
 class Tally:
-    """Counts an answer as it goes by, so that usage and finish reason are those of what was sent."""
+    """Counts the tokens of an answer while they are sent. Usage and finish reason follow from the count."""
 
     prompt: int
     limit: int | None = None
@@ -75,7 +75,7 @@ class Tally:
         return Usage(self.prompt, self.completion, self.prompt + self.completion, details)
 
 
-# Streamed: every frame is one event
+# Streamed answers: every frame is one event
 
 
 class Choice(msgspec.Struct, kw_only=True):
@@ -100,7 +100,7 @@ ROLE = Delta(role="assistant", content="")
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What all the bytes of one answer have in common, and how they are made."""
+    """The fields that all chunks of one answer share. It makes the bytes of the answer."""
 
     id: str
     created: int
@@ -115,7 +115,7 @@ class Completion:
         return finish + (self._frame([], tally.usage) if self.with_usage else b"") + DONE
 
     def _frame(self, choices: list[Choice], usage: Usage | None) -> bytes:
-        # With include_usage, OpenAI writes `usage: null` on every chunk but the last; without it, nothing.
+        # With `include_usage`, OpenAI writes `usage: null` in every chunk but the last. Otherwise it omits the field.
         shown = usage if self.with_usage else UNSET
         chunk = Chunk(id=self.id, created=self.created, model=self.model, choices=choices, usage=shown)
         return _event(msgspec.json.encode(chunk))
@@ -134,7 +134,7 @@ def _event(data: bytes) -> bytes:
     return encode_data(data) + b"\n"
 
 
-# Not streamed: the deltas put together again
+# Whole answers: the deltas are joined
 
 
 @dataclass(slots=True)
@@ -158,7 +158,7 @@ class Assembly:
         self.calls[call.index]["function"]["arguments"] += call.function.arguments or ""
 
     def message(self) -> dict[str, Any]:
-        """Content and refusal are always there and null when empty, as OpenAI has it; the others only when used."""
+        """As at OpenAI, content and refusal are always present and null if empty. Other fields are omitted if empty."""
         message: dict[str, Any] = {"role": "assistant", "content": "".join(self.content) or None}
         message["refusal"] = "".join(self.refusal) or None
         if any(self.reasoning):

@@ -1,4 +1,4 @@
-"""What the demo refuses, in OpenAI's shape: `{"error": {"message", "type", "param", "code"}}`."""
+"""The errors of the demo in OpenAI's format: `{"error": {"message", "type", "param", "code"}}`."""
 
 from collections.abc import Mapping
 
@@ -14,7 +14,7 @@ class ErrorBody(msgspec.Struct, frozen=True):
 
 
 class ApiError(Exception):
-    """Ends a request with `status` and `body`; raised only before the first byte of an answer."""
+    """Ends a request with `status` and `body`. It is raised only before the first byte of an answer."""
 
     def __init__(self, status: int, body: ErrorBody, *, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(body.message)
@@ -55,7 +55,7 @@ def unknown_model(name: str) -> ApiError:
 
 
 def from_http(error: web.HTTPException, request: web.Request) -> ApiError:
-    """aiohttp's own refusal (a path, a method, a body too large) in our shape."""
+    """An error of aiohttp itself (unknown path, wrong method, too large body) in OpenAI's format."""
     message, code = _HTTP_ERRORS.get(error.status, (error.reason, None))
     where = f"{request.method} {request.path}"
     allow = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else None

@@ -1,7 +1,7 @@
-"""Which models there are, and what each of them does: a script of steps that `playback` performs.
+"""The models of the demo. Each model has a script: a series of steps that `playback` performs.
 
-A step is a delta to send, a pause, or something that only a misbehaving model does. Scripts are lazy, know no
-sockets and no clock, and never end an answer themselves: finish reason and usage follow from what was sent.
+A step is a delta to send, a pause, or an act of a misbehaving model. Scripts are lazy and use neither sockets nor a
+clock. They do not end an answer themselves: `playback` adds the finish reason and the usage.
 """
 
 import itertools
@@ -20,13 +20,13 @@ from .request import ChatRequest, Function, Parameters, Property
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Silence, in slow tokens of the pace in force: at the realistic one, 25 are a second."""
+    """A silence, measured in tokens at the slowest rate of the pace. For the realistic pace, 25 tokens are a second."""
 
     tokens: int
 
 
 class Act(Enum):
-    KEEP_ALIVE = auto()  # a comment line, as DeepSeek sends while a request is queued
+    KEEP_ALIVE = auto()  # a comment line, which DeepSeek sends while a request waits in its queue
     STALL = auto()  # silence until the client leaves
     CUT = auto()  # the connection breaks
     ERROR = auto()  # an error object, and nothing after it
@@ -34,7 +34,7 @@ class Act(Enum):
 
 Step = Delta | Pause | Act
 Script = Callable[[ChatRequest, int | None], Iterator[Step]]
-"""From a request, and the length in tokens that every answer shall have, to what happens."""
+"""Gives the steps for a request and a length in tokens. Without a length, the answer has its own."""
 
 SECOND = Pause(25)
 
@@ -59,7 +59,7 @@ def _refusal(chat: ChatRequest, length: int | None) -> Iterator[Step]:
 
 
 def _tools(chat: ChatRequest, length: int | None) -> Iterator[Step]:
-    """Two calls, of the first two functions offered; with their results in hand, a text, so that no agent loops."""
+    """Calls the first two of the offered functions. After their results it sends a text, so that no agent loops."""
     if chat.messages[-1].role == "tool":
         return _content(say(cut(f"The tool said: {chat.messages[-1].text[:200]} 🔧"), length))
     return itertools.chain.from_iterable(
@@ -69,8 +69,8 @@ def _tools(chat: ChatRequest, length: int | None) -> Iterator[Step]:
 
 
 def _clock(chat: ChatRequest, length: int | None) -> Iterator[Step]:
-    """Numbered, so that a viewer who comes back sees that nothing is missing."""
-    length = length if chat.stream else 1  # it never ends, so whole there is only the first
+    """Sends numbered lines, so that a viewer who comes back sees that nothing is missing."""
+    length = length if chat.stream else 1  # it never ends, so a whole answer contains only the first line
     for number in itertools.count(1) if length is None else range(1, length + 1):
         yield SECOND
         yield Delta(content=f"{number}: This is an SSE message.\n")
@@ -98,7 +98,7 @@ def _error(chat: ChatRequest, length: int | None) -> Iterator[Step]:
 
 
 def _rate_limited(chat: ChatRequest, length: int | None) -> Iterator[Step]:
-    raise rate_limited()  # at the call, not at the first step: nothing has been sent yet
+    raise rate_limited()  # raised at the call, before anything is sent, and not at the first step
 
 
 MODELS: Mapping[str, Model] = {
@@ -128,7 +128,7 @@ def _half_way(act: Act, chat: ChatRequest, length: int | None) -> Iterator[Step]
 
 
 def _call(index: int, call_id: str, name: str, arguments: dict[str, Any]) -> Iterator[Step]:
-    """As OpenAI cuts a call: first its name, then its arguments, bit by bit."""
+    """The fragments of a call in OpenAI's order: first the name, then the arguments in pieces."""
     yield Delta(tool_calls=[ToolCall(index=index, id=call_id, type="function", function=FunctionCall(name, ""))])
     for piece in cut(msgspec.json.encode(arguments).decode()):
         yield Delta(tool_calls=[ToolCall(index=index, function=FunctionCall(arguments=piece))])

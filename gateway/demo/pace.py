@@ -1,4 +1,4 @@
-"""How long it is silent before each step: pure, so that an hour of pace is tested in no time."""
+"""The waits between the steps of an answer. Nothing here sleeps, so tests of long waits are fast."""
 
 import math
 from random import Random
@@ -10,12 +10,12 @@ from .models import Act, Pause, Step
 
 class Pace(Protocol):
     def before(self, step: Step) -> float:
-        """The seconds to wait before `step`; asked once for every step of one answer, in order."""
+        """The seconds to wait before `step`. It is called once for every step of one answer, in order."""
         ...
 
 
 class Steady:
-    """The same interval before every token, which is what a load test wants."""
+    """The same interval before every token, for load tests."""
 
     def __init__(self, interval: float) -> None:
         self._interval = interval
@@ -25,7 +25,7 @@ class Steady:
 
 
 class Lifelike:
-    """25 to 60 tokens a second, with a moment of thought at the start and after each sentence."""
+    """25 to 60 tokens a second, with a short pause at the start and after each sentence."""
 
     def __init__(self, random: Random) -> None:
         self._random = random
@@ -39,7 +39,7 @@ class Lifelike:
         return self._random.uniform(_FASTEST, _SLOWEST) + breath
 
 
-_FASTEST, _SLOWEST = 1 / 60, 1 / 25  # seconds to a token
+_FASTEST, _SLOWEST = 1 / 60, 1 / 25  # seconds for one token
 _SENTENCE_ENDS = (".", "!", "?", "。", "！", "？")
 
 

@@ -1,8 +1,8 @@
 """Performs a script on a connection: streamed, or as one whole answer after the same waits.
 
-Nothing is produced before it can be sent. A write waits for a reader that is behind, and the script waits with it,
-so what is held for a client is one batch of frames and aiohttp's own write buffer, however long the answer.
-A client that has left shows as ConnectionResetError: from a write, or from the look that every wait takes.
+A write waits for a slow reader, and the script waits with it. So a client holds one batch of frames and the write
+buffer of aiohttp, however long the answer is. If the client has left, a write raises ConnectionResetError. Every wait
+checks the connection too, and raises the same error.
 """
 
 import asyncio
@@ -16,19 +16,19 @@ from .errors import SERVER_ERROR, ApiError
 from .models import Act, Step
 from .pace import Pace
 
-_BATCH = 64  # frames to a write when none has to wait: 16 KiB or so keeps system calls few, and turns short
-_LOOK = 0.25  # seconds between two looks whether the client is still there, in a long silence
+_BATCH = 64  # frames in one write if none has to wait: about 16 KiB, so that system calls are few and turns short
+_LOOK = 0.25  # seconds between two checks of the connection in a long wait
 
 _STREAM_HEADERS = {
     "Content-Type": "text/event-stream; charset=utf-8",
     "Cache-Control": "no-cache",
-    "X-Accel-Buffering": "no",  # nginx, when it stands before the demo: pass every event on at once
+    "X-Accel-Buffering": "no",  # tells an nginx before the demo to pass every event on at once
 }
 
 
 @dataclass(slots=True)
 class Playback:
-    """One answer: a script, its pace, and the connection that it goes to."""
+    """One answer: its script, its pace and its connection."""
 
     request: web.Request
     completion: Completion
@@ -43,14 +43,14 @@ class Playback:
             async with asyncio.timeout(self.longest):
                 return await (self._stream() if stream else self._whole())
         except TimeoutError:
-            raise self._hung_up(abort=True) from None  # abort: a reader that stands still would hold a close up
+            raise self._hung_up(abort=True) from None  # a reader that stands still would delay a close
 
-    # Streamed
+    # Streamed answers
 
     async def _stream(self) -> web.StreamResponse:
         response = web.StreamResponse(headers=_STREAM_HEADERS)
         await response.prepare(self.request)
-        # The last frames and the end of the body are one write, and for a short answer without waits the only one.
+        # One write sends the last frames and the end of the body. A short answer without waits needs no other write.
         await response.write_eof(await self._play(response))
         return response
 
@@ -74,7 +74,7 @@ class Playback:
                     raise self._hung_up()
         return b"".join([*ready, self.completion.last_frames(self.tally)])
 
-    # Whole
+    # Whole answers
 
     async def _whole(self) -> web.StreamResponse:
         assembly = Assembly()
@@ -99,19 +99,19 @@ class Playback:
         await response.prepare(self.request)
         await response.write(body[: len(body) // 2])
 
-    # Both
+    # Both kinds of answers
 
     def _admitted(self) -> Iterator[Step]:
-        """The steps up to the request's token limit, counted as they go by."""
+        """The steps up to the token limit of the request. It counts the tokens."""
         for step in self.steps:
             if isinstance(step, Delta) and not self.tally.admits(step):
                 return
             yield step
 
     async def _wait(self, seconds: float) -> None:
-        """Sleep to the next deadline; deadlines are absolute, so that being late once does not slow the pace.
+        """Sleeps until the next deadline. Deadlines are absolute, so that one late step does not slow the pace.
 
-        It gives way to other connections even when nothing is to be waited for.
+        Other connections get their turn even if the wait is 0.
         """
         loop = asyncio.get_running_loop()
         self._due += seconds
@@ -124,7 +124,7 @@ class Playback:
                 return
 
     def _hung_up(self, *, abort: bool = False) -> ConnectionResetError:
-        """Breaks the connection, so that no end of the body is written; a close sends first what is buffered."""
+        """Breaks the connection without an end of the body. Without `abort`, buffered bytes are sent first."""
         transport = self.request.transport
         if transport is not None and abort:
             transport.abort()

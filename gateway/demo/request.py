@@ -1,6 +1,6 @@
-"""What is asked: the body of `POST /v1/chat/completions`, decoded and checked.
+"""The body of `POST /v1/chat/completions`, decoded and checked.
 
-Only what the demo acts on is typed; everything else that OpenAI defines is accepted and has no effect.
+The types contain only the fields that the demo uses. All other fields of OpenAI are accepted and have no effect.
 """
 
 from typing import Annotated, Any, Literal
@@ -57,14 +57,14 @@ class ChatRequest(msgspec.Struct):
     model: str = "demo"
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    max_tokens: Limit | None = None  # OpenAI's older name for the next one
+    max_tokens: Limit | None = None  # the older name of the next field
     max_completion_tokens: Limit | None = None
     n: int | None = None
     tools: list[Tool] | None = None
 
     @property
     def question(self) -> str:
-        """The last thing that the user said."""
+        """The text of the last message of the user."""
         return next((message.text for message in reversed(self.messages) if message.role == "user"), "")
 
     @property
@@ -77,7 +77,7 @@ class ChatRequest(msgspec.Struct):
 
     @property
     def prompt_tokens(self) -> int:
-        """About four bytes to a token: the usual rule of thumb, and no work for a long prompt."""
+        """An estimate of four bytes for a token, which is quick for long prompts as well."""
         return sum(len(message.text.encode()) // 4 + 1 for message in self.messages)
 
 
@@ -100,5 +100,5 @@ def _invalid(message: str, *, param: str | None = None) -> ApiError:
 
 
 def _path(error: msgspec.ValidationError) -> str | None:
-    """msgspec says where only in words: "Expected `str`, got `int` - at `$.messages[0].role`"."""
+    """Only the message of msgspec has the path: "Expected `str`, got `int` - at `$.messages[0].role`"."""
     return str(error).rpartition(" - at `$.")[2].removesuffix("`") if " - at `$." in str(error) else None

@@ -1,4 +1,4 @@
-"""The demo's HTTP: routes, refusals, and which script a request gets."""
+"""The HTTP side of the demo: its routes, its refusals, and the choice of a script for a request."""
 
 import math
 import time
@@ -19,14 +19,14 @@ from .request import decode_chat
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-_MAX_BODY = 4 << 20  # bytes: a long conversation with a picture in it, and no danger to a laptop's memory
+_MAX_BODY = 4 << 20  # bytes: enough for a long conversation with a picture, and little for the memory of a laptop
 
 
 def create_demo(*, tokens: int | None = None, interval: float | None = None) -> web.Application:
     """The demo upstream.
 
-    `tokens` fixes the length of every answer, else each text has its own. `interval` is the time in seconds from one
-    token to the next, 0 being as fast as the client reads, else the pace is a realistic one.
+    `tokens` is the length of every answer; without it, each text has its own length. `interval` is the time in seconds
+    between two tokens; with 0, the demo sends as fast as the client reads. Without it, the pace is realistic.
     """
     if tokens is not None and tokens < 1:
         raise ValueError("tokens must be at least 1")
@@ -42,7 +42,7 @@ class Demo:
     tokens: int | None
     interval: float | None
     now: Callable[[], float] = time.time
-    longest: float = 3600.0  # seconds to an answer: past any client's patience, and an end for one that never leaves
+    longest: float = 3600.0  # seconds for one answer: no client waits longer, and one that never leaves is cut
 
     def app(self) -> web.Application:
         app = web.Application(client_max_size=_MAX_BODY, middlewares=[_refuse])
@@ -64,7 +64,7 @@ class Demo:
         return await playback.run(stream=bool(chat.stream))
 
     def _pace(self) -> Pace:
-        # The same seed for every answer: a stream that is run again is the same stream.
+        # Every answer has the same seed, so that the same request gives the same stream.
         return Lifelike(Random(0)) if self.interval is None else Steady(self.interval)
 
     async def _list(self, request: web.Request) -> web.Response:
@@ -76,7 +76,7 @@ class Demo:
 
 @web.middleware
 async def _refuse(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Every refusal in OpenAI's shape. A client that has left is ordinary: no traceback, nothing to answer."""
+    """Sends every refusal in OpenAI's format. If the client has left, there is no traceback and no answer."""
     try:
         return await handler(request)
     except ApiError as error:
@@ -84,7 +84,7 @@ async def _refuse(request: web.Request, handler: Handler) -> web.StreamResponse:
     except web.HTTPException as error:
         return from_http(error, request).response()
     except ConnectionError:
-        return web.Response()  # goes nowhere, but aiohttp wants one
+        return web.Response()  # nobody receives it, but aiohttp expects one
 
 
 def _find(name: str) -> Model:
@@ -98,7 +98,7 @@ def _described(name: str) -> dict[str, str | int]:
     return {"id": name, "object": "model", "created": _CREATED, "owned_by": "demo", "description": model.description}
 
 
-_CREATED = 1767225600  # 2026-01-01; OpenAI's shape asks for a date, and nothing hangs on it
+_CREATED = 1767225600  # 2026-01-01; OpenAI's format has a date, and nobody uses this one
 
 
 def _json(value: object) -> web.Response:
