@@ -20,7 +20,7 @@ const ADVICE = {
   upstream_unreachable: 'Is it running, and is its `base_url` right? `gateway check` shows what is configured.',
   upstream_tls: '`gateway check --connect` says whether a change of the configuration has helped.',
   upstream_misconfigured: 'Look at the key and the `base_url`; `gateway check` shows what is configured.',
-  upstream_rate_limited: 'If it stays busy, choose another model.',
+  upstream_rate_limited: 'Wait a little before you ask again, or choose another model.',
   upstream_rejected: 'The same question would be rejected again: change it, or choose another model.',
   upstream_incomplete: 'What is above is only a part of the answer.',
   upstream_empty: 'If that happens again, choose another model.',
@@ -39,13 +39,16 @@ const ADVICE = {
   internal_error: 'Look for this stream in the gateway’s log; its id is among the details below.',
 }
 
-/** From a `failure` event: {message, advice, code, again}, where `again` says that asking once more may work. */
+/** From a `failure` event: {message, advice, code, again}. `again` says that asking again may work. */
 export function fromEvent({ error, retryable }) {
   const otherwise = retryable ? 'Asking again may work.' : 'Asking the same again will not help.'
   return { message: error.message, advice: ADVICE[error.code] ?? otherwise, code: error.code, again: retryable }
 }
 
-/** From what `client.js` throws. `address`: had the gateway taken the question on? `resumes`: is there a way back? */
+/**
+ * From an error that client.js throws. A turn has an `address` if the gateway has accepted the question. `resumes` says
+ * that the rest of the answer may still be there.
+ */
 export function fromError(error, { address, way }) {
   const code = [error.status, error.code].filter(Boolean).join(' ')
   if (error.code === 'stream_not_found') return { ...FORGOTTEN, code }
@@ -70,14 +73,14 @@ const LOST = {
   resumes: true,
 }
 
-/** When the gateway ended an answer while the connection was lost. */
+/** For an answer that the gateway ended while the connection was lost. */
 export const UNWATCHED = {
   message: 'The answer was ended, since nobody had watched it for a while.',
   advice: PART,
   again: true,
 }
 
-/** When the page was reloaded too early. */
+/** For a page that was reloaded before the gateway had accepted the question. */
 export const DROPPED = {
   message: 'The page was reloaded before the gateway had answered.',
   advice: 'Ask again.',
@@ -90,4 +93,4 @@ function refused({ message, code, status }, way) {
   return { message, advice: ADVICE[code] ?? otherwise, again: status >= 429 || other !== null, other }
 }
 
-const TOO_LONG = new Set([414, 431]) // for an address; not for a body
+const TOO_LONG = new Set([414, 431]) // statuses for a long address; a body may be longer

@@ -1,13 +1,13 @@
-// Markdown's blocks: text to plain objects {kind, raw, from, ...}, where `raw` is the source and `from` its place.
+// The blocks of Markdown: from text to objects {kind, raw, from, ...}. `raw` is the source, and `from` is its place.
 //
-// Line by line from the top, never back. A reader is given all lines and where to begin; it gives a block with the
-// number of the first line behind it (`next`), or null where its kind of block does not begin there.
+// The lines are read once, from the top. A reader gets all lines and the number of the first one to read. It returns a
+// block with the number of the first line behind it (`next`), or null if its kind of block does not begin there.
 
 import { verbatim } from './verbatim.js'
 
-const DEEPEST = 8 // lists and quotes in each other; what lies deeper is text
+const DEEPEST = 8 // levels of nested lists and quotes; deeper levels are text
 
-/** The blocks of `text`. `open` says that it is still growing: its last line may not be whole. */
+/** The blocks of `text`. With `open`, the text is still growing, and its last line may not be whole. */
 export function parse(text, open) {
   return parseLines(text.split('\n'), open, 0)
 }
@@ -26,9 +26,9 @@ function parseLines(all, open, depth) {
 }
 
 const FORMULA = /\\\[|\$\$/
-const HELD = '\ud800' // for a line end; no text that came as UTF-8 holds it
+const HELD = '\ud800' // stands for a line end; text that was decoded from UTF-8 never contains it
 
-/** The lines, with those of a formula as one: in it, `- b` is no list and `> 0` no quote. A blank line ends it. */
+/** The lines, with a formula as one line, so that its `- b` is no list. A blank line ends a formula. */
 function withWholeFormulas(lines, open) {
   if (!lines.some((line) => FORMULA.test(line))) return lines
   const whole = []
@@ -63,14 +63,14 @@ function read(lines, at, open, depth) {
   return paragraph(lines, at, open)
 }
 
-const READERS = [fence, heading, rule, quote, list, table] // a rule of stars before a list of stars
+const READERS = [fence, heading, rule, quote, list, table] // `rule` before `list`, since `* * *` is a rule
 
 const FENCE = /^(\s*)(`{3,}|~{3,})\s*([^`\s]*)[^`]*$/
 const HEADING = /^ {0,3}(#{1,6})(?:\s+(.*))?$/
 const RULE = /^ {0,3}([-*_])(?: *\1){2,} *$/
 const QUOTE = /^ {0,3}> ?/
 const ITEM = /^(\s*)([-*+]|\d{1,9}[.)])(?:\s+(.*))?$/s
-const INTERRUPTING_ITEM = /^\s*(?:[-*+]|1[.)])\s+\S/ // in the middle of a paragraph, "1984. " is a year
+const INTERRUPTING_ITEM = /^\s*(?:[-*+]|1[.)])\s+\S/ // "1984. " in a paragraph is a year
 
 function fence(lines, at) {
   const [, indent, marks, language] = FENCE.exec(lines[at]) ?? []
@@ -100,7 +100,7 @@ function list(lines, at, open, depth) {
   const [, indent, marker] = ITEM.exec(lines[at]) ?? []
   if (!marker || depth === DEEPEST) return null
   const ordered = marker.length > 1
-  const inside = indentOf(indent) + 2 // models nest by two, three or four blanks, so two are enough
+  const inside = indentOf(indent) + 2 // models indent by two, three or four blanks
   const width = indentOf(indent) + marker.length + 1
   const items = []
   let next = at
@@ -112,7 +112,7 @@ function list(lines, at, open, depth) {
     else if (!line.trim()) items.at(-1).push('')
     else if (indentOf(line) >= inside) items.at(-1).push(dedented(line, width))
     else if (blank || begins(lines, next, open)) break
-    else items.at(-1).push(line.trimStart()) // more of the item's paragraph, not indented
+    else items.at(-1).push(line.trimStart()) // the item's paragraph goes on without an indent
     blank = !line.trim()
   }
   const grows = open && isEnd(lines, next)
@@ -124,12 +124,12 @@ function table(lines, at, open) {
   const said = sidesOf(lines, at + 1, open)
   const head = cells(lines[at])
   if (!said || !lines[at].includes('|') || said.length > head.length) return null
-  const sides = head.map((_, place) => said[place]) // a row of marks that is still growing has said less
+  const sides = head.map((_, place) => said[place]) // a row that is still growing has fewer marks
   const next = first(lines, at + 2, (line) => !line.includes('|'))
   return { kind: 'table', head, sides, rows: lines.slice(at + 2, next).map(cells), next }
 }
 
-/** What a line like `|:---|---:|` says of the columns; null where it is no such line. */
+/** The sides of the columns from a line like `|:---|---:|`, or null for any other line. */
 function sidesOf(lines, at, open) {
   const line = lines[at] ?? ''
   const growing = open && at === lines.length - 1
@@ -155,12 +155,12 @@ function begins(lines, at, open) {
   return told || (line.includes('|') && sidesOf(lines, at + 1, open) !== null)
 }
 
-/** Is the end of the text there, but for a line that may be about to begin? */
+/** Does the text end at this line, or behind it if it is blank? */
 function isEnd(lines, next) {
   return next + 1 >= lines.length && !lines[next]?.trim()
 }
 
-/** The number of the first line from `at` on that fits, or how many lines there are. */
+/** The number of the first line from `at` on that fits, or the number of lines if none fits. */
 function first(lines, at, fits) {
   let place = at
   while (place < lines.length && !fits(lines[place], place)) place += 1
@@ -172,7 +172,7 @@ function indentOf(line) {
   return blanks.replaceAll('\t', '    ').length
 }
 
-/** Without that many blanks before it; each line, where it is a formula of several. */
+/** The line without the first `width` columns of blanks. If it is a formula of several lines, each of them. */
 function dedented(line, width) {
   if (line.includes('\n')) return line.split('\n').map((one) => dedented(one, width)).join('\n')
   let at = 0

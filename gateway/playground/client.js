@@ -1,16 +1,16 @@
 // How a page talks to the gateway, in the two ways that a browser has. Copy what you need.
 //
-// Every event goes to `on(event, address)` as {type, data, lastEventId}. Two types are not of the stream: `open`, when
-// a connection is there, and `reconnecting`, when one was lost and is tried again. From `start` on there is an address:
-// with it, the same answer can be watched elsewhere, and stopped for everyone.
-// The promise is kept when `end` has come. It is broken when the gateway refuses, or stays out of reach for about two
-// minutes, and when `signal` is aborted, which leaves the answer without stopping it.
-// However often the connection is lost, nothing is missing or there twice, and the model is asked once.
+// Every event goes to `on(event, address)` as {type, data, lastEventId}. Two types are not in the stream: `open` says
+// that there is a connection, and `reconnecting` that it was lost and is tried again. From `start` on there is an
+// address, which serves to watch the same answer elsewhere and to stop it for everyone.
+// The promise resolves when `end` has come. It rejects when the gateway refuses, when it cannot be reached for about
+// two minutes, or when `signal` is aborted. An abort does not stop the answer.
+// If the connection is lost, no event is missing or repeated afterwards, and the model is asked only once.
 
 import { events } from './events.js'
 
 const TYPES = ['open', 'start', 'message', 'reasoning', 'refusal', 'tool_call', 'extra', 'failure', 'end']
-const MOST_TRIES = 15 // in a row that brought nothing
+const MOST_TRIES = 15 // in a row without an event
 
 /** POST /chat: {question} or {messages}, and any parameter. */
 export function askWithFetch(fields, on, { signal, headers } = {}) {
@@ -25,12 +25,12 @@ export function askWithEventSource(fields, on, { signal } = {}) {
   return follow((address, take, over) => hear(address ?? asking, take, over), on, signal, fields)
 }
 
-/** Follows an answer from its beginning: after a reload, in a second tab, or where a backend did `POST /streams`. */
+/** Follows an answer from its beginning: after a reload, in a second tab, or if a backend sent `POST /streams`. */
 export function watch(address, on, { signal } = {}) {
   return follow(hear, on, signal, {}, address)
 }
 
-/** POST /streams: starts an answer to `watch`, and returns its address. Its asker may have a key, in `headers`. */
+/** POST /streams: starts an answer, and returns its address for `watch`. `headers` may contain a key. */
 export function start(fields, on, { signal, headers } = {}) {
   const asking = posting(fields, headers)
   return insist(async (over) => {
@@ -39,14 +39,14 @@ export function start(fields, on, { signal, headers } = {}) {
   }, on, signal)
 }
 
-/** Stops the answer for everyone who watches it: what comes next is an `end` with the reason `stopped`. */
+/** Stops the answer for everyone who watches it. Then comes an `end` with the reason `stopped`. */
 export async function stop(address) {
   await accepted(address, { method: 'DELETE' })
 }
 
-// Keeping at it
+// Reconnecting
 
-/** `connect(address, take, over)` opens a connection: to ask, while there is no address, then for what is missing. */
+/** `connect(address, take, over)` asks if there is no address yet; otherwise it requests the missing events. */
 async function follow(connect, on, signal, view, address) {
   let last = '', ended = false
   await insist(async (over, alive) => {
@@ -56,18 +56,18 @@ async function follow(connect, on, signal, view, address) {
       last = event.lastEventId || last
       ended ||= event.type === 'end'
       if (event.type !== 'open') alive()
-      try { on(event, address) } catch (error) { reportError(error) } // a fault of the page is no lost connection
+      try { on(event, address) } catch (error) { reportError(error) } // an error of the page is no lost connection
     }
     const hadAll = await connect(address && behind(last, address), take, over)
     if (!ended && !hadAll) throw new Error('The connection ended before the answer did.')
   }, (event) => on(event, address), signal)
 }
 
-/** Tries again, a little later each time, what failed for want of a connection. A refusal (4xx) is final. */
+/** Repeats an attempt that had no connection, with growing waits. A refusal (4xx) is final. */
 async function insist(attempt, on, signal) {
   for (let tries = 1; ; tries += 1) {
     const over = new AbortController()
-    const cut = () => over.abort(new Error('The network has changed.')) // what it leaves may be dead, and never say so
+    const cut = () => over.abort(new Error('The network has changed.')) // an old connection may die unnoticed
     addEventListener('online', cut, { signal: over.signal })
     signal?.addEventListener('abort', cut, { signal: over.signal })
     try {
@@ -82,7 +82,7 @@ async function insist(attempt, on, signal) {
     }
     const most = Math.min(1000 * 2 ** (tries - 1), 10_000)
     await new Promise((resolve) => {
-      setTimeout(resolve, most * (0.75 + Math.random() / 4)) // after a restart, not everyone comes at once
+      setTimeout(resolve, most * (0.75 + Math.random() / 4)) // so that pages do not all return at once after a restart
       addEventListener('online', resolve, { once: true })
       signal?.addEventListener('abort', resolve, { once: true })
     })
@@ -99,7 +99,7 @@ function behind(last, address) {
   return url
 }
 
-/** With the same key, the same question is asked once, however often it is sent. */
+/** A question that is sent again with the same key is asked only once. */
 function newKey() {
   return btoa(String.fromCharCode(...crypto.getRandomValues(new Uint8Array(18))))
 }
@@ -111,7 +111,7 @@ function posting(fields, headers) {
 
 // One connection
 
-/** Where an EventSource has given up, which it does at any status but 200, a fetch goes on: it can read why. */
+/** An EventSource gives up at any status but 200. Then a fetch follows, which can read the error. */
 function hear(address, take, over) {
   return new Promise((resolve, reject) => {
     const source = new EventSource(address)
@@ -120,7 +120,7 @@ function hear(address, take, over) {
     source.addEventListener('end', () => close(resolve)) // else the browser would reconnect, even after a clean end
     source.addEventListener('error', () => {
       if (source.readyState === EventSource.CLOSED) resolve(read(address, take, over))
-      else close(reject, new Error('The connection was lost.')) // and not left to the browser, which never gives up
+      else close(reject, new Error('The connection was lost.')) // otherwise the browser would try for ever
     })
     over.addEventListener('abort', () => close(reject, over.reason))
   })
@@ -129,7 +129,7 @@ function hear(address, take, over) {
 async function read(address, take, over, request = {}) {
   const headers = { Accept: 'text/event-stream', ...request.headers }
   const response = await accepted(address, { ...request, headers, signal: over })
-  if (response.status === 204) return true // the end had come before
+  if (response.status === 204) return true // the end came before
   take({ type: 'open' })
   for await (const event of events(response.body)) take(event)
 }
@@ -137,7 +137,7 @@ async function read(address, take, over, request = {}) {
 async function accepted(address, request) {
   const response = await fetch(address, request)
   if (response.ok) return response
-  const { error } = await response.json().catch(() => ({})) // a proxy on the way may answer with a page of its own
+  const { error } = await response.json().catch(() => ({})) // a proxy may answer with a page of its own
   const message = error?.message ?? 'The answer comes from something on the way, not from the gateway.'
   throw Object.assign(new Error(message), { code: error?.code, status: response.status })
 }

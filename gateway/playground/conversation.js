@@ -1,20 +1,20 @@
-// The turns of a conversation: asking, stopping, and coming back to what was under way before a reload or elsewhere.
+// The turns of a conversation: asking, stopping, and returning to an answer after a reload or in another tab.
 
 import { askWithEventSource, askWithFetch, start, stop, watch } from './client.js'
 import { keepConversation } from './memory.js'
 import { Turn } from './turn.js'
 
-const STOP_SECONDS = 3 // for the `end` to come; then this page goes without it
+const STOP_SECONDS = 3 // to wait for the `end`; then this page goes on without it
 
 export class Conversation {
   /**
-   * `choose()` gives {way, whom, model, key}: how and whom to ask. `notify(turn)` is called when the state of a turn
-   * has changed, `grown()` when there is more to see.
+   * `choose()` returns {way, whom, model, key} for the next question. `notify(turn)` is called when the state of a turn
+   * has changed, and `grown()` when there is more to see.
    */
   constructor(list, { choose, notify, grown }) {
     Object.assign(this, { list, choose, grown, notify })
     this.turns = []
-    this.running = null // what is being answered: {turn, leave, stopping}
+    this.running = null // the question that is being answered: {turn, leave, stopping}
   }
 
   add(question) {
@@ -27,7 +27,7 @@ export class Conversation {
 
   // Asking
 
-  /** Asks it (again), with the answered turns before it as its history where the way of asking can carry one. */
+  /** Asks the question of a turn. Answered turns before it are its history, except by GET, which has no room. */
   ask(turn, way = this.choose().way) {
     const { whom, model, key } = this.choose()
     const one = { ...whom, q: turn.question }
@@ -40,7 +40,7 @@ export class Conversation {
     })
   }
 
-  /** Without an answer, no question. */
+  /** Questions without an answer are left out. */
   messages(turn) {
     const earlier = this.turns.slice(0, this.turns.indexOf(turn)).filter(({ said }) => said)
     const exchanges = earlier.flatMap(({ question, said }) => [
@@ -50,7 +50,7 @@ export class Conversation {
     return [...exchanges, { role: 'user', content: turn.question }]
   }
 
-  /** What the button of a failure does. */
+  /** For the button of a failure. */
   again(turn, { other, resumes }) {
     if (this.running) return
     if (resumes) this.comeBack(turn, turn)
@@ -88,7 +88,7 @@ export class Conversation {
 
   // Stopping
 
-  /** For everyone who watches. A second time, or where the gateway cannot be told, it is left as it is. */
+  /** Stops the answer for everyone. The second time, or if the gateway cannot be told, this page only leaves it. */
   async stop() {
     const { running } = this
     if (!running) return
@@ -100,14 +100,14 @@ export class Conversation {
 
   clear() {
     const { running } = this
-    if (running?.turn.address && !running.turn.watching) stop(running.turn.address).catch(() => {}) // it ends by itself
+    if (running?.turn.address && !running.turn.watching) stop(running.turn.address).catch(() => {}) // it ends anyway
     running?.leave()
     this.turns.length = 0
     this.list.replaceChildren()
     this.keep()
   }
 
-  // What outlives a reload
+  // Records outlive a reload
 
   get records() {
     return this.turns.map((turn) => turn.record())
@@ -117,7 +117,7 @@ export class Conversation {
     keepConversation(this.records)
   }
 
-  /** Shows what was kept, and goes on with what was under way. `watching`: in another tab. */
+  /** Shows the records, and follows the answer that is under way. With `watching`, another tab asked for it. */
   recall(records, { watching = false } = {}) {
     for (const record of records) {
       const turn = this.add(record.question)

@@ -1,4 +1,4 @@
-// What the page offers to ask, and what the demo upstream's models are there to show.
+// The questions that the page offers, and descriptions of the models of the demo upstream.
 
 export const EXAMPLES = [
   'Hello! Who are you?',
@@ -21,7 +21,7 @@ const MODELS = {
   'demo-429': 'Is too busy. The failure says what to do.',
 }
 
-/** [model, explanation, question] for those of `names` that are the demo's. */
+/** [model, explanation, question] for each of `names` that is a model of the demo. */
 export function demos(names) {
   return names.filter((name) => MODELS[name]).map((name) => [name, MODELS[name], QUESTION])
 }

@@ -1,4 +1,4 @@
-// The one way in which this page makes elements: no markup is ever parsed.
+// This page makes all its elements here. It never parses markup.
 
 /** `element('a', {href: '...'}, 'label')`; children are nodes or text. */
 export function element(tag, attributes = {}, ...children) {

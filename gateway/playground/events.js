@@ -1,12 +1,12 @@
-// Reads an event stream from the body of a `fetch`, for which browsers have no reader of their own.
+// Reads an event stream from the body of a `fetch`; browsers have no reader for that.
 
-/** The events of a body, wherever it was cut: https://html.spec.whatwg.org/multipage/server-sent-events.html */
+/** The events of a body: https://html.spec.whatwg.org/multipage/server-sent-events.html */
 export async function* events(body) {
   const reader = body.pipeThrough(new TextDecoderStream()).getReader()
   let rest = '', afterCR = false, type = '', data = [], lastEventId = ''
   try {
     for (let read = await reader.read(); !read.done; read = await reader.read()) {
-      const text = afterCR ? read.value.replace(/^\n/, '') : read.value // the LF of a CRLF that was cut in two
+      const text = afterCR ? read.value.replace(/^\n/, '') : read.value // the rest of a CRLF that was cut
       afterCR = read.value.endsWith('\r')
       const lines = (rest + text).split(/\r\n|\n|\r/)
       rest = lines.pop()
@@ -23,6 +23,6 @@ export async function* events(body) {
       }
     }
   } finally {
-    reader.cancel().catch(() => {}) // for a caller that has had enough; nothing where the body is at its end
+    reader.cancel().catch(() => {}) // if the caller stops early; at the end of the body it does nothing
   }
 }

@@ -1,23 +1,23 @@
-// What comes with an answer that no other event has: pictures, annotations, audio, whatever the model's server sends.
+// The events `extra`: pictures, annotations, audio and all other fields that no other event has.
 //
-// Pictures are shown, if they came whole: the page asks nobody for one. All of it stands as JSON in a box to be opened.
+// A picture is shown if the event contains it as a data URL; the page requests none. A box contains all fields as JSON.
 
 import { element } from './element.js'
 
-const MOST_JSON = 20_000 // characters: more than a person reads; audio alone can run to megabytes
-const MOST_OF_A_TEXT = 500 // characters of one text in it, since a longer one is mostly data
+const MOST_JSON = 20_000 // characters: nobody reads more, and audio alone may have megabytes
+const MOST_OF_A_TEXT = 500 // characters of one text in the JSON, since longer texts are mostly data
 const START_OF_TEXT = 100 // characters that are shown of a longer one
 const START_OF_DATA = 40 // characters that are shown of a data URL: they name its type
-const MOST_NAMES = 6 // of fields, in the line that sums them up
+const MOST_NAMES = 6 // names of fields in the summary
 const MOST_PICTURES = 8
-const LARGEST_PICTURE = 10_000_000 // characters, about 7 MB: what image models send, and some room
+const LARGEST_PICTURE = 10_000_000 // characters, about 7 MB: more than image models send
 const PICTURE = /^data:image\/(?:png|jpeg|webp|gif);base64,[a-z0-9+/]+={0,2}$/i
 
 const OF_REASONING = /^(?:reasoning|thinking)_/
-const NO_ANSWER = /^(?:annotations|citations|provider_specific_fields)$/ // they say something about one
+const NO_ANSWER = /^(?:annotations|citations|provider_specific_fields)$/ // they describe an answer
 
 export class Extra {
-  /** Shows it in `pictures`, a list, and `box`, a `details`; both are hidden for as long as they are empty. */
+  /** `pictures` is a list, and `box` a `details` element. Both are hidden while they are empty. */
   constructor(pictures, box) {
     Object.assign(this, { pictures, box, names: [], events: 0, json: '', cut: false, shown: [] })
     pictures.replaceChildren()
@@ -26,7 +26,7 @@ export class Extra {
     box.open = false
   }
 
-  /** One event. Says what the model is doing, 'thinking' or 'answering', where the event tells that. */
+  /** Takes one event. Returns 'thinking' or 'answering', or null if the event does not tell. */
   take(data) {
     const fields = JSON.parse(data, (name, value) => (typeof value === 'string' ? this.text(value) : value))
     const names = Object.keys(fields)
@@ -67,7 +67,7 @@ export class Extra {
     this.box.hidden = false
   }
 
-  // What outlives a reload, as plain values
+  // A record of plain values outlives a reload
 
   record() {
     const { names, events, json, cut, shown } = this

@@ -1,9 +1,9 @@
-// Markdown inside of a block: text to DOM nodes. Nothing is ever parsed as HTML, so nothing in an answer can act.
+// Markdown inside a block: from text to DOM nodes. Nothing is parsed as HTML, so an answer cannot run scripts.
 //
-// `open` says that the text is still growing: what is not closed yet is then taken for closed at its end, so that no
-// `**` shows for the moment that its other half takes to arrive.
+// With `open`, the text is still growing. Then a mark without its closing half counts as closed at the end of the text,
+// so that `**` does not show until its other half has arrived.
 //
-// Work is linear in the text: where a search for a closing mark has failed once, it is not made again (`failed`).
+// The work is linear in the text: a search for a closing mark that has failed is not repeated (`failed`).
 
 import { element } from './element.js'
 import { scrolling } from './overflow.js'
@@ -18,23 +18,23 @@ const TARGET = /\(\s{0,8}<?((?:[^\s()<>]|\([^\s()<>]*\))*)>?(?:\s{1,8}["'][^\n]{
 const LINK = new RegExp(`(!?)${LABEL}${TARGET}`, 'y')
 const UNFINISHED_LINK = /!?\[([^[\]\n]*)\]\([^\s)]{0,2000}$/y
 
-/** Appends `text` to `parent`: with emphasis, code, formulas, line breaks, and links unless it is `linked` already. */
+/** Appends `text` to `parent` with emphasis, code, formulas and line breaks. With `linked`, it makes no links. */
 export function inline(parent, text, { open = false, linked = false, failed = new Set() } = {}) {
   const kept = verbatim(text, open)
   const markup = without(text, kept)
   let at = 0
   for (const { 0: mark, index: from } of text.matchAll(TOKEN)) {
-    if (from < at) continue // inside of what was taken already
+    if (from < at) continue // inside a node that is made already
     const reader = kept.has(from) ? asWritten : READERS[mark[0]]
     const made = reader?.({ text, markup, mark, from, open, linked, failed, kept })
-    if (!made) continue // then it is only text
+    if (!made) continue // the mark is only text
     parent.append(text.slice(at, from), made.node)
     at = made.end
   }
   parent.append(text.slice(at))
 }
 
-/** The text with dots in place of what is kept as it is written, so that no mark is found in there. */
+/** The text with dots in place of code and formulas, so that no mark is found in them. */
 function without(text, kept) {
   const parts = []
   let at = 0
@@ -45,7 +45,7 @@ function without(text, kept) {
   return parts.join('') + text.slice(at)
 }
 
-// A reader is given the place of a mark. It gives the node that begins there and where that ends, or nothing.
+// A reader gets the place of a mark. It returns the node that begins there and the end of its text, or nothing.
 
 const READERS = {
   '\\': escaped,
@@ -61,11 +61,11 @@ const READERS = {
 
 function escaped({ mark, from }) {
   if (mark === '\\\n') return lineBreak({ mark, from })
-  const cut = mark === '\\(' || mark === '\\[' // a formula whose end never came
+  const cut = mark === '\\(' || mark === '\\[' // a formula without an end
   return { node: cut ? mark : mark[1], end: from + 2 }
 }
 
-/** As chats have it: a line end is meant. A formula on lines of its own brings its line ends along. */
+/** As in chats, a line end is a line break. A formula on lines of its own already includes its line ends. */
 function lineBreak({ text, mark, from, kept }) {
   const end = from + mark.length
   const isBefore = kept?.get(end)?.kind === 'math' && isDisplayed(text, end, kept.get(end).end)
@@ -79,16 +79,16 @@ function asWritten({ text, from, kept }) {
   return { node: formula(inner, displayed), end: displayed && text[end] === '\n' ? end + 1 : end }
 }
 
-const LONGEST_WORD = 24 // characters of a formula that fit a line of any phone, also in a list
+const MOST_OF_A_LINE = 24 // characters; such a formula fits a line of any phone, also in a list
 
-/** One that may be wider than its line scrolls by itself: it is never broken in the middle. */
+/** A formula is never broken. One that may be wider than its line scrolls by itself. */
 function formula(inner, displayed) {
-  if (!displayed && inner.length <= LONGEST_WORD) return element('span', { class: 'math' }, inner)
+  if (!displayed && inner.length <= MOST_OF_A_LINE) return element('span', { class: 'math' }, inner)
   const name = displayed ? 'math display' : 'math long'
   return scrolling(element('span', { class: name }, element('span', {}, inner)), 'Formula')
 }
 
-/** Does it have its lines for itself? */
+/** Does the formula have its lines for itself? */
 function isDisplayed(text, from, end) {
   return /^(?:\\\[|\$\$)/.test(text.slice(from, from + 2)) && isEdge(text[from - 1]) && isEdge(text[end])
 }
@@ -106,7 +106,7 @@ function emphasis({ text, markup, mark, from, open, linked, failed }) {
   const opens = !/\s/.test(text[start] ?? (open ? 'x' : ' ')) && !(between && WORD.test(text[from - 1] ?? ''))
   if (!opens || failed.has(mark)) return null
   const close = run(markup, RUNS[mark[0]], start, (found, place) => {
-    const fits = found.length === mark.length || found.length === 3 // a run of three ends one of either kind
+    const fits = found.length === mark.length || found.length === 3 // three marks end both kinds
     const ends = place > start && !/\s/.test(text[place - 1])
     return fits && ends && !(between && WORD.test(text[place + found.length] ?? ''))
   })
@@ -157,12 +157,12 @@ function address({ text, from, linked }) {
   return node && { node, end: from + found.length }
 }
 
-/** A link that leads where it says and tells the other side nothing; null for any scheme that could do more. */
+/** A link that tells its target nothing about this page, or null for a scheme that is not safe. */
 function anchor(target, label = '') {
   const url = URL.canParse(target) ? new URL(target) : null
   if (!url || !SAFE_SCHEMES.has(url.protocol)) return null
   const node = element('a', { href: url.href, target: '_blank', rel: 'noopener noreferrer' }, label)
-  if (!label) node.title = url.href // where the text does not say where it leads
+  if (!label) node.title = url.href // the text does not show the address
   return node
 }
 

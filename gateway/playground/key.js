@@ -1,4 +1,4 @@
-// The field for an API key, where the gateway takes one.
+// The field for an API key. It is shown if the gateway has keys.
 
 import { keepKey, keptKey } from './memory.js'
 import { lacksKey, loadOffer, offer } from './offer.js'
@@ -16,14 +16,14 @@ const input = document.getElementById('key')
 const note = document.getElementById('key-note')
 
 let key = ''
-let tried = '' // what the gateway was last asked about
+let tried = '' // the key that was last checked
 
-/** The key that the gateway has taken; empty without one. */
+/** The key that the gateway has accepted, or an empty string. */
 export function chosenKey() {
   return key
 }
 
-/** Loads the offer, with the key that this tab had before. `changed(note)` is called whenever there is another offer. */
+/** Loads the offer with the key that this tab had before. `changed(note)` is called for every new offer. */
 export async function loadKey(changed) {
   input.value = keptKey()
   await apply(changed)
@@ -31,7 +31,7 @@ export async function loadKey(changed) {
   input.addEventListener('change', applyNew)
   input.addEventListener('keydown', (event) => {
     if (event.key !== 'Enter') return
-    event.preventDefault() // it is no question
+    event.preventDefault() // Enter in this field sends no question
     applyNew()
   })
 }
@@ -45,7 +45,7 @@ async function apply(changed) {
   const given = tried
   const isTaken = await loadOffer(given)
   if (!isTaken) await loadOffer('')
-  if (given !== tried) return // another one is under way
+  if (given !== tried) return // another key is being checked
   key = isTaken ? given : ''
   keepKey(key)
   field.hidden = !offer.key

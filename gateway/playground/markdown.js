@@ -1,19 +1,19 @@
-// Markdown as models write it, to DOM nodes: forgiving, without HTML, and cheap while the text is still growing.
+// Markdown as models write it, to DOM nodes. It is forgiving, knows no HTML, and is fast for a growing text.
 //
-// A growing text changes at its end only. So the blocks behind stay as they are in the page, and each time only the
-// last two are read again: two, because a line that is not whole yet can turn out to belong to the block before it.
+// A growing text changes only at its end. So each time only the last two blocks are read again, and the others stay in
+// the page. They are two because a line that is not whole yet may turn out to belong to the block before it.
 //
-// Not read, and so left as text: code by indentation, underlined headings, reference links, HTML.
+// Left as text: code by indentation, underlined headings, reference links, footnotes and HTML.
 
 import { parse } from './blocks.js'
 import { element } from './element.js'
 import { inline } from './inline.js'
 import { scrolling, watchContent } from './overflow.js'
 
-/** Gives `show(text, {open})`, which makes `root` show the text. Each text has to begin with the one before it. */
+/** Returns `show(text, {open})`, which shows the text in `root`. Each text must begin with the one before it. */
 export function markdown(root) {
   let settled = 0 // characters whose blocks are final
-  let drawn = [] // the blocks behind them, as they are in the page
+  let drawn = [] // the blocks after them, as they are in the page
   return function show(text, { open = false } = {}) {
     const blocks = parse(text.slice(settled), open)
     const before = drawn
@@ -28,17 +28,17 @@ export function markdown(root) {
   }
 }
 
-/** The block in the page: as `before`, where nothing has changed or only code has grown, or drawn anew. */
+/** Draws the block anew, or keeps the node of `before` if nothing has changed or only code has grown. */
 function draw(block, before, open) {
   const same = before?.block.kind === block.kind && before.block.language === block.language
   if (same && before.block.raw === block.raw && before.open === open) return { ...before, block }
   if (same && block.kind === 'code' && block.text.startsWith(before.block.text)) {
-    before.node.querySelector('code').append(block.text.slice(before.block.text.length)) // a selection in it survives
+    before.node.querySelector('code').append(block.text.slice(before.block.text.length)) // keeps the person's selection
     return { node: before.node, block, open }
   }
   const node = NODES[block.kind](block, open)
   if (!same || block.kind !== 'table') return { node, block, open }
-  before.node.replaceChildren(...node.children) // it stays scrolled to where the reader has scrolled it
+  before.node.replaceChildren(...node.children) // keeps the place to which the person has scrolled
   return { node: watchContent(before.node), block, open }
 }
 
@@ -49,7 +49,7 @@ function paragraph({ text }, open) {
 }
 
 function heading({ level, text }, open) {
-  return filled(element(`h${Math.min(level + 3, 6)}`), text, open) // the page's own headings are the first three levels
+  return filled(element(`h${Math.min(level + 3, 6)}`), text, open) // the page itself uses the first three levels
 }
 
 function rule() {
@@ -83,7 +83,7 @@ function checkbox(isDone) {
   return element('input', { type: 'checkbox', disabled: '', ...state })
 }
 
-const LONG_CELL = 16 // characters; a cell with more of them has room for about two words a line
+const LONG_CELL = 16 // characters; a longer cell gets a least width of a few words
 
 function table({ head, rows, sides }, open) {
   const row = (cells, tag, growing) => {
@@ -103,7 +103,7 @@ function table({ head, rows, sides }, open) {
 function code({ language, text }) {
   const bar = element('div', { class: 'code-bar' }, element('span', {}, language || 'text'))
   const body = element('code', {}, text)
-  if (navigator.clipboard) bar.append(copyButton(body)) // browsers have it on https and on localhost
+  if (navigator.clipboard) bar.append(copyButton(body)) // only https and localhost have it
   const pre = scrolling(element('pre', {}, body), language ? `Code, ${language}` : 'Code')
   return element('div', { class: 'code' }, bar, pre)
 }

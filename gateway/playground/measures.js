@@ -1,22 +1,23 @@
-// What an answer took: times, speed and tokens, as words for people.
+// The times, the speed and the tokens of an answer, in words for people.
 
-/** Notes when things happened. `now` gives milliseconds. */
+/** Records when things happened. `now` gives milliseconds. */
 export class Measures {
   constructor(now = () => performance.now()) {
     this.now = now
     this.sent = now()
-    this.first = null // when the first delta came, of whatever kind
+    this.first = null // when the first delta of any kind came
     this.last = null
     this.deltas = 0
-    this.late = false // did it begin before it was watched? Then it was not seen when things happened
+    this.late = false // did the answer begin before this page watched it? Then its times are not known
   }
 
-  /** As plain values, and back: the clock stands still then. */
+  /** The measures as plain values; `recall` reads them again. */
   record() {
     const { sent, first, last, deltas, late } = this
     return { whole: this.now() - sent, first: first && first - sent, last: last && last - sent, deltas, late }
   }
 
+  /** The clock of these measures stands still. */
   static recall({ whole, ...noted }) {
     return Object.assign(new Measures(() => whole), noted, { sent: 0 })
   }
@@ -26,13 +27,13 @@ export class Measures {
     this.deltas += 1
   }
 
-  /** Something came that is no piece of text. */
+  /** For an event that is no piece of text. */
   hear() {
     this.last = this.now()
     this.first ??= this.last
   }
 
-  /** Until the first token; null where that is not known. */
+  /** The seconds until the first token, or null if they are not known. */
   get latency() {
     return this.first === null || this.late ? null : this.waited
   }
@@ -45,20 +46,20 @@ export class Measures {
     return (this.now() - (this.last ?? this.sent)) / 1000
   }
 
-  /** Per second, between the first and the last: what lies before the first is time to first token. */
+  /** The number of tokens per second, from the first to the last one, or null if it is not known. */
   speed(count) {
     const seconds = (this.last - this.first) / 1000
     return !this.late && count > 1 && seconds > 0.05 ? (count - 1) / seconds : null
   }
 }
 
-/** What there is to say while nothing comes. */
+/** The words to show while nothing comes. */
 export function waiting(measures) {
   if (measures.first === null) return [seconds(measures.waited)]
   return measures.silent > 2 ? [`silent for ${measures.silent.toFixed(0)} s`] : []
 }
 
-/** One line: the parts of it that are known. */
+/** The known parts of the line that sums up an answer. */
 export function summary(measures, end) {
   const { latency, deltas } = measures
   const tokens = end?.usage?.completion_tokens
@@ -70,7 +71,7 @@ export function summary(measures, end) {
   ].filter(Boolean)
 }
 
-/** All of it, as pairs of a name and a value. */
+/** All that is known, as pairs of a name and a value. */
 export function table(measures, end, { way, model }) {
   const { usage = null } = end ?? {}
   const speed = measures.speed(usage?.completion_tokens ?? measures.deltas)

@@ -1,9 +1,9 @@
-// What outlives a reload: this tab's conversation and API key. The browser forgets both when the tab is closed.
+// Keeps the conversation and the API key of this tab over a reload. The browser forgets both with the tab.
 
 const CONVERSATION = 'conversation'
 const KEY = 'key'
 
-/** `records` are plain values. Of more than the browser keeps (5 MB), pictures are left out first, then the oldest. */
+/** `records` are plain values. Browsers keep 5 MB. Of more, pictures are dropped first, then the oldest records. */
 export function keepConversation(records) {
   if (keep(CONVERSATION, JSON.stringify(records))) return
   const bare = records.map(withoutPictures)
@@ -29,7 +29,7 @@ export function keptKey() {
   return kept(KEY) ?? ''
 }
 
-// A browser may be told to keep nothing for any page: then nothing outlives a reload, and all else works.
+// A browser may be set to keep nothing for pages. Then nothing outlives a reload, but the page works.
 
 function keep(name, value) {
   try {

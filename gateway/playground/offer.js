@@ -1,4 +1,4 @@
-// Whom to ask, and how: what the gateway offers, and what the person has chosen of it.
+// The models and assistants that the gateway offers, and the choice of the person.
 
 import { element } from './element.js'
 
@@ -7,7 +7,7 @@ const NOTHING = { models: [], assistants: [], default: null, key: false }
 
 export let offer = NOTHING
 
-/** Loads it: false where the gateway refuses the key. */
+/** Loads the offer. Returns false if the gateway refuses the key. */
 export async function loadOffer(key) {
   const headers = key ? { Authorization: `Bearer ${key}` } : {}
   const response = await fetch('/playground/offer.json', { headers }).catch(() => null)
@@ -29,7 +29,7 @@ function show(key) {
   at('assistant').value = assistants.includes('default') ? 'default' : isGuest ? assistants[0] ?? '' : ''
   for (const [select, value] of before) keep(select, value)
   at('assistant-field').hidden = !assistants.length
-  at('model-field').hidden = isGuest // an assistant that anyone may ask has a model of its own
+  at('model-field').hidden = isGuest // public assistants have a model of their own
   nameModel(!models.length)
 }
 
@@ -43,7 +43,7 @@ function keep(select, value) {
   if ([...select.options].some((option) => option.value === value)) select.value = value
 }
 
-/** Is a key needed for anything but assistants that anyone may ask? */
+/** Is a key needed for everything but public assistants? */
 export function lacksKey(key) {
   return offer.key && !key && !offer.models.length && offer.default === null
 }
@@ -52,7 +52,7 @@ function fill(select, names) {
   select.replaceChildren(...names.map((name) => element('option', {}, name)))
 }
 
-/** Where no models are configured, every name goes to the upstream: then it is written, not chosen. */
+/** If no models are configured, every name goes to the upstream. Then the person writes the name. */
 function nameModel(isWritten) {
   at('model').hidden = isWritten
   at('model-name').hidden = !isWritten
@@ -60,7 +60,7 @@ function nameModel(isWritten) {
   at('model-label').htmlFor = isWritten ? 'model-name' : 'model'
 }
 
-// What is chosen
+// The choice
 
 export function chosenModel() {
   if (at('model-field').hidden) return ''
@@ -71,7 +71,7 @@ export function chosenWay() {
   return at('composer').elements.way.value
 }
 
-/** `whom` are the fields of a question that say it; `model` is how to call who answers. */
+/** `whom` has the fields of a question that name the model or assistant; `model` is the name to show. */
 export function choose() {
   const assistant = at('assistant').value
   const chosen = Object.entries({ model: chosenModel(), assistant, reasoning: '1' })
@@ -79,7 +79,7 @@ export function choose() {
   return { way: chosenWay(), whom, model: chosenModel() || assistant || offer.default }
 }
 
-/** As it was for the last question, as far as that is still offered. */
+/** Chooses as for the last question, if that is still offered. */
 export function chooseAgain({ model, way }) {
   at('composer').elements.way.value = way
   for (const select of [at('model'), at('assistant')]) keep(select, model || null)

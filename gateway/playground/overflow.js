@@ -1,4 +1,4 @@
-// Tables, code and formulas that are wider than the page. They scroll by themselves; a fade at the edge shows that there is more.
+// Tables, code and formulas that are wider than the page scroll by themselves. A fade shows that there is more.
 
 const boxes = new WeakSet()
 
@@ -9,7 +9,7 @@ const resized = new ResizeObserver((entries) => {
   for (const box of new Set(concerned)) if (boxes.has(box)) show(box)
 })
 
-/** Watches `box`, which scrolls sideways where its content is wider, and to which `label` gives a name. */
+/** Watches `box`, which scrolls sideways if its content is wider. `label` is its name. */
 export function scrolling(box, label) {
   boxes.add(box)
   box.setAttribute('aria-label', label)
@@ -19,13 +19,13 @@ export function scrolling(box, label) {
   return watchContent(box)
 }
 
-/** To be called again when the box has got other children. */
+/** Call it again when the box has other children. */
 export function watchContent(box) {
   for (const child of box.children) resized.observe(child)
   return box
 }
 
-/** Only a box that scrolls can be reached by keyboard, and is a place of its own to a screen reader. */
+/** Only a box that scrolls is a stop for the keyboard and a region for screen readers. */
 function show(box) {
   const hidden = box.scrollWidth - box.clientWidth
   const passed = Math.abs(box.scrollLeft) // it counts downwards from 0 where text runs to the left

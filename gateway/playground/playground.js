@@ -1,7 +1,6 @@
-// The page: what the person does, and the state of it all.
+// The page: the actions of the person, and the state of the page.
 //
-// How a page talks to the gateway is in client.js; what becomes of a question, in conversation.js; how an answer is
-// shown, in turn.js.
+// client.js talks to the gateway, conversation.js asks and stops, and turn.js shows a question with its answer.
 
 import { Conversation } from './conversation.js'
 import { EXAMPLES, demos, explanation } from './demo.js'
@@ -101,7 +100,7 @@ function offered(content, act) {
   return element('li', {}, button)
 }
 
-// The state of it
+// The state of the page
 
 function showState(turn) {
   const busy = conversation.running?.turn === turn && turn.running
@@ -114,7 +113,7 @@ function showState(turn) {
   showTabs(turn)
 }
 
-/** Puts one button into the place of the other, and keeps the focus there. */
+/** Replaces one button by the other, which gets the focus if the first one had it. */
 function swap(gone, come) {
   const focused = document.activeElement === gone
   come.hidden = false
@@ -122,17 +121,17 @@ function swap(gone, come) {
   gone.hidden = true
 }
 
-/** The next thing is another question; but on a phone its keyboard would cover the answer. */
+/** Focuses the question for the next one. On a phone, its keyboard would cover the answer. */
 function keepFocus() {
   const next = matchMedia('(pointer: coarse)').matches ? at('stop') : question
   next.focus({ preventScroll: true })
 }
 
-/** For screen readers: what state it is in, never the tokens. */
+/** Tells screen readers the state of an answer, but not its tokens. */
 function announce(turn) {
   const { failure, label, running } = turn
   const answer = turn.part('.prose').textContent
-  const short = answer.length <= 200 ? answer : '' // a longer one is read when the person goes there
+  const short = answer.length <= 200 ? answer : '' // the person can go to a longer one
   const words = running ? label : `${label}. ${failure ? `${failure.message} ${failure.advice}` : short}`
   if (at('announcer').textContent !== words) at('announcer').textContent = words
 }
@@ -143,7 +142,7 @@ const tabs = tellTabs(() => {
   const { turn } = conversation.running ?? {}
   return turn?.address ? { id: idOf(turn), question: turn.question, records: conversation.records } : null
 })
-let told = null // the answer that they know of
+let told = null // the id of the answer that other tabs know
 
 function showTabs(turn) {
   if (!turn.address) return
@@ -164,7 +163,7 @@ function watchHere({ records }) {
   showConversation()
 }
 
-// What the person does
+// Actions of the person
 
 form.addEventListener('submit', (event) => {
   event.preventDefault()
@@ -181,12 +180,12 @@ form.addEventListener('submit', (event) => {
 form.addEventListener('input', showHint)
 at('anew').addEventListener('click', startAnew)
 at('stop').addEventListener('click', (event) => {
-  if (event.detail < 2) conversation.stop() // the second half of a double click on Send is no wish to stop
+  if (event.detail < 2) conversation.stop() // a double click on Send must not stop the answer
 })
 
 question.addEventListener('input', resize)
 question.addEventListener('keydown', (event) => {
-  if (event.key !== 'Enter' || event.shiftKey || event.isComposing) return // composing: Enter chooses a character
+  if (event.key !== 'Enter' || event.shiftKey || event.isComposing) return // while composing, Enter chooses a character
   event.preventDefault()
   form.requestSubmit()
 })
@@ -197,10 +196,10 @@ document.addEventListener('keydown', (event) => {
 
 function resize() {
   question.style.height = 'auto'
-  question.style.height = `${question.scrollHeight}px` // CSS bounds it
+  question.style.height = `${question.scrollHeight}px` // CSS limits it
 }
 
-if (means === 'touch') question.setAttribute('aria-describedby', 'hint') // not `keys`, which would be read out
+if (means === 'touch') question.setAttribute('aria-describedby', 'hint') // without `keys`, which would be read out
 
 await loadKey((note) => {
   showDemos()
@@ -215,7 +214,7 @@ if (records.length) {
     conversation.recall(records)
     showConversation()
   } catch (error) {
-    startAnew() // an earlier version of this page may have kept it otherwise
+    startAnew() // the records may come from an earlier version of this page
     reportError(error)
   }
 }

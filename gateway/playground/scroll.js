@@ -1,4 +1,4 @@
-// Keeping the end in sight, for as long as the reader is there.
+// Keeps the end of the page in sight while the person is there.
 
 const latest = document.getElementById('latest')
 let following = true

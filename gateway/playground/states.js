@@ -1,6 +1,6 @@
-// The states of an answer, and the ways in which it ends, in words for people.
+// The states of an answer and its ends, in words for people.
 
-/** While it is under way. */
+/** The states of an answer that is under way. */
 export const STATES = {
   connecting: 'Connecting…',
   waiting: 'Waiting for the first token…',
@@ -27,9 +27,9 @@ const FINISHES = {
   tool_calls: 'Complete: it calls tools',
 }
 
-const CUT = ['length', 'content_filter']
+const CUT = ['length', 'content_filter'] // finish reasons
 
-/** The state of an answer that is over, from the data of its `end`. It is `cut` if the model left out the rest. */
+/** The state of an answer that is over, from the data of its `end`. `cut` means that the rest is missing. */
 export function finalState({ reason, finish_reason }, failure) {
   if (failure) return 'failed'
   if (reason === 'stopped') return 'stopped'

@@ -1,18 +1,18 @@
-// Tabs of this page tell each other which answer is arriving, so that a second one can watch it, too.
+// Tabs of this page tell each other which answer is arriving, so that another tab can watch it, too.
 //
-// The address of an answer holds a ticket. It goes from tab to tab of one browser by a channel of this origin alone: it
-// is in no address bar, in no history, and nothing of it is stored.
+// The address of an answer contains a ticket. Tabs send it over a channel of this origin, within one browser. It is in
+// no address bar and no history, and it is not stored.
 
 const channel = new BroadcastChannel('playground')
 
-/** Tells the other tabs what `arriving()` gives, `{id, question, records}` or null: now, and whenever one asks. */
+/** `arriving()` returns `{id, question, records}` or null. Other tabs get it when they ask, and at each `tell()`. */
 export function tellTabs(arriving) {
   const tell = () => arriving() && channel.postMessage({ type: 'arriving', answer: arriving() })
   channel.addEventListener('message', ({ data }) => data.type === 'who' && tell())
   return { tell, over: (id) => channel.postMessage({ type: 'over', id }) }
 }
 
-/** Calls `show(answers)` with what arrives in other tabs, whenever that changes. */
+/** Calls `show(answers)` whenever the answers that arrive in other tabs change. */
 export function hearTabs(show) {
   const answers = new Map()
   channel.addEventListener('message', ({ data }) => {

@@ -24,9 +24,9 @@ export class Turn {
     return this.root.querySelector(selector)
   }
 
-  // What happens to it, in this order
+  // The life of a turn, in this order
 
-  /** `address`: of an answer that is under way; `watching`: it was asked in another tab. */
+  /** With an `address`, the answer is under way already. With `watching`, it was asked for in another tab. */
   begin({ model, way, address = null, watching = false }) {
     Object.assign(this, { model, way, address, watching })
     Object.assign(this, { text: '', refusal: '', calls: [], fragments: [], thought: 0 })
@@ -34,7 +34,7 @@ export class Turn {
     this.measures = new Measures()
     this.measures.late = address !== null
     this.pending = this.rested = 0
-    this.before = null // the state that the connection was lost in
+    this.before = null // the state when the connection was lost
     for (const name of ['.prose', '.thoughts', '.calls', '.refusal p']) this.part(name).replaceChildren()
     for (const name of ['.reasoning', '.calls', '.refusal', '.failure']) this.part(name).hidden = true
     this.part('.who').replaceChildren(model || 'Answer')
@@ -49,36 +49,36 @@ export class Turn {
     TAKES[event.type]?.call(this, event.data, event)
   }
 
-  /** For one that the gateway could not be told to stop. */
+  /** For an answer that this page leaves without an `end`. */
   stop() {
     if (!this.end) this.settle('stopped', this.started ? 'Stopped here, out of touch with the gateway' : 'Stopped')
   }
 
   lose(error) {
-    if (this.end) return // all of it had come
+    if (this.end) return // nothing is missing
     if (!this.failure) this.fail(fromError(error, this))
     this.settle('failed', error.status && !this.started ? 'Refused' : 'Connection lost')
   }
 
-  /** For one of which the page had heard nothing when it was reloaded. */
+  /** For a question without any event before the page was reloaded. */
   drop({ model, way, watching }) {
     this.begin({ model, way, watching })
     this.fail(DROPPED)
     this.settle('failed', 'Not asked')
   }
 
-  // How it shows
+  // How it looks
 
   get running() {
     return this.state in STATES
   }
 
-  /** What later questions tell the model that it said: a whole answer, or nothing. A tool call lacks its result. */
+  /** The answer as later questions repeat it to the model: whole, or empty. Tool calls lack their results. */
   get said() {
     return this.end?.reason === 'complete' && !this.failure && !this.calls.length ? this.text || this.refusal : ''
   }
 
-  /** Did it end well, with nothing to read or to look at? */
+  /** Did the answer end well, but without anything to show? */
   get isEmpty() {
     const { text, refusal, calls, extra } = this
     const shows = text.trim() || refusal || calls.length || extra.shown.length
@@ -101,7 +101,7 @@ export class Turn {
     this.enter(state)
   }
 
-  /** What to keep of it, as plain values: of one that is under way, where to find it. */
+  /** The turn as plain values. For an answer that is under way, they say where to find it. */
   record() {
     const { question, model, way, address, watching } = this
     if (this.running) return { question, model, way, address, watching }
@@ -111,10 +111,10 @@ export class Turn {
     return { question, model, way, address: failure?.resumes ? address : null, watching, over }
   }
 
-  /** Shows again what was kept of one that is over. */
+  /** Shows an answer that is over from its record. */
   recall({ model, way, address, watching, over }) {
     const { notify } = this
-    this.notify = () => {} // it is no news
+    this.notify = () => {} // nothing has changed
     this.begin({ model, way, address, watching })
     const said = Object.entries({ reasoning: over.thoughts, message: over.text, refusal: over.refusal })
     for (const [type, data] of said) if (data) this.take({ type, data })
@@ -126,7 +126,7 @@ export class Turn {
     this.notify = notify
   }
 
-  /** Draws in the next frame; a long answer only as often as leaves the page three quarters of its time. */
+  /** Draws in the next frame. A long answer is drawn less often: drawing takes at most a quarter of the time. */
   grow() {
     this.pending ||= requestAnimationFrame((now) => {
       this.pending = 0
@@ -147,7 +147,7 @@ export class Turn {
     for (const [part, words] of [['strong', failure.message], ['p', failure.advice]]) {
       box.querySelector(part).replaceChildren()
       box.querySelector(part).hidden = !words
-      inline(box.querySelector(part), words, { linked: true }) // no links: the words may be the upstream's
+      inline(box.querySelector(part), words, { linked: true }) // no links: the upstream may have sent them
     }
     box.querySelector('span').textContent = failure.code ?? ''
     const again = failure.other ? `Ask with ${failure.other}` : 'Ask again'

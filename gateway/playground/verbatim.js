@@ -1,8 +1,8 @@
-// The parts of a text that Markdown leaves as they are written: code and formulas.
+// The parts of a text that are shown as they were written: code and formulas.
 //
-// Formulas are not typeset: that takes a library that is larger than this page. Their TeX is shown as it came.
+// Formulas are shown as TeX, since a library that typesets them is larger than this page.
 //
-// Work is linear in the text: where a search for a closing mark has failed once, it is not made again (`failed`).
+// The work is linear in the text: a search for a closing mark that has failed is not repeated (`failed`).
 
 const MARK = /\\[^]|`+|\$+/g
 const FORMULAS = {
@@ -12,12 +12,12 @@ const FORMULAS = {
 }
 
 /**
- * By the place where each begins: {kind, inner, end}. `open`: one that is not closed yet goes to the end of the text.
- * `codeWithinLine`: code has to be closed in its line; across lines, it is not yet known what belongs together.
+ * A map from the place where each part begins to {kind, inner, end}. With `open`, a part that is not closed goes to the
+ * end of the text. With `codeWithinLine`, code must be closed in its line, because the paragraphs are not known yet.
  */
 export function verbatim(text, open, { codeWithinLine = false } = {}) {
   const found = new Map()
-  const failed = new Map() // closing mark: there is none before this place
+  const failed = new Map() // from a closing mark to the place up to which there is none
   const marks = new RegExp(MARK)
   for (let match = marks.exec(text); match; match = marks.exec(text)) {
     const part = read({ text, mark: match[0], from: match.index, open, failed, codeWithinLine })
@@ -40,7 +40,7 @@ function code({ text, mark, from, open, failed, codeWithinLine }) {
   if (close < 0 && (!open || codeWithinLine)) return null
   const end = close < 0 ? text.length : close
   const inner = text.slice(start, end).replaceAll('\n', ' ')
-  const padded = inner.startsWith(' ') && inner.endsWith(' ') && inner.trim() // `` ` `` is how a backtick is written
+  const padded = inner.startsWith(' ') && inner.endsWith(' ') && inner.trim() // a backtick is written as `` ` ``
   return { kind: 'code', inner: padded ? inner.slice(1, -1) : inner, end: close < 0 ? end : end + mark.length }
 }
 
@@ -50,12 +50,12 @@ function formula({ text, mark, from, open, failed }) {
   if (close < 0 && (!open || failed.get(closing) < text.length)) return null
   const end = close < 0 ? text.length : close + closing.length
   const inner = text.slice(from, end)
-  const doubtful = mark === '$$' && !beginsLine(text, from) // "$$" is how guides say that a place is dear
+  const doubtful = mark === '$$' && !beginsLine(text, from) // guides write "$$" for a high price
   if (doubtful && (inner.includes('\n') || !isFormula(inner.slice(2, -2).trim(), close >= 0))) return null
   return { kind: 'math', inner, end }
 }
 
-/** The place of the next `wanted` among what the pattern finds; -1 where a line end or the end comes first. */
+/** The place of the first match that is `wanted`, or -1 if a matched line end or the end of the text comes first. */
 function find(text, pattern, start, wanted, failed) {
   if (start < (failed.get(wanted) ?? 0)) return -1
   pattern.lastIndex = start
@@ -67,16 +67,16 @@ function find(text, pattern, start, wanted, failed) {
 }
 
 const LINE_START = /(?:^|\n)[ \t>]*(?:(?:[-*+]|\d{1,9}[.)])[ \t]+)?$/
-const LONGEST_START = 40 // characters; further back is not looked, since a line may be long
+const LONGEST_START = 40 // characters to look back, since a line may be long
 
 function beginsLine(text, from) {
   const before = text.slice(Math.max(0, from - LONGEST_START), from)
   return LINE_START.test(from > LONGEST_START ? `x${before}` : before)
 }
 
-// A single dollar is a price more often than a formula. What could be either is left to Markdown.
+// A single dollar is a price more often than a formula. In doubt, it is no formula.
 
-const LINE = /[^\\$\n]*(?:\\(?:[^\n]|$)[^\\$\n]*)*/y // up to the next dollar; `\$` is one of the formula's own
+const LINE = /[^\\$\n]*(?:\\(?:[^\n]|$)[^\\$\n]*)*/y // up to the next dollar; `\$` belongs to the formula
 const WORD = /[\p{L}\p{N}]/u
 
 function dollar({ text, from, open }) {
