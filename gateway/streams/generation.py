@@ -175,21 +175,27 @@ class Generation(Generic[R]):
 
     async def _relay_events(self, response: UpstreamResponse, chunk: bytes) -> None:
         """`chunk` is what was read already."""
-        parser = Parser(max_bytes=self._limits.max_event_bytes, data_fields=openai.DATA_FIELDS)
+        parser = self._parser = Parser(max_bytes=self._limits.max_event_bytes, data_fields=openai.DATA_FIELDS)
         try:
-            while chunk:
-                self._take(parser.feed(chunk))
+            stops = self._take_read(chunk)
+            while stops or await response.feed(self._take_read):
                 if self._decoder.done:
                     return
-                if self.log.full:
-                    await self._wait_for_room()
-                chunk = await response.read()
+                await self._wait_for_room()
+                stops = False
         except UpstreamIncomplete:
             if not self._decoder.complete:
                 raise
         except ParserOverflow as error:
             raise EventTooLarge() from error
         self._take(parser.close())
+
+    def _take_read(self, chunk: bytes) -> bool:
+        """Takes one read, from within the call that brought it. Is reading to stop?"""
+        if self.log.ended:
+            return True  # it was interrupted, and its task is about to hear of that
+        self._take(self._parser.feed(chunk))
+        return self._decoder.done or self.log.full
 
     async def _wait_for_room(self) -> None:
         self._watchdog.paused = True

@@ -22,6 +22,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
+from aiohttp.client_proto import ResponseHandler
 
 from gateway import __version__
 from gateway.config import Upstream
@@ -41,6 +42,7 @@ from gateway.upstream.dialects.status import error_from_status, speaks_tls
 from gateway.upstream.redaction import redact
 from gateway.upstream.routing import Target
 from gateway.upstream.shapes import Shape, is_told, shape_of, stripped
+from gateway.upstream.tap import Take, Tap, fits
 from gateway.upstream.unreachable import from_os, without_a_word
 
 logger = logging.getLogger(__name__)
@@ -55,6 +57,7 @@ _LONGEST_FIELD = 65_536  # bytes of a header field, as on the server's side; pol
 _MOST_FIELDS = 512  # 300 were seen; with the bound of each, a header takes at most 32 MiB
 _TLS_ALERT = r"\x15\x03"  # the first bytes of one, as aiohttp quotes what is not HTTP
 _BODILESS = frozenset({204, 205})  # of the 2xx: RFC 9110, sections 15.3.5 and 15.3.6
+_PUSHES = fits(ResponseHandler, aiohttp.StreamReader)  # else reads are pulled
 
 
 class UpstreamResponse:
@@ -100,6 +103,30 @@ class UpstreamResponse:
             return await self._content.readany()
         except (aiohttp.ClientError, OSError) as error:
             raise UpstreamIncomplete() from error
+
+    async def feed(self, take: Take) -> bool:
+        """Calls `take` with each read of the rest of the body. True where it said stop, False where the body has ended.
+
+        Reads are pushed, from within the event loop's own callback, where they can be; a body with a content coding is
+        decoded piece by piece, and pulled. After a stop nothing is read: aiohttp's buffer fills, and TCP slows the
+        upstream down. Raises UpstreamIncomplete when the body breaks off, and what `take` raises.
+        """
+        if self._inflater is None and _PUSHES:
+            return await self._push(take)
+        while chunk := await self.read():
+            if take(chunk):
+                return True
+        return False
+
+    async def _push(self, take: Take) -> bool:
+        tap, connection = Tap(self._content, take), self._response.connection
+        tap.open(*(connection.protocol, connection.transport) if connection is not None else (None, None))
+        try:
+            return await tap.over
+        except (aiohttp.ClientError, OSError) as error:
+            raise UpstreamIncomplete() from error
+        finally:
+            tap.close()
 
     async def start_of(self, *, most: int, seconds: float) -> bytes:
         """As much of the body as comes in time, until there are `most` bytes of it; less where it breaks off."""
