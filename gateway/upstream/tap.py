@@ -43,7 +43,7 @@ class Reader(Protocol):
 def fits(handler: type, reader: type) -> bool:
     """Do aiohttp's classes have the names that a tap uses, and can an instance of the handler have its own?"""
     names = [(handler, name) for name in HANDLER_NAMES] + [(reader, name) for name in READER_NAMES]
-    return all(callable(getattr(owner, name, None)) for owner, name in names) and hasattr(handler, "__dict__")
+    return all(callable(getattr(owner, name, None)) for owner, name in names) and bool(handler.__dictoffset__)
 
 
 class Tap(asyncio.Protocol):

@@ -20,6 +20,8 @@ from tests.rig.inside import at_rest, streams
 from tests.rig.reset import NOW
 from tests.rig.scripted_upstream import DONE, Pause, ScriptedUpstream, Stall, Step, chunk, delta, event, finish, stream
 
+pytestmark = pytest.mark.usefixtures("both_ways")
+
 CANCEL = '[stream]\non_disconnect = "cancel"\n'
 WAYS = {"events": EVENTS, "text": TEXT, "json": {}}
 MOMENTS: dict[str, Sequence[Step]] = {

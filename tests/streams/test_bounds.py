@@ -42,6 +42,8 @@ from tests.rig.scripted_upstream import (
     stream,
 )
 
+pytestmark = pytest.mark.usefixtures("both_ways")
+
 ENDLESS = stream(delta("a"), Stall())
 OK = stream(delta("a"), finish(), DONE)
 KEYS = "".join([f'[[keys]]\nname = "{name}"\nkey = "the-key-of-{name}-team"\n' for name in ("one", "two")])

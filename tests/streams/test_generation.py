@@ -29,6 +29,8 @@ from tests.rig.scripted_upstream import (
     usage,
 )
 
+pytestmark = pytest.mark.usefixtures("both_ways")
+
 WHOLE = stream(delta("Hel"), delta("lo"), finish(), usage(total_tokens=5), DONE)
 
 

@@ -11,6 +11,8 @@ from tests.conftest import MakeGateway, configured
 from tests.rig.clients import TEXT, ask, error_of
 from tests.rig.scripted_upstream import DONE, Pause, ScriptedUpstream, Stall, Step, chunk, delta, event, finish, stream
 
+pytestmark = pytest.mark.usefixtures("both_ways")
+
 COMMENTS: list[bytes | Step] = [b": keep-alive\n\n", Pause(0.05)] * 40
 EMPTY_DELTAS: list[bytes | Step] = [event(chunk(role="assistant", content="")), Pause(0.05)] * 40
 

@@ -1,0 +1,399 @@
+"""Reads that are pushed, on real sockets: what arrives when, and whose the connection is before, between and after."""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+import uvloop
+from aiohttp import StreamReader
+from aiohttp.client_proto import ResponseHandler
+
+from gateway.config import Timeouts, Upstream
+from gateway.errors import UpstreamIncomplete
+from gateway.upstream import client as client_module
+from gateway.upstream.client import UpstreamClient, UpstreamResponse
+from gateway.upstream.routing import Target
+from gateway.upstream.tap import HANDLER_NAMES, READER_NAMES, Tap, fits
+from tests.rig.clients import eventually
+from tests.rig.scripted_upstream import Close, Pause, Reset, ScriptedUpstream, Send, Stall, Step, Until, head, stream
+
+Run = Callable[[Coroutine[Any, Any, None]], None]
+LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
+    "asyncio": asyncio.new_event_loop,
+    "uvloop": uvloop.new_event_loop,
+}
+
+
+@pytest.fixture(params=LOOPS)
+def run(request: pytest.FixtureRequest) -> Run:
+    """Runs a coroutine on each event loop. What one of its callbacks raises fails the test."""
+
+    def run(main: Coroutine[Any, Any, None]) -> None:
+        faults: list[dict[str, Any]] = []
+        with asyncio.Runner(loop_factory=LOOPS[request.param]) as runner:
+            runner.get_loop().set_exception_handler(lambda _, context: faults.append(context))
+            runner.run(main)
+            assert faults == []  # before the loop ends the upstream's tasks, which asyncio reports
+
+    return run
+
+
+@dataclass
+class Rig:
+    """A client, and the upstream that it asks."""
+
+    upstream: ScriptedUpstream
+    client: UpstreamClient
+    target: Target
+    reads: list[bytes] = field(default_factory=list)
+
+    async def ask(self, *steps: Step) -> UpstreamResponse:
+        self.upstream.script(steps)
+        return await self.client.open(self.target, b"{}")
+
+    @property
+    def taken(self) -> bytes:
+        return b"".join(self.reads)
+
+    def take(self, data: bytes) -> bool:
+        self.reads.append(data)
+        return False
+
+    def take_one(self, data: bytes) -> bool:
+        self.reads.append(data)
+        return True
+
+
+@asynccontextmanager
+async def rig(certificates: Path | None = None) -> AsyncIterator[Rig]:
+    upstream, ca_file = ScriptedUpstream(), None
+    await upstream.start()
+    url = upstream.url
+    if certificates is not None:
+        authority, ca_file = trustme.CA(), str(certificates / "ca.pem")
+        authority.cert_pem.write_to_path(ca_file)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        authority.issue_cert("127.0.0.1").configure_cert(context)
+        upstream._server.close()
+        upstream._server = await asyncio.start_server(upstream._serve, "127.0.0.1", 0, ssl=context)
+        url = f"https://127.0.0.1:{upstream._server.sockets[0].getsockname()[1]}"
+    named = Upstream(name="up", base_url=f"{url}/v1", ca_file=ca_file)
+    client = UpstreamClient([named])
+    try:
+        yield Rig(upstream, client, Target(named, "m", Timeouts(connect=5)))
+    finally:
+        await client.close()
+        await upstream.stop()
+
+
+def protocol_of(response: UpstreamResponse) -> object:
+    connection = response._response.connection
+    assert connection is not None
+    assert connection.transport is not None
+    return connection.transport.get_protocol()
+
+
+def test_aiohttp_has_the_names_that_a_tap_needs() -> None:
+    """Where this fails, aiohttp has changed: until `tap` follows, reads are pulled, which costs more."""
+    assert [name for name in HANDLER_NAMES if not callable(getattr(ResponseHandler, name, None))] == []
+    assert [name for name in READER_NAMES if not callable(getattr(StreamReader, name, None))] == []
+    assert fits(ResponseHandler, StreamReader)
+    assert client_module._PUSHES
+
+
+@pytest.mark.parametrize("name", [*HANDLER_NAMES, *READER_NAMES])
+def test_reads_are_pulled_where_a_name_is_missing(name: str) -> None:
+    less: dict[str, object] = {name: None}
+    handler, reader = type("Handler", (ResponseHandler,), less), type("Reader", (StreamReader,), less)
+    assert not fits(handler, reader)
+
+
+def test_reads_are_pulled_where_a_handler_cannot_have_names_of_its_own() -> None:
+    names = {name: lambda: None for name in HANDLER_NAMES}
+    assert not fits(type("Handler", (), {**names, "__slots__": ()}), StreamReader)
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+def test_each_read_is_taken_in_the_turn_that_brought_it(run: Run, tmp_path: Path, tls: bool) -> None:
+    """In no task. What had arrived before is taken by the task that asks."""
+    tasks: list[asyncio.Task[Any] | None] = []
+
+    async def main() -> None:
+        go = asyncio.Event()
+        async with rig(tmp_path if tls else None) as it:
+
+            def take(data: bytes) -> bool:
+                tasks.append(asyncio.current_task())
+                return it.take(data)
+
+            response = await it.ask(*stream(b"a", Until(go), b"b", Pause(0.02), b"c"))
+            assert await response.read() == b"a"
+            feeding = asyncio.create_task(response.feed(take))
+            await asyncio.sleep(0)
+            assert isinstance(protocol_of(response), Tap)
+            go.set()
+            assert not await feeding
+            assert it.reads == [b"b", b"c"]
+            assert tasks == [None, None]
+
+    run(main())
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+def test_an_answer_that_is_there_already(run: Run, tmp_path: Path, tls: bool) -> None:
+    """All of it waits in the reader, and its connection is back in the pool before anybody reads."""
+
+    async def main() -> None:
+        async with rig(tmp_path if tls else None) as it:
+            for _ in range(2):
+                response = await it.ask(Send(b"".join([s.data for s in stream(b"ab", b"c") if isinstance(s, Send)])))
+                await eventually(response._content.is_eof)
+                assert not await response.feed(it.take)
+            assert it.taken == b"abcabc"
+            assert it.upstream.connections == 1
+
+    run(main())
+
+
+def test_a_body_that_ends_with_its_connection(run: Run) -> None:
+    async def main() -> None:
+        async with rig() as it:
+            response = await it.ask(Send(head() + b"a"), Pause(0.02), Send(b"b"), Close())
+            assert not await response.feed(it.take)
+            assert it.taken == b"ab"
+            response = await it.ask(Send(head() + b"a"), Close())
+            await asyncio.sleep(0.05)  # it has ended before anybody reads
+            assert not await response.feed(it.take)
+            assert it.taken == b"aba"
+
+    run(main())
+
+
+BROKEN: dict[str, list[Step]] = {
+    "reset": stream(b"a", Pause(0.02), b"b", Pause(0.02), Reset()),
+    "closed": stream(b"a", Pause(0.02), b"b", Close()),
+    "a malformed chunk": [*stream(b"a", Pause(0.02), b"b", Stall())[:-1], Send(b"zz\r\n"), Stall()],
+    "a malformed chunk in the read of a good one": [
+        *stream(b"a", Pause(0.02), Stall())[:-1],
+        Send(b"1\r\nb\r\nzz\r\n"),
+        Stall(),
+    ],
+    "a length that is not reached": [Send(head(Content_Length="9") + b"a"), Pause(0.02), Send(b"b"), Close()],
+}
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["as it comes", "after all has come"])
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_body_that_breaks_off(run: Run, case: str, late: bool) -> None:
+    """It raises; it neither hangs nor ends. What came before is not lost where somebody was reading."""
+
+    async def main() -> None:
+        async with rig() as it:
+            response = await it.ask(*BROKEN[case])
+            assert await response.read() == b"a"
+            if late:
+                await asyncio.sleep(0.1)
+            with pytest.raises(UpstreamIncomplete):
+                async with asyncio.timeout(2):
+                    await response.feed(it.take)
+            assert late or it.taken == b"b"
+            response.abort()
+
+    run(main())
+
+
+def test_nothing_is_read_after_a_stop_until_it_is_asked_for(run: Run) -> None:
+    """The stop restores aiohttp's protocol at once: what comes then waits in its reader, in order."""
+
+    async def main() -> None:
+        async with rig() as it:
+            go = asyncio.Event()
+            response = await it.ask(*stream(b"a", b"b", Until(go), b"c", Pause(0.02), b"d"))
+            await eventually(lambda: response._content.total_bytes >= 2)
+            assert await response.feed(it.take_one)
+            assert isinstance(protocol_of(response), ResponseHandler)
+            go.set()
+            await eventually(response._content.is_eof)
+            assert it.taken == b"ab"
+            while await response.feed(it.take_one):
+                pass
+            assert it.taken == b"abcd"
+
+    run(main())
+
+
+def test_data_between_a_stop_and_the_waking_of_the_task(run: Run) -> None:
+    """The stop wakes the task with the loop's next turn; data of the turn between is not taken, and not lost."""
+
+    async def main() -> None:
+        async with rig() as it:
+            go = asyncio.Event()
+            response = await it.ask(*stream(b"a", Until(go), b"b", Stall()))
+            assert await response.read() == b"a"
+            feeding = asyncio.create_task(response.feed(it.take_one))
+            await asyncio.sleep(0)
+            transport, protocol = response._response.connection.transport, protocol_of(response)  # type: ignore[union-attr]
+            assert isinstance(protocol, Tap)
+            protocol.data_received(b"1\r\nx\r\n")
+            assert isinstance(transport.get_protocol(), ResponseHandler)  # type: ignore[union-attr]
+            transport.get_protocol().data_received(b"1\r\ny\r\n")  # type: ignore[union-attr]
+            protocol.data_received(b"1\r\nz\r\n")  # a loop that had looked the protocol up before
+            assert await feeding
+            assert it.taken == b"x"
+            go.set()
+            assert await response.feed(it.take_one)
+            assert it.taken == b"xyz"
+            assert await response.feed(it.take_one)
+            assert it.taken == b"xyzb"
+            response.abort()
+
+    run(main())
+
+
+def test_a_stopped_body_slows_its_upstream_down(run: Run) -> None:
+    """Of 64 MB, what the buffers on the way hold is sent; the rest when it is read. No byte is lost."""
+    piece, count = bytes(65_536), 1024
+
+    async def main() -> None:
+        async with rig() as it:
+            response = await it.ask(*stream(*[piece] * count))
+            size = 0
+
+            def take(data: bytes) -> bool:
+                nonlocal size
+                size += len(data)
+                return size >= stop
+
+            stop = 1
+            assert await response.feed(take)
+            await asyncio.sleep(0.1)
+            assert response._content.total_bytes < 2_000_000
+            stop = 10_000_000
+            assert await response.feed(take)
+            assert size < 12_000_000
+            stop = len(piece) * count + 1
+            assert not await response.feed(take)
+            assert size == len(piece) * count
+
+    run(main())
+
+
+def test_thousands_of_chunks_in_one_read(run: Run) -> None:
+    """aiohttp parses them in several goes, since it bounds their number; all are taken without another read."""
+
+    async def main() -> None:
+        async with rig() as it:
+            first, *parts, last = stream(b"a", *[b"x"] * 100_000)
+            response = await it.ask(first, Send(b"".join([s.data for s in parts if isinstance(s, Send)])), Stall())
+            feeding = asyncio.create_task(response.feed(it.take))
+            await eventually(lambda: len(it.taken) == 100_001)
+            assert it.taken == b"a" + b"x" * 100_000
+            feeding.cancel()
+            response.abort()
+            assert last == Send(b"0\r\n\r\n")
+
+    run(main())
+
+
+@pytest.mark.parametrize("how", ["end", "stop", "cancel", "error"])
+def test_the_connection_goes_back_to_the_pool(run: Run, how: str) -> None:
+    """However reading ends, aiohttp's own protocol is the transport's again, and serves the next request."""
+
+    async def main() -> None:
+        async with rig() as it:
+
+            def take(data: bytes) -> bool:
+                if how == "error":
+                    raise ValueError(data)
+                return how == "stop"
+
+            go = asyncio.Event()
+            response = await it.ask(*stream(b"a", Pause(0.02), b"b", Until(go)))
+            assert await response.read() == b"a"
+            handler = protocol_of(response)
+            transport = response._response.connection.transport  # type: ignore[union-attr]
+            feeding = asyncio.create_task(response.feed(take))
+            await eventually(lambda: response._content.total_bytes == 2)
+            if how == "end":
+                go.set()
+            elif how == "cancel":
+                feeding.cancel()
+            await asyncio.wait([feeding])
+            if how == "error":
+                assert isinstance(feeding.exception(), ValueError)
+            go.set()
+            assert transport is not None
+            assert transport.get_protocol() is handler
+            assert "resume_reading" not in vars(handler)
+            await response.finish()
+            again = await it.ask(*stream(b"c"))
+            assert not await again.feed(it.take)
+            assert it.upstream.connections == 1
+
+    run(main())
+
+
+def test_a_connection_serves_another_while_the_rest_of_its_last_body_waits(run: Run) -> None:
+    """The body had ended when reading was stopped: its connection is free, its rest is in the reader."""
+
+    async def main() -> None:
+        async with rig() as it:
+            response = await it.ask(*stream(b"a", b"b"))
+            await eventually(response._content.is_eof)
+            assert await response.feed(it.take_one)
+            other = await it.ask(*stream(b"c", Pause(0.02), b"d"))
+            assert not await response.feed(it.take)
+            assert it.taken == b"ab"
+            assert not await other.feed(it.take)
+            assert it.taken == b"abcd"
+            assert it.upstream.connections == 1
+
+    run(main())
+
+
+def test_an_error_of_one_stream_is_its_own(run: Run) -> None:
+    async def main() -> None:
+        async with rig() as it:
+
+            def fail(data: bytes) -> bool:
+                raise RuntimeError("a fault of ours")
+
+            steps = stream(b"a", Pause(0.05), b"b", Pause(0.05), b"c")
+            first, second = await it.ask(*steps), await it.ask(*steps)
+            broken, whole = asyncio.create_task(first.feed(fail)), asyncio.create_task(second.feed(it.take))
+            with pytest.raises(RuntimeError, match="ours"):
+                await broken
+            first.abort()
+            assert not await whole
+            assert it.taken == b"abc"
+
+    run(main())
+
+
+def test_a_task_that_is_cancelled_by_what_takes_its_reads(run: Run) -> None:
+    """An append may end other streams, and its own."""
+
+    async def main() -> None:
+        async with rig() as it:
+            response = await it.ask(*stream(b"a", Pause(0.02), b"b", Stall()))
+            assert await response.read() == b"a"
+
+            def take(data: bytes) -> bool:
+                feeding.cancel()
+                if data == b"b":
+                    raise ValueError
+                return True
+
+            feeding = asyncio.create_task(response.feed(take))
+            with pytest.raises(asyncio.CancelledError):
+                await feeding
+            assert isinstance(protocol_of(response), ResponseHandler)
+            response.abort()
+
+    run(main())
