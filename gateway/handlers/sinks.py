@@ -22,22 +22,16 @@ _LINGER_SECONDS = 60.0  # without progress in the last bytes of a body; as `view
 _ROOM = 65_536  # bytes that may wait in the transport before a viewer lags: where asyncio's own flow control begins
 
 
-class _Chunks:
-    """Bytes as chunks of a body. Viewers of one stream are written the same bytes one after the other.
+class _Chunk:
+    """Bytes as a chunk of a body. Viewers of one stream are written the same bytes one after the other.
 
     So the last ones are framed once, and, where viewers lag, held once: 35 KiB less for each that stalls.
     """
 
-    def __init__(self) -> None:
-        self._data = self._chunk = b""
-
-    def framed(self, data: bytes) -> bytes:
-        if self._data is not data:
-            self._data, self._chunk = data, b"%x\r\n%b\r\n" % (len(data), data)
-        return self._chunk
+    data = framed = b""
 
 
-_framed = _Chunks().framed
+_last = _Chunk()
 
 
 class _BodySink:
@@ -96,8 +90,10 @@ class _BodySink:
         if transport.get_write_buffer_size() > _ROOM:
             return False
         assert self._writer is not None
+        if _last.data is not data:
+            _last.data, _last.framed = data, b"%x\r\n%b\r\n" % (len(data), data)
         try:
-            transport.write(_framed(data) if self._writer.chunked else data)
+            transport.write(_last.framed if self._writer.chunked else data)
         except (OSError, RuntimeError):  # uvloop raises where the connection was lost in this turn of the loop
             return False
         self._writer.output_size += len(data)

@@ -14,6 +14,7 @@ from gateway.log.followers import Followers
 from gateway.log.views import View
 
 WINDOW_BYTES = 1_048_576  # that a client may lag behind: over a minute of the fastest models
+_END = Kind.END  # a name of the module is found faster than an enumeration's
 _PIECE = 65_536  # bytes that are taken at once: asyncio's own flow control begins there
 
 
@@ -27,10 +28,12 @@ class Window(Followers):
     ) -> None:
         """`count` is told how many more bytes the window holds, or how many less."""
         super().__init__()
+        self.recording = self
         self.last = 0
         self.size = 0
         self.held = 0
         self.ended = False
+        self.full = False
         self._count = count
         self._counted = 0  # bytes of `_waiting` that `held` includes
         self._view = view
@@ -40,10 +43,6 @@ class Window(Followers):
         self._waiting = 0  # bytes that they hold
         self._abandoned = False
         self._room: asyncio.Future[None] | None = None
-
-    @property
-    def full(self) -> bool:
-        return self._waiting >= self._limit
 
     def grow(self, size: int) -> None:
         self.held += size
@@ -72,9 +71,10 @@ class Window(Followers):
                 frame = self._view(self.last, entry)
                 self._frames.append(frame)
                 self._waiting += len(frame)
+        self.full = self._waiting >= self._limit
         if self._waiting - self._counted >= _PIECE:  # a viewer that keeps up costs the count nothing
             self._recount()
-        self.ended = bool(batch) and batch[-1][0] is Kind.END
+        self.ended = bool(batch) and batch[-1][0] is _END
         self.tell()
 
     def after(self, cursor: int) -> tuple[bytes, int]:
@@ -85,7 +85,8 @@ class Window(Followers):
             self._taken += 1
         if self._counted and self._counted - self._waiting >= _PIECE:
             self._recount()
-        self._free()
+        if self.full:
+            self._free()
         if len(frames) == 1:  # nearly always
             return frames[0], cursor + 1
         pieces, size = [], 0
@@ -101,5 +102,6 @@ class Window(Followers):
         self._counted = self._waiting
 
     def _free(self) -> None:
+        self.full = self._waiting >= self._limit
         if self._room is not None and not self._room.done() and not self.full:
             self._room.set_result(None)

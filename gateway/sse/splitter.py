@@ -32,6 +32,11 @@ class LineSplitter:
         """Bytes of the unfinished line."""
         return len(self._held)
 
+    @property
+    def is_between_lines(self) -> bool:
+        """Would the next bytes begin a line, whatever they are?"""
+        return not (self._held or self._comment or self._skip_lf or self._at_start)
+
     def feed(self, chunk: bytes) -> list[bytes]:
         """The lines that `chunk` completes."""
         if self._at_start:

@@ -1,10 +1,10 @@
 """What a viewer is shown of a log: the frames of one view, in pieces that all viewers share."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from gateway.entries import Entry
-from gateway.log.base import StreamLog
+from gateway.log.base import Recording, StreamLog
 from gateway.log.views import View
 
 _PIECE = (
@@ -16,24 +16,12 @@ class Source(Protocol):
     """What a viewer follows: frames, by the numbers of their entries."""
 
     @property
-    def last(self) -> int:
-        """The number of the last entry."""
-        ...
-
-    @property
-    def ended(self) -> bool: ...
-
-    @property
-    def full(self) -> bool:
-        """Does somebody wait until what was taken is let go of, by asking for what comes after it?"""
+    def recording(self) -> Recording:
+        """What is shown. Where it is full, asking for what comes after a cursor makes room up to that."""
         ...
 
     def after(self, cursor: int) -> tuple[bytes, int]:
         """The frames of the entries behind `cursor`, up to a bounded size, and the cursor behind them."""
-        ...
-
-    def follow(self, wake: Callable[[], None]) -> Callable[[], None]:
-        """Calls `wake` after every batch until the function that it returns is called."""
         ...
 
 
@@ -44,29 +32,16 @@ class Frames:
     for whoever comes late; keeping every frame would more than double what a stream costs in memory, for the rare case.
     """
 
-    __slots__ = ("_behind", "_cursor", "_log", "_piece", "_view")
-
-    full = False
+    __slots__ = ("_behind", "_cursor", "_piece", "_view", "recording")
 
     def __init__(self, log: StreamLog, view: View) -> None:
-        self._log = log
+        self.recording = log
         self._view = view
         self._piece = b""
         self._cursor = self._behind = 0  # the piece is of the entries after the one, up to the other
 
-    @property
-    def last(self) -> int:
-        return self._log.last
-
-    @property
-    def ended(self) -> bool:
-        return self._log.ended
-
-    def follow(self, wake: Callable[[], None]) -> Callable[[], None]:
-        return self._log.follow(wake)
-
     def after(self, cursor: int) -> tuple[bytes, int]:
-        entries = self._log.entries
+        entries = self.recording.entries
         if cursor != self._cursor or self._behind < len(entries):
             self._cursor = cursor
             if cursor + 1 == len(entries):  # nearly always: one new entry, needing no loop

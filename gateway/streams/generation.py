@@ -11,7 +11,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 from typing import Any, Generic, TypeVar
 
@@ -54,6 +54,7 @@ _JSON_BODY = 33_554_432  # bytes of an upstream that answers in one JSON body: i
 _encode_json = msgspec.json.Encoder().encode
 
 R = TypeVar("R", bound=Recording)
+E = TypeVar("E", Event, bytes)
 
 
 class Generation(Generic[R]):
@@ -188,13 +189,17 @@ class Generation(Generic[R]):
                 raise
         except ParserOverflow as error:
             raise EventTooLarge() from error
-        self._take(parser.close())
+        self._take(parser.close(), self._decoder.decode)
 
     def _take_read(self, chunk: bytes) -> bool:
         """Takes one read, from within the call that brought it. Is reading to stop?"""
         if self.log.ended:
             return True  # it was interrupted, and its task is about to hear of that
-        self._take(self._parser.feed(chunk))
+        whole = self._parser.whole(chunk)
+        if whole is None:
+            self._take(self._parser.feed(chunk), self._decoder.decode)
+        else:
+            self._take(whole, self._decoder.decode_data)
         return self._decoder.done or self.log.full
 
     async def _wait_for_room(self) -> None:
@@ -203,13 +208,14 @@ class Generation(Generic[R]):
         self._watchdog.last_read = self._loop.time()
         self._watchdog.paused = False
 
-    def _take(self, events: Iterable[Event]) -> None:
+    def _take(self, events: Iterable[E], decode: Callable[[E, list[Entry]], object]) -> None:
         """What one read brought becomes one batch; what came before an error in it is kept."""
         entries: list[Entry] = []
+        decoder = self._decoder
         try:
             for event in events:
-                self._decoder.decode(event, entries)
-                if self._decoder.done:
+                decode(event, entries)
+                if decoder.done:
                     break
         finally:
             self._append(entries)

@@ -49,6 +49,7 @@ class Viewer:
         "_heartbeat",
         "_last_write",
         "_loop",
+        "_recording",
         "_silent",
         "_sink",
         "_source",
@@ -59,6 +60,7 @@ class Viewer:
 
     def __init__(self, source: Source, sink: Sink, *, cursor: int = 0, heartbeat: float | None) -> None:
         self._source = source
+        self._recording = source.recording
         self._sink = sink
         self._cursor = cursor
         self._heartbeat = heartbeat
@@ -71,13 +73,13 @@ class Viewer:
 
     async def run(self) -> None:
         """Writes everything up to the end entry. Raises ClientGone."""
-        unfollow = self._source.follow(self._on_batch)
+        unfollow = self._recording.follow(self._on_batch)
         self._look()
         try:
             while True:
                 before = self._cursor
                 data, self._cursor = self._source.after(before)
-                if self._source.ended and self._cursor == self._source.last:
+                if self._recording.ended and self._cursor == self._recording.last:
                     return await self._write(data, self._sink.finish)  # also where the end shows nothing
                 if data:
                     await self._write(data, self._sink.write)
@@ -98,7 +100,7 @@ class Viewer:
             return
         try:
             data, cursor = self._source.after(self._cursor)
-            if self._source.ended or (data and not self._sink.write_now(data)):
+            if self._recording.ended or (data and not self._sink.write_now(data)):
                 self._wake()
                 return
         except Exception as error:  # this viewer's own: the generation and the other viewers go on
@@ -107,7 +109,7 @@ class Viewer:
         self._cursor = cursor
         if data:
             self._last_write = self._loop.time()
-        if cursor < self._source.last or self._source.full:
+        if cursor < self._recording.last or self._recording.full:
             self._wake()  # the batch is more than one piece, or its room is waited for
 
     async def _write(self, data: bytes, write: Callable[[bytes], Awaitable[None]]) -> None:

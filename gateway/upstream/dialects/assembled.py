@@ -53,6 +53,9 @@ class Assembled(Decoder):
             raise AnswerTooLarge()
         return chunk
 
+    def decode_data(self, data: bytes, entries: list[Entry]) -> None:
+        self.decode(Event(data), entries)
+
     def rest(self) -> list[Entry]:
         """The whole answer, if there is one."""
         self._count(-self._counted)

@@ -61,6 +61,22 @@ decode_chunk: Callable[[bytes], Chunk] = msgspec.json.Decoder(Chunk).decode
 """Raises ValueError or RecursionError for what is not of the textbook shape."""
 
 
+def only_text(chunk: Chunk) -> str | None:
+    """The text of a chunk that says nothing else; None, or "", for any other.
+
+    It is of one choice, which has no other index than 0 and goes on.
+    """
+    if not chunk.choices or len(chunk.choices) > 1 or chunk.error or chunk.x_groq:
+        return None
+    choice = chunk.choices[0]
+    delta = choice.delta
+    if delta is None or choice.index or choice.finish_reason is not None or choice.usage:
+        return None
+    if delta.reasoning_content or delta.reasoning or delta.refusal or delta.tool_calls or delta.extra:
+        return None
+    return delta.content
+
+
 # The forgiving reader: from any JSON value to the same structs
 
 

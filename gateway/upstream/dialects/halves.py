@@ -26,14 +26,11 @@ class _Place:
 class Halves:
     """`single`: there is one answer, however its choices are numbered."""
 
-    __slots__ = ("_held", "_single")
+    __slots__ = ("_single", "held")
 
     def __init__(self, *, single: bool) -> None:
-        self._held: dict[_Place, str] = {}
+        self.held: dict[_Place, str] = {}
         self._single = single
-
-    def __bool__(self) -> bool:
-        return bool(self._held)
 
     def mend(self, chunk: dict[str, Any]) -> bool:
         """Joins what was held to the texts of the chunk, and holds back their last halves. Has anything changed?"""
@@ -43,30 +40,30 @@ class Halves:
             if isinstance(delta, dict):
                 for field in _fields(place, delta):
                     changed |= self._join(field)
-                if self._held and choice.get("finish_reason"):
+                if self.held and choice.get("finish_reason"):
                     changed |= self._release(place, delta)
         return changed
 
     def rest(self) -> list[tuple[Any, dict[str, Any]]]:
         """The deltas, each with the index of its choice, that end what is still held."""
-        deltas = [(place.choice, _delta(place)) for place in self._held]
-        self._held.clear()
+        deltas = [(place.choice, _delta(place)) for place in self.held]
+        self.held.clear()
         return deltas
 
     def _join(self, field: "_Field") -> bool:
         text = field.text
-        whole = self._held.pop(field.place, "") + text
-        if whole and "\ud800" <= whole[-1] <= "\udbff" and len(self._held) < _MOST_HELD:
-            self._held[field.place] = whole[-1]
+        whole = self.held.pop(field.place, "") + text
+        if whole and "\ud800" <= whole[-1] <= "\udbff" and len(self.held) < _MOST_HELD:
+            self.held[field.place] = whole[-1]
             whole = whole[:-1]
         field.owner[field.name] = whole.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         return bool(field.owner[field.name] != text)
 
     def _release(self, choice: Any, delta: dict[str, Any]) -> bool:
         """The choice ends: its halves stay halves."""
-        ended = [place for place in self._held if place.choice == choice]
+        ended = [place for place in self.held if place.choice == choice]
         for place in ended:
-            del self._held[place]
+            del self.held[place]
             for name, value in _delta(place).items():
                 if name == "tool_calls":
                     delta[name] = [*_dicts(delta.get(name)), *value]

@@ -18,6 +18,7 @@ from gateway.upstream.dialects.chunks import (
     as_raw,
     decode_chunk,
     dump,
+    only_text,
     read_chunk,
     read_json,
 )
@@ -97,12 +98,34 @@ class Decoder:
             chunk = decode_chunk(event.data)
         except (ValueError, RecursionError):  # msgspec's errors and a bad UTF-8 byte are ValueErrors
             return self._decode_odd(event, entries)
-        if self._halves:
+        if self._halves.held:
             return self._decode_odd(event, entries)
         self._take(chunk, entries)
         if not chunk.choices or chunk.error or chunk.x_groq or event.type == "error" or self._gave_up:
             self._raise_error(event, as_object(read_json(event.data)) or {})
         return chunk
+
+    def decode_data(self, data: bytes, entries: list[Entry]) -> None:
+        """The same for the data of an event without a type. Nearly every one is a piece of text, and nothing else.
+
+        Looking for that first costs half of what `decode` costs, so that an event costs XX of what it costs otherwise.
+        """
+        try:
+            chunk = decode_chunk(data)
+            text = only_text(chunk)
+        except (ValueError, RecursionError):
+            text = None
+        if not text or self._halves.held:
+            self.decode(Event(data), entries)
+            return
+        if chunk.model:
+            self.model = chunk.model
+        if self.id is None and chunk.id:
+            self.id, self.created = chunk.id, chunk.created
+        if chunk.usage:
+            self._take_usage(chunk.usage)
+        self.has_content = self._answered = True
+        self._take_text(text, data, entries)
 
     def decode_completion(self, body: bytes, entries: list[Entry]) -> None:
         """A whole JSON body that came where a stream was asked for: an error, or one delta and the end."""
@@ -144,6 +167,14 @@ class Decoder:
             self._take_usage(chunk.usage)
         if chunk.x_groq and chunk.x_groq.usage:
             self._take_usage(chunk.x_groq.usage)
+
+    def _take_text(self, text: str, data: bytes, entries: list[Entry]) -> None:
+        """`data` is the chunk whose only content is `text`."""
+        payload = text.encode()
+        entries.append((_TEXT, payload))
+        self.said += len(payload)
+        self._finished = False
+        self._began_at_zero = True
 
     def _of_the_answer(self, choices: list[Choice]) -> list[Choice]:
         """One choice is asked for. Where a chunk holds several, the answer is the one with the lowest index."""

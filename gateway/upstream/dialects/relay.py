@@ -75,6 +75,12 @@ class Relay(Decoder):
         choices = [{"index": n or 0, "delta": delta, "finish_reason": None} for n, delta in self._halves.rest()]
         return [(_CHUNK, dump({**head, "choices": [choice]})) for choice in choices]
 
+    def _take_text(self, text: str, data: bytes, entries: list[Entry]) -> None:
+        self.said += len(text) if text.isascii() else len(text.encode())
+        self._begun_ones.add(0)
+        self._ended_ones.discard(0)
+        entries.append((_CHUNK, data if data.isascii() else data.decode(errors="replace").encode()))
+
     def _of_the_answer(self, choices: list[Choice]) -> list[Choice]:
         return choices  # all of them go on
 
