@@ -42,7 +42,7 @@ from gateway.upstream.dialects.status import error_from_status, speaks_tls
 from gateway.upstream.redaction import redact
 from gateway.upstream.routing import Target
 from gateway.upstream.shapes import Shape, is_told, shape_of, stripped
-from gateway.upstream.tap import Take, Tap, fits
+from gateway.upstream.tap import Take, Tap, collecting, fits
 from gateway.upstream.unreachable import from_os, without_a_word
 
 logger = logging.getLogger(__name__)
@@ -58,6 +58,7 @@ _MOST_FIELDS = 512  # 300 were seen; with the bound of each, a header takes at m
 _TLS_ALERT = r"\x15\x03"  # the first bytes of one, as aiohttp quotes what is not HTTP
 _BODILESS = frozenset({204, 205})  # of the 2xx: RFC 9110, sections 15.3.5 and 15.3.6
 _PUSHES = fits(ResponseHandler, aiohttp.StreamReader)  # else reads are pulled
+_Collecting = collecting(aiohttp.StreamReader)
 
 
 class UpstreamResponse:
@@ -120,8 +121,11 @@ class UpstreamResponse:
 
     async def _push(self, take: Take) -> bool:
         tap, connection = Tap(self._content, take), self._response.connection
-        tap.open(*(connection.protocol, connection.transport) if connection is not None else (None, None))
         try:
+            if connection is None:  # it is lost, or put back
+                tap.open(None, None, _Collecting)
+            else:
+                tap.open(connection.protocol, connection.transport, _Collecting)
             return await tap.over
         except (aiohttp.ClientError, OSError) as error:
             raise UpstreamIncomplete() from error

@@ -101,22 +101,24 @@ def protocol_of(response: UpstreamResponse) -> object:
 
 def test_aiohttp_has_the_names_that_a_tap_needs() -> None:
     """Where this fails, aiohttp has changed: until `tap` follows, reads are pulled, which costs more."""
-    assert [name for name in HANDLER_NAMES if not callable(getattr(ResponseHandler, name, None))] == []
-    assert [name for name in READER_NAMES if not callable(getattr(StreamReader, name, None))] == []
+    assert [name for name in HANDLER_NAMES if not hasattr(ResponseHandler, name)] == []
+    assert [name for name in READER_NAMES if not hasattr(StreamReader, name)] == []
     assert fits(ResponseHandler, StreamReader)
     assert client_module._PUSHES
 
 
 @pytest.mark.parametrize("name", [*HANDLER_NAMES, *READER_NAMES])
 def test_reads_are_pulled_where_a_name_is_missing(name: str) -> None:
-    less: dict[str, object] = {name: None}
-    handler, reader = type("Handler", (ResponseHandler,), less), type("Reader", (StreamReader,), less)
+    handler = type("Handler", (), {n: None for n in HANDLER_NAMES if n != name})
+    reader = type("Reader", (), {"__slots__": ()} | {n: None for n in READER_NAMES if n != name})
     assert not fits(handler, reader)
+    setattr(handler, name, None)
+    setattr(reader, name, None)
+    assert fits(handler, reader)
 
 
-def test_reads_are_pulled_where_a_handler_cannot_have_names_of_its_own() -> None:
-    names = {name: lambda: None for name in HANDLER_NAMES}
-    assert not fits(type("Handler", (), {**names, "__slots__": ()}), StreamReader)
+def test_reads_are_pulled_where_a_reader_may_hold_what_is_unknown() -> None:
+    assert not fits(ResponseHandler, type("Reader", (StreamReader,), {}))
 
 
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
@@ -273,7 +275,8 @@ def test_a_stopped_body_slows_its_upstream_down(run: Run) -> None:
             stop = 1
             assert await response.feed(take)
             await asyncio.sleep(0.1)
-            assert response._content.total_bytes < 2_000_000
+            assert sum(map(len, response._content._buffer)) < 1_000_000
+            assert it.upstream.playing == 1
             stop = 10_000_000
             assert await response.feed(take)
             assert size < 12_000_000
@@ -308,7 +311,10 @@ def test_the_connection_goes_back_to_the_pool(run: Run, how: str) -> None:
     async def main() -> None:
         async with rig() as it:
 
+            taken = []
+
             def take(data: bytes) -> bool:
+                taken.append(data)
                 if how == "error":
                     raise ValueError(data)
                 return how == "stop"
@@ -319,7 +325,7 @@ def test_the_connection_goes_back_to_the_pool(run: Run, how: str) -> None:
             handler = protocol_of(response)
             transport = response._response.connection.transport  # type: ignore[union-attr]
             feeding = asyncio.create_task(response.feed(take))
-            await eventually(lambda: response._content.total_bytes == 2)
+            await eventually(lambda: taken == [b"b"])
             if how == "end":
                 go.set()
             elif how == "cancel":
@@ -330,7 +336,7 @@ def test_the_connection_goes_back_to_the_pool(run: Run, how: str) -> None:
             go.set()
             assert transport is not None
             assert transport.get_protocol() is handler
-            assert "resume_reading" not in vars(handler)
+            assert type(response._content) is StreamReader
             await response.finish()
             again = await it.ask(*stream(b"c"))
             assert not await again.feed(it.take)
