@@ -38,7 +38,7 @@ class MemoryStore:
 
     def grow(self, size: int) -> None:
         self.size += size
-        if self.size > self.bound:
+        if self.overfull:
             self.relieve()
 
     def discard(self, stream_id: str) -> None:
@@ -88,6 +88,9 @@ class MemoryLog(Followers):
         self.size += grown
         grown += _ENTRY * len(batch)
         self.held += grown
-        self._store.grow(grown)
+        store = self._store
+        store.size += grown  # `grow`, without two calls
+        if store.size > store.bound:
+            store.relieve()
         self.ended = bool(batch) and batch[-1][0] is _END
         self.tell()

@@ -12,6 +12,12 @@ from collections.abc import Iterator
 from gateway.sse.event import Event
 from gateway.sse.splitter import LineSplitter
 
+END = b"\n\n"
+"""To be fed at the end of a stream: it completes an event that was left without its line end or its blank line.
+
+A browser drops such an event. We want it: servers exist that end with `data: [DONE]` and no line end.
+"""
+
 _LONGEST_RETRY = 9  # digits, over eleven days in milliseconds; int() slows down on thousands of them
 
 
@@ -67,6 +73,8 @@ class Parser:
             and b"\r" not in chunk
             and len(chunk) <= self._max_bytes
         ):
+            if chunk.find(b"\n") == len(chunk) - 2:
+                return [chunk[6:-2]]
             found = chunk[6:-2].split(b"\n\ndata: ")
             if chunk.count(b"\n") == 2 * len(found):  # else there are other line ends than these
                 return found
@@ -98,13 +106,6 @@ class Parser:
         if self._splitter.held + self._size > self._max_bytes:
             raise EventTooLarge(self._max_bytes)
         self._is_between_events = not data and not self._type and self._splitter.is_between_lines
-
-    def close(self) -> Iterator[Event]:
-        """The event that the end of the stream left without its line end or its blank line.
-
-        A browser drops it. We want it: servers exist that end with `data: [DONE]` and no line end.
-        """
-        return self.feed(b"\n\n")
 
     def _field(self, line: bytes) -> None:
         name, _, value = line.partition(b":")

@@ -33,7 +33,7 @@ from gateway.errors import (
 )
 from gateway.log.base import Recording
 from gateway.observe.records import StreamRecord
-from gateway.sse import Event, Parser
+from gateway.sse import END, Parser
 from gateway.sse import EventTooLarge as ParserOverflow
 from gateway.streams.watchdog import Watchdog
 from gateway.upstream.client import UpstreamClient, UpstreamResponse
@@ -54,7 +54,6 @@ _JSON_BODY = 33_554_432  # bytes of an upstream that answers in one JSON body: i
 _encode_json = msgspec.json.Encoder().encode
 
 R = TypeVar("R", bound=Recording)
-E = TypeVar("E", Event, bytes)
 
 
 class Generation(Generic[R]):
@@ -176,7 +175,7 @@ class Generation(Generic[R]):
 
     async def _relay_events(self, response: UpstreamResponse, chunk: bytes) -> None:
         """`chunk` is what was read already."""
-        parser = self._parser = Parser(max_bytes=self._limits.max_event_bytes, data_fields=openai.DATA_FIELDS)
+        self._parser = Parser(max_bytes=self._limits.max_event_bytes, data_fields=openai.DATA_FIELDS)
         try:
             stops = self._take_read(chunk)
             while stops or await response.feed(self._take_read):
@@ -189,29 +188,20 @@ class Generation(Generic[R]):
                 raise
         except ParserOverflow as error:
             raise EventTooLarge() from error
-        self._take(parser.close(), self._decoder.decode)
+        self._take_read(END)
 
     def _take_read(self, chunk: bytes) -> bool:
-        """Takes one read, from within the call that brought it. Is reading to stop?"""
-        if self.log.ended:
+        """Takes one read, from within the call that brought it. Is reading to stop?
+
+        What one read brought becomes one batch; what came before an error in it is kept.
+        """
+        log, decoder, entries = self.log, self._decoder, list[Entry]()
+        if log.ended:
             return True  # it was interrupted, and its task is about to hear of that
-        whole = self._parser.whole(chunk)
-        if whole is None:
-            self._take(self._parser.feed(chunk), self._decoder.decode)
-        else:
-            self._take(whole, self._decoder.decode_data)
-        return self._decoder.done or self.log.full
-
-    async def _wait_for_room(self) -> None:
-        self._watchdog.paused = True
-        await self.log.room()
-        self._watchdog.last_read = self._loop.time()
-        self._watchdog.paused = False
-
-    def _take(self, events: Iterable[E], decode: Callable[[E, list[Entry]], object]) -> None:
-        """What one read brought becomes one batch; what came before an error in it is kept."""
-        entries: list[Entry] = []
-        decoder = self._decoder
+        decode: Callable[[Any, list[Entry]], object] = decoder.decode_data
+        events: Iterable[Any] | None = self._parser.whole(chunk)
+        if events is None:
+            decode, events = decoder.decode, self._parser.feed(chunk)
         try:
             for event in events:
                 decode(event, entries)
@@ -219,6 +209,13 @@ class Generation(Generic[R]):
                     break
         finally:
             self._append(entries)
+        return decoder.done or log.full
+
+    async def _wait_for_room(self) -> None:
+        self._watchdog.paused = True
+        await self.log.room()
+        self._watchdog.last_read = self._loop.time()
+        self._watchdog.paused = False
 
     async def _relay_completion(self, response: UpstreamResponse, start: bytes) -> None:
         body = bytearray(start)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.sse import Event, EventTooLarge, Parser
+from gateway.sse import END, Event, EventTooLarge, Parser
 from tests.rig.whatwg import Dispatched, interpret
 from tests.sse.cases import LIMIT_CASES, PARSER_CASES, WAYS, byte_by_byte, cut_soups
 
@@ -24,7 +24,7 @@ def parse(reads: Iterable[bytes], *, max_bytes: int = _ROOM) -> tuple[list[Event
     try:
         for read in reads:
             events.extend(parser.feed(read))
-        events.extend(parser.close())
+        events.extend(parser.feed(END))
     except EventTooLarge:
         return events, True
     return events, False
@@ -75,6 +75,60 @@ def test_any_cut_gives_the_same_outcome_whatever_the_limit(soup: tuple[bytes, li
     outcome = parse([stream], max_bytes=max_bytes)
     assert parse(reads, max_bytes=max_bytes) == outcome
     assert parse(byte_by_byte(stream), max_bytes=max_bytes) == outcome
+
+
+# Reads that are taken in one go
+
+_PARTS = [b"data: a\n\n", b"data: b\n\ndata: {}\n\n", b"data: \n\n", b"data: a\ndata: b\n\n", b"data: data: \n\n"]
+_PARTS += [b"data: " + b"x" * 40 + b"\n\n", b": c\n\n", b"data:a\n\n", b"data\n\n", b"event: t\n", b"id: 1\n\n"]
+_PARTS += [b"data: a\r\n\r\n", b"data: a\r", b"data: ", b":", b"a", b"\n", b"\r"]
+_PARTS += [b"", b"\xef", b"\xef\xbb\xbf", b"\xbb\xbfdata: a\n\n"]
+_reads = st.lists(st.lists(st.sampled_from(_PARTS), min_size=1, max_size=4).map(b"".join), max_size=8)
+
+
+@given(_reads, st.integers(3, 60))
+def test_a_read_that_is_taken_whole_gives_what_it_gives_when_fed(reads: list[bytes], max_bytes: int) -> None:
+    """Whatever came before it, and whatever comes behind it."""
+    taking, feeding = Parser(max_bytes=max_bytes), Parser(max_bytes=max_bytes)
+    too_large = False
+    for read in [*reads, END]:
+        if not too_large:  # else the parser is of no use
+            whole, (fed, too_large) = taking.whole(read), outcome(feeding, read)
+            if whole is None:
+                assert outcome(taking, read) == (fed, too_large)
+            else:
+                assert ([(data, "message") for data in whole], False) == ([(e.data, e.type) for e in fed], too_large)
+
+
+def outcome(parser: Parser, read: bytes) -> tuple[list[Event], bool]:
+    events: list[Event] = []
+    try:
+        events.extend(parser.feed(read))
+    except EventTooLarge:
+        return events, True
+    return events, False
+
+
+def test_reads_that_are_taken_whole() -> None:
+    parser = Parser(max_bytes=30)
+    for _ in range(2):
+        assert parser.whole(b"data: a\n\n") is None  # there might be a byte-order mark
+        assert list(parser.feed(b"")) == []
+    assert [event.data for event in parser.feed(b"data: a\n\n")] == [b"a"]
+    assert parser.whole(b"data: a\n\n") == [b"a"]
+    assert parser.whole(b"data: a\n\ndata:  b\n\n") == [b"a", b" b"]
+    for other in (
+        b"data:a\n\n",
+        b"data: a\n",
+        b"data: a\ndata: b\n\n",
+        b"data: a\r\n\n",
+        b"data: " + b"a" * 40 + b"\n\n",
+    ):
+        assert parser.whole(other) is None
+    for held in (b"d", b":", b"event: t\n", b"data: a\n", b"\r"):
+        parser = Parser(max_bytes=30)
+        list(parser.feed(b": x\n\n" + held))
+        assert parser.whole(b"data: a\n\n") is None
 
 
 # When an event comes

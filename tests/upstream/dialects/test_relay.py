@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from gateway.entries import Entry, Kind
 from gateway.errors import UpstreamEmpty, UpstreamError, UpstreamIncomplete, UpstreamRateLimited
-from gateway.sse import Event, Parser
+from gateway.sse import END, Event, Parser
 from gateway.upstream.dialects.openai import DATA_FIELDS
 from gateway.upstream.dialects.relay import Relay
 from tests.sse.cases import WAYS
@@ -55,7 +55,7 @@ def events(reads: Iterable[bytes]) -> Iterator[Event]:
     parser = Parser(max_bytes=100_000_000, data_fields=DATA_FIELDS)
     for read in reads:
         yield from parser.feed(read)
-    yield from parser.close()
+    yield from parser.feed(END)
 
 
 def one(data: bytes | str) -> Passed:
