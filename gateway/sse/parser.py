@@ -60,6 +60,11 @@ class Parser:
         self._last_event_id = ""
         self._is_between_events = False  # is nothing held of a line or an event? At the start there may be a mark
 
+    @property
+    def held(self) -> int:
+        """Bytes of an event that has not come whole."""
+        return self._splitter.held + self._size
+
     def whole(self, chunk: bytes) -> list[bytes] | None:
         """The data of the events in `chunk`, where it is whole events of one `data: ` line each, and nothing else.
 
@@ -103,7 +108,7 @@ class Parser:
                 yield event
             else:
                 self._type = ""
-        if self._splitter.held + self._size > self._max_bytes:
+        if self.held > self._max_bytes:
             raise EventTooLarge(self._max_bytes)
         self._is_between_events = not data and not self._type and self._splitter.is_between_lines
 

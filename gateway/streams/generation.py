@@ -49,6 +49,7 @@ from gateway.upstream.shapes import Shape
 logger = logging.getLogger(__name__)
 
 _LARGE_BODY = 65_536  # bytes: a larger request is not held once its upstream has answered; that costs an estimate
+_UNFINISHED = 65_536  # bytes of an unfinished event that are worth counting: nearly all events are smaller
 _JSON_BODY = 33_554_432  # bytes of an upstream that answers in one JSON body: its answer, its logprobs, its spaces
 
 _encode_json = msgspec.json.Encoder().encode
@@ -85,6 +86,7 @@ class Generation(Generic[R]):
         self._created = int(time.time())
         self._running = False
         self._asks_usage = request.asks_usage
+        self._unfinished = 0  # bytes of an event, as far as the log counts them
         self._posted = False  # may the upstream be at work?
         self._max_bytes = limits.max_bytes if log.is_kept else math.inf  # a window is bounded in itself
         self._tokens = Tokens()
@@ -177,18 +179,27 @@ class Generation(Generic[R]):
         """`chunk` is what was read already."""
         self._parser = Parser(max_bytes=self._limits.max_event_bytes, data_fields=openai.DATA_FIELDS)
         try:
+            if not await self._all_read(response, chunk):
+                self._take_read(END)
+        except ParserOverflow as error:
+            raise EventTooLarge() from error
+        finally:
+            self._count_unfinished(0)
+            del self._parser  # it may hold most of an event, and this object is held for minutes
+
+    async def _all_read(self, response: UpstreamResponse, chunk: bytes) -> bool:
+        """Takes reads up to the end of the body. Has the answer ended before that?"""
+        try:
             stops = self._take_read(chunk)
             while stops or await response.feed(self._take_read):
                 if self._decoder.done:
-                    return
+                    return True
                 await self._wait_for_room()
                 stops = False
         except UpstreamIncomplete:
             if not self._decoder.complete:
                 raise
-        except ParserOverflow as error:
-            raise EventTooLarge() from error
-        self._take_read(END)
+        return False
 
     def _take_read(self, chunk: bytes) -> bool:
         """Takes one read, from within the call that brought it. Is reading to stop?
@@ -209,7 +220,14 @@ class Generation(Generic[R]):
                     break
         finally:
             self._append(entries)
+        if (held := self._parser.held) >= _UNFINISHED or self._unfinished:
+            self._count_unfinished(held)
         return decoder.done or log.full
+
+    def _count_unfinished(self, held: int) -> None:
+        """Counts the bytes of an event that has not come whole."""
+        self.log.grow(held - self._unfinished)
+        self._unfinished = held
 
     async def _wait_for_room(self) -> None:
         self._watchdog.paused = True

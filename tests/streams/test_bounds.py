@@ -212,6 +212,10 @@ UNFINISHED: dict[str, tuple[list[Step], bool]] = {
         False,
     ),
     "a stream from which a body is put together": (stream(*[delta("x" * 50_000)] * 14, Stall()), False),
+    "an event that does not come whole": (
+        stream(delta("a"), b'data: {"choices": [{"index": 0, "delta": {"content": "' + b"x" * 700_000, Stall()),
+        True,
+    ),
     "frames that wait for a client that takes nothing": (stream(*[delta("x" * 50_000)] * 140, Stall()), True),
 }
 
