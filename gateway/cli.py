@@ -86,17 +86,18 @@ def build_parser() -> argparse.ArgumentParser:
         prog="gateway", description="Streams chat completions from any OpenAI-compatible server."
     )
     parser.add_argument("--version", action="version", version=f"gateway {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(metavar="COMMAND")
+    parser.set_defaults(command=lambda _: _help(parser))
 
     command = commands.add_parser("serve", help="run the gateway")
-    command.add_argument("--config", type=Path, metavar="FILE", help="TOML file (default: environment only)")
+    command.add_argument("--config", type=_file, metavar="FILE", help="TOML file (default: environment only)")
     command.add_argument("--host", help="address to listen on (overrides server.host)")
     command.add_argument("--port", type=_port, help="port to listen on, 0 for any free one (overrides server.port)")
     command.add_argument("--demo", action="store_true", help="use a built-in demo upstream; needs no configuration")
     command.set_defaults(command=_serve)
 
     command = commands.add_parser("check", help="print the effective configuration, or its faults")
-    command.add_argument("--config", type=Path, metavar="FILE", help="TOML file (default: environment only)")
+    command.add_argument("--config", type=_file, metavar="FILE", help="TOML file (default: environment only)")
     command.add_argument("--connect", action="store_true", help="ask each upstream once, too; status 1 if one fails")
     command.set_defaults(command=_check)
 
@@ -125,6 +126,12 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 # The commands
+
+
+def _help(parser: argparse.ArgumentParser) -> int:
+    """For a command line without a command, which is a mistake."""
+    tell(parser.format_help().rstrip())
+    return 2
 
 
 def _serve(options: argparse.Namespace) -> None:
@@ -186,7 +193,7 @@ def _key(options: argparse.Namespace) -> None:
 
 def _load(path: Path | None) -> Config:
     try:
-        text = "" if path is None else path.read_text(encoding="utf-8")
+        text = "" if path is None else path.read_text(encoding="utf-8-sig")  # some editors begin it with a mark
     except OSError as error:
         raise Stop(f"The configuration file cannot be read: {error.strerror}: {path}") from None
     except UnicodeDecodeError:
@@ -206,7 +213,7 @@ def _file_faults(config: Config) -> Iterator[str]:
 def _environment() -> Mapping[str, str]:
     """The variables of `.env` in the current directory, overridden by those of the environment."""
     try:
-        file = dotenv_values(".env")
+        file = dotenv_values(".env", encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise Stop("The file .env is not UTF-8 text.") from None
     return {name: value for name, value in file.items() if value is not None} | os.environ
@@ -237,6 +244,13 @@ def _shown(text: str) -> str:
     return "".join([c if c.encode(encoding, "ignore") else f"\\U{ord(c):08x}" for c in text])
 
 
+def _file(text: str) -> Path:
+    """An argparse type. An empty text would be the current directory."""
+    if not text:
+        raise argparse.ArgumentTypeError("expected the name of a file, and got an empty text")
+    return Path(text)
+
+
 def _name(text: str) -> str:
     """An argparse type: a Name as in the schema, of printable characters only."""
     if not (0 < len(text) <= 200 and text.isprintable()) or "${" in text:
@@ -247,10 +261,13 @@ def _name(text: str) -> str:
 def _groups(text: str) -> list[str]:
     """An argparse type: names of GROUPS, separated by commas."""
     names = text.split(",")
-    if len(set(names)) < len(names) or not set(names) <= GROUPS.keys():
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not a comma-separated list of {', '.join(GROUPS)}, each at most once"
-        )
+    for name in names:
+        if name not in GROUPS:
+            raise argparse.ArgumentTypeError(
+                f"{name!r} is not a group; choose from {', '.join(GROUPS)}, with commas between them"
+            )
+        if names.count(name) > 1:
+            raise argparse.ArgumentTypeError(f"{name!r} appears more than once; name each group once")
     return names
 
 

@@ -17,12 +17,13 @@ from typing import Any, get_args, get_origin
 import msgspec
 from msgspec import Struct
 
+from gateway.config.hints import expected, not_a_list, syntax_fault, unknown_key
 from gateway.config.rules import name_faults, value_faults
 from gateway.config.schema import Config, Price, Secret
 
-_UNKNOWN = "unknown key"
-_NOTHING = object()  # in the place of what cannot be built
-_OTHER_FORMAT = "this looks like {}, and the configuration is TOML: write it as config.example.toml shows"
+_UNCLOSED = r"\$\{(?!((?!\$\{)[^}])*\})"  # a `${` that no `}` follows, or not before the next `${`
+_NOTHING = object()  # stands for a value that cannot be built
+_VARIABLES = {"base_url": "OPENAI_BASE_URL", "api_key": "OPENAI_API_KEY"}
 _NAMED = {"upstreams", "models", "assistants", "keys"}  # the tables that speak of each other by name
 
 
@@ -42,12 +43,13 @@ def load(text: str, environ: Mapping[str, str], *, look: Callable[[Config], Iter
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise Faults([_not_toml(text) or f"not valid TOML: {error}"]) from None
+        raise Faults([syntax_fault(text, str(error))]) from None
     faults: list[str] = []
     filled = {
         key: value if key == "assistants" else _filled(value, key, environ, faults) for key, value in table.items()
     }
-    if "upstreams" not in filled:
+    is_named = "upstreams" in filled
+    if not is_named:
         filled["upstreams"] = _upstreams_from(environ)
     sections = _build_sections(filled, faults)
     config = Config(**sections, default_model=environ.get("OPENAI_MODEL") or None)
@@ -55,7 +57,7 @@ def load(text: str, environ: Mapping[str, str], *, look: Callable[[Config], Iter
     if sections.keys() >= _NAMED & filled.keys():
         faults += _not_told(name_faults(config), faults)
     if faults:
-        raise Faults(faults)
+        raise Faults(faults if is_named else [_with_variable(fault) for fault in faults])
     return config
 
 
@@ -65,17 +67,6 @@ def checked(config: Config) -> Config:
     if faults:
         raise Faults(faults)
     return config
-
-
-def _not_toml(text: str) -> str | None:
-    """What a text is that is no TOML, as far as that can be seen."""
-    lines = [line.rstrip() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
-    first = lines[0].lstrip("\ufeff") if lines else ""
-    if first.startswith("{"):
-        return _OTHER_FORMAT.format("JSON")
-    if re.match(r"---|- |[\w-]+:(\s|$)", first):
-        return _OTHER_FORMAT.format("YAML")
-    return None
 
 
 # From tables to values
@@ -95,6 +86,8 @@ def _filled(value: Any, path: str, environ: Mapping[str, str], faults: list[str]
             faults.append(f"{path}: the environment variable {name} is not set")
         return environ.get(name, "")
 
+    if re.search(_UNCLOSED, value):
+        faults.append(f"{path}: `${{` without `}}`; write ${{NAME}} for the environment variable NAME")
     return re.sub(r"\$\{(\w+)\}", fill, value)
 
 
@@ -107,10 +100,17 @@ def _upstreams_from(environ: Mapping[str, str]) -> list[dict[str, Any]]:
     return [upstream | {"api_key": key} if key else upstream]
 
 
+def _with_variable(fault: str) -> str:
+    """The fault with the name of the variable that the value comes from."""
+    for field, variable in _VARIABLES.items():
+        fault = fault.replace(f"upstreams[0].{field}:", f"{variable}:")
+    return fault
+
+
 def _build_sections(table: dict[str, Any], faults: list[str]) -> dict[str, Any]:
     """The tables of the file, as far as they can be built."""
     fields = {f.name: f for f in msgspec.structs.fields(Config) if f.name != "default_model"}
-    faults += [f"{key}: {_UNKNOWN}" for key in table if key not in fields]
+    faults += [f"{key}: {unknown_key(key, fields)}" for key in table if key not in fields]
     sections = {name: _build(f.type, table[name], name, faults) for name, f in fields.items() if name in table}
     return {name: section for name, section in sections.items() if section is not _NOTHING}
 
@@ -125,13 +125,16 @@ def _build(kind: Any, value: Any, path: str, faults: list[str]) -> Any:
     if origin is list and isinstance(value, list):
         items = [_build(arguments[0], item, f"{path}[{index}]", faults) for index, item in enumerate(value)]
         return _NOTHING if any(item is _NOTHING for item in items) else items  # else numbers would be wrong
+    if origin is list and (advice := not_a_list(value, path)) is not None:
+        faults.append(f"{path}: {advice}")
+        return _NOTHING
     if origin is dict and isinstance(value, dict) and arguments[1] is not Any:
         built = {key: _build(arguments[1], item, _below(path, key), faults) for key, item in value.items()}
         return {key: item for key, item in built.items() if item is not _NOTHING}
     try:
         return msgspec.convert(value, kind, dec_hook=_secret)
     except msgspec.ValidationError as error:
-        message = str(error).partition(" - at ")[0].replace("`", "")
+        message = expected(kind, value) or str(error).partition(" - at ")[0].replace("`", "")
         faults.append(f"{path}: {message[0].lower()}{message[1:]}")
         return _NOTHING
 
@@ -142,7 +145,7 @@ def _build_struct(kind: type[Struct], value: Any, path: str, faults: list[str]) 
         faults.append(f"{path}: expected a table, got {type(value).__name__}")
         return _NOTHING
     fields = {f.encode_name: f for f in msgspec.structs.fields(kind)}
-    faults += [f"{_below(path, key)}: {_UNKNOWN}" for key in value if key not in fields]
+    faults += [f"{_below(path, key)}: {unknown_key(key, fields)}" for key in value if key not in fields]
     faults += [f"{_below(path, name)}: missing" for name, f in fields.items() if f.required and name not in value]
     built = {
         f.name: _build(f.type, value[name], _below(path, name), faults) for name, f in fields.items() if name in value
@@ -160,7 +163,7 @@ def _empty(kind: Any) -> Any:
 
 def _not_told(later: Iterable[str], told: list[str]) -> list[str]:
     """The later faults, without those of a field that has one already, or that is in or around such a field."""
-    paths = [_path(fault) for fault in told if not fault.endswith(_UNKNOWN)]
+    paths = [_path(fault) for fault in told if ": unknown key" not in fault]
     return [fault for fault in later if not any(_touch(_path(fault), path) for path in paths)]
 
 

@@ -33,9 +33,9 @@ def _url_faults(config: Config) -> Iterator[str]:
     for index, upstream in enumerate(config.upstreams):
         if not _is_http_url(upstream.base_url):
             yield f"upstreams[{index}].base_url: expected http(s)://host[:port]/v1, without a query or a user"
-        elif call := re.search(r"(/chat)?/completions/*\Z", upstream.base_url):
+        elif call := re.search(r"(/chat/completions|/completions|/models|/responses)/*\Z", upstream.base_url):
             base = upstream.base_url[: call.start()]
-            yield f"upstreams[{index}].base_url: expected no path of one call, which is added to it; write {base}"
+            yield f"upstreams[{index}].base_url: the gateway adds the path of each call itself; write {base}"
         if upstream.proxy is not None and not _is_http_url(upstream.proxy, with_user=True):
             yield f"upstreams[{index}].proxy: expected http(s)://[user:password@]host:port"
         for name, value in upstream.headers.items():

@@ -98,6 +98,10 @@ class Upstream(Struct, frozen=True, forbid_unknown_fields=True):
     ca_file: str | None = None
     stream_usage: bool = True
 
+    def __post_init__(self) -> None:
+        """Blanks around an address are never meant: they come from copying it."""
+        msgspec.structs.force_setattr(self, "base_url", self.base_url.strip())
+
 
 class TargetName(Struct, frozen=True, forbid_unknown_fields=True):
     """`upstream` is the name of one of `[[upstreams]]`; `model` is what that upstream calls the model."""

@@ -82,7 +82,7 @@ def test_a_config_that_is_not_read_is_pointed_at(capsys: pytest.CaptureFixture[s
 
 
 MISTAKES = {
-    "YAML": (["check", "--config", "c.yaml"], "this looks like YAML, and the configuration is TOML"),
+    "YAML": (["check", "--config", "c.yaml"], "this looks like YAML, but the configuration is TOML"),
     "a file that is not there": (["check", "--config", "none.toml"], "none.toml"),
     "a file that is no TOML": (["check", "--config", "bad.toml"], "not valid TOML"),
     "a file that is no text": (["check", "--config", "binary.toml"], "not UTF-8"),
@@ -103,12 +103,36 @@ def test_mistakes_end_with_status_2_and_say_what_is_wrong(capsys: pytest.Capture
     assert words in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    "arguments", [["serve", "--port", "70000"], ["demo-upstream", "--tokens", "0"], ["nothing"], []]
-)
+@pytest.mark.parametrize("arguments", [["serve", "--port", "70000"], ["demo-upstream", "--tokens", "0"], ["nothing"]])
 def test_a_wrong_command_line_is_status_2(arguments: list[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         main(arguments)
+
+
+def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    told = capsys.readouterr()
+    assert told.err.startswith("usage: gateway")
+    assert "run only the demo upstream" in told.err
+    assert not told.out
+
+
+@pytest.mark.parametrize("command", ["serve", "check"])
+def test_an_empty_name_of_a_file_is_status_2(capsys: pytest.CaptureFixture[str], command: str) -> None:
+    """As a shell makes of a variable that is not set."""
+    with pytest.raises(SystemExit, match="2"):
+        main([command, "--config", ""])
+    assert "argument --config: expected the name of a file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["c.toml", ".env"])
+def test_a_mark_at_the_beginning_of_a_file_is_passed_over(capsys: pytest.CaptureFixture[str], name: str) -> None:
+    """Editors on Windows write one."""
+    Path("c.toml").write_text('[[upstreams]]\nname = "a"\nbase_url = "${A}"\n')
+    Path(".env").write_text("A=http://h/v1\n")
+    Path(name).write_bytes(b"\xef\xbb\xbf" + Path(name).read_bytes())
+    assert main(["check", "--config", "c.toml"]) == 0
+    assert 'upstreams[0].base_url = "http://h/v1"' in capsys.readouterr().out
 
 
 def test_a_port_that_is_taken_is_status_1(capsys: pytest.CaptureFixture[str]) -> None:
@@ -247,11 +271,20 @@ def test_a_log_that_cannot_be_read_is_status_2_and_named(capsys: pytest.CaptureF
     assert not told.out
 
 
-@pytest.mark.parametrize("by", ["", "week", "day,", "day,day", "key,week"])
-def test_usage_by_what_is_none_is_status_2(capsys: pytest.CaptureFixture[str], by: str) -> None:
+@pytest.mark.parametrize(
+    ("by", "words"),
+    [
+        ("", "'' is not a group; choose from day, key, model, with commas between them"),
+        ("day,", "'' is not a group"),
+        ("week", "'week' is not a group"),
+        ("key,week", "'week' is not a group"),
+        ("key,key", "'key' appears more than once; name each group once"),
+    ],
+)
+def test_usage_by_wrong_groups_is_status_2(capsys: pytest.CaptureFixture[str], by: str, words: str) -> None:
     with pytest.raises(SystemExit, match="2"):
         main(["usage", "access.log", "--by", by])
-    assert "is not a comma-separated list of day, key, model" in capsys.readouterr().err
+    assert words in capsys.readouterr().err
 
 
 def usage_process(*arguments: str, **environ: str) -> subprocess.Popen[bytes]:

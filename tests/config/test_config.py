@@ -95,8 +95,19 @@ def test_an_empty_model_in_the_environment_is_none() -> None:
     assert load("", {"OPENAI_MODEL": ""}).default_model is None
 
 
-def test_a_bad_url_in_the_environment_is_a_fault() -> None:
-    assert faults("", {"OPENAI_BASE_URL": "localhost:8000"})[0].startswith("upstreams[0].base_url:")
+@pytest.mark.parametrize("text", ["", "[server]\nport = 80"])
+def test_a_fault_in_the_environment_names_the_variable(text: str) -> None:
+    """Without `[[upstreams]]` in a file, nobody knows an `upstreams[0]`."""
+    found = faults(text, {"OPENAI_BASE_URL": "localhost:8000", "OPENAI_API_KEY": "k\n"})
+    assert [fault.partition(":")[0] for fault in found] == ["OPENAI_BASE_URL", "OPENAI_API_KEY"]
+    (fault,) = faults(UPSTREAM.replace("http", "ftp"), {"OPENAI_BASE_URL": "http://h/v1"})
+    assert fault.startswith("upstreams[0].base_url:")
+
+
+def test_blanks_around_a_base_url_are_left_out() -> None:
+    environ = {"OPENAI_BASE_URL": " http://h/v1\r\n"}
+    assert load("", environ).upstreams[0].base_url == "http://h/v1"
+    assert load(UPSTREAM.replace("/v1", "/v1 "), {}).upstreams[0].base_url == "http://h/v1"
 
 
 # What is filled in
@@ -114,10 +125,17 @@ def test_names_are_filled_in_from_the_environment() -> None:
     assert config.upstreams[0].headers["x"].reveal() == "${A}"
 
 
-@pytest.mark.parametrize("text", ["$A", "${}", "{A}", "${A", "$${", "${A B}"])
+@pytest.mark.parametrize("text", ["$A", "${}", "{A}", "A}", "$$", "${A B}"])
 def test_what_only_looks_like_a_name_stays(text: str) -> None:
     config = load(UPSTREAM + f"headers = {{x = '{text}'}}", {})
     assert config.upstreams[0].headers["x"].reveal() == text
+
+
+@pytest.mark.parametrize("text", ["${A", "$${", "${A and ${B}", "${A${B}", "${B} and ${"])
+def test_a_name_without_its_end_is_refused(text: str) -> None:
+    """A server would get it literally, as a key."""
+    (fault,) = faults(UPSTREAM + f"api_key = '{text}'", {"A": "a", "B": "b"})
+    assert fault == "upstreams[0].api_key: `${` without `}`; write ${NAME} for the environment variable NAME"
 
 
 def test_an_assistant_is_left_as_it_is() -> None:
@@ -148,7 +166,35 @@ FAULTS = {
     "a number for a truth": ("[server]\nallow_anonymous = 1", ["server.allow_anonymous: expected bool, got int"]),
     "a fraction of a byte": ("[store]\nmax_bytes = 5000.5", ["store.max_bytes: expected int, got float"]),
     "a value for a table": ("server = 1", ["server: expected a table, got int"]),
-    "a table for a list": ("[upstreams]\nname = 'up'", ["upstreams: expected array, got object"]),
+    "a table for a list": ("[upstreams]\nname = 'up'", ["upstreams: write [[upstreams]], with two brackets"]),
+    "a table for a list of models": ("[models]\nname = 'm'", ["models: write [[models]], with two brackets"]),
+    "a table for a list of keys": ("[keys]\nname = 'k'", ["keys: write [[keys]], with two brackets"]),
+    "two tables for a list": ("[keys]\na = 1\n[keys]\na = 2", ["not valid TOML: Cannot declare ('keys',) twice"]),
+    "a table for a list in a table": (
+        UPSTREAM + '[[models]]\nname = "m"\ntargets = {upstream = "up"}',
+        ["models[0].targets: expected a list; write [{...}]"],
+    ),
+    "a text for a list": ('[assistants.a]\nsystem = "hi"', ['assistants.a.system: expected a list; write ["hi"]']),
+    "a long text for a list": (
+        f'[server]\ncors_origins = "{"x" * 41}"',
+        ['server.cors_origins: expected a list; write ["..."]'],
+    ),
+    "a number for a list": ("[assistants.a]\nsystem = 1", ["assistants.a.system: expected array, got int"]),
+    "a value that is none of a few": (
+        '[stream]\non_disconnect = "stop"',
+        ["stream.on_disconnect: expected one of cancel, drain, detach"],
+    ),
+    "a value that is none of a few, in a list": (
+        f'[[keys]]\nname = "k"\nhash = "sha256:{"0f" * 32}"\non_disconnect = ["stop"]',
+        ["keys[0].on_disconnect[0]: expected one of cancel, drain, detach"],
+    ),
+    "a date that does not exist": (
+        f'[[keys]]\nname = "k"\nhash = "sha256:{"0f" * 32}"\nexpires = "2027-13-31"',
+        ["keys[0].expires: expected a date, such as 2027-12-31"],
+    ),
+    "a similar key": ("[server]\nprot = 1", ["server.prot: unknown key; did you mean port?"]),
+    "a similar table": ("[sever]\nport = 1", ["sever: unknown key; did you mean server?"]),
+    "a key like no other": ("[server]\nqqq = 1", ["server.qqq: unknown key"]),
     "a value in a list of tables": ("upstreams = [1]", ["upstreams[0]: expected a table, got int"]),
     "a value for an assistant": ("[assistants]\na = 1", ["assistants.a: expected a table, got int"]),
     "a value in a list of strings": ("[server]\ncors_origins = [1]", ["server.cors_origins[0]: expected str, got int"]),
@@ -166,16 +212,16 @@ FAULTS = {
     "no streams": ("[store]\nmax_streams = 0", ["store.max_streams: expected int >= 1"]),
     "an empty name": (
         '[[models]]\nname = ""\ntargets = [{upstream = "a"}]\n[[upstreams]]\nname = "a"\nbase_url = "http://h"',
-        ["models[0].name: expected str matching"],
+        ["models[0].name: expected 1 to 200 characters without line ends"],
     ),
     "a name with a line end": (
         '[[models]]\nname = "a\\n"\ntargets = []',
-        ["models[0].name: expected str matching", "models[0].targets: expected exactly"],
+        ["models[0].name: expected 1 to 200 characters without line ends", "models[0].targets: expected exactly"],
     ),
     "a key without a name": (f'[[keys]]\nhash = "sha256:{"0f" * 32}"', ["keys[0].name: missing"]),
     "a key's name with a line end": (
         f'[[keys]]\nname = "a\\n"\nhash = "sha256:{"0f" * 32}"',
-        ["keys[0].name: expected str matching"],
+        ["keys[0].name: expected 1 to 200 characters without line ends"],
     ),
     "limits that let nobody in": (
         f'[[keys]]\nname = "k"\nhash = "sha256:{"0f" * 32}"\n'
@@ -188,7 +234,7 @@ FAULTS = {
     ),
     "a last day that is none": (
         f'[[keys]]\nname = "k"\nhash = "sha256:{"0f" * 32}"\nexpires = 2026',
-        ["keys[0].expires: expected date"],
+        ["keys[0].expires: expected a date, such as 2027-12-31"],
     ),
     "a key that is a number": ('[[keys]]\nname = "k"\nkey = 1234567890123456', ["keys[0].key: expected str"]),
     "a variable of a key": ('[[keys]]\nname = "k"\nkey = "${NOT_SET}"', [f"keys[0].key: {UNSET}"]),
@@ -222,9 +268,9 @@ FAULTS = {
     "a field that is no string": (UPSTREAM + "headers = {x = 1}", ["upstreams[0].headers.x: expected str"]),
     "a variable that is not set": (UPSTREAM + 'api_key = "${NOT_SET}"', [f"upstreams[0].api_key: {UNSET}"]),
     "a variable in a list": ('[server]\ncors_origins = ["${NOT_SET}"]', [f"server.cors_origins[0]: {UNSET}"]),
-    "YAML": ("# ours\nupstreams:\n  - name: a\n", ["this looks like YAML, and the configuration is TOML"]),
-    "YAML with a mark": ("---\nserver: {port: 1}\n", ["this looks like YAML, and the configuration is TOML"]),
-    "JSON": ('{"server": {"port": 1}}', ["this looks like JSON, and the configuration is TOML"]),
+    "YAML": ("# ours\nupstreams:\n  - name: a\n", ["this looks like YAML, but the configuration is TOML"]),
+    "YAML with a mark": ("---\nserver: {port: 1}\n", ["this looks like YAML, but the configuration is TOML"]),
+    "JSON": ('{"server": {"port": 1}}', ["this looks like JSON, but the configuration is TOML"]),
     "TOML with a mistake": ("[server]\nport: 1", ["not valid TOML: "]),
     "all at once, in one go": (
         '[server]\nport = "x"\nprot = 1\n[stream]\nretry_ms = -1\n[[upstreams]]\nname = 1\napi_key = "${NOT_SET}"\n'
@@ -253,6 +299,34 @@ def test_every_fault_is_told_with_its_path(case: str) -> None:
     assert all(fault.startswith(start) for fault, start in zip(found, expected, strict=True)), found
 
 
+# What tomllib refuses -> what to write instead
+SYNTAX = {
+    'ca = "C:\\Users\\ca.pem"': "write a text with backslashes in single quotes",
+    'ca = "C:\\Program"': "write a text with backslashes in single quotes",
+    "[server]\nhost = localhost": 'write a text in straight quotes, such as host = "localhost"',
+    "host = 127.0.0.1": "write a text in straight quotes",
+    "host = “localhost”": "write a text in straight quotes",
+    "key = ${NAME}": "write a text in straight quotes",
+    "expires = 2027-13-31": "write a date that exists, such as 2027-12-31",
+    "expires = 2027-02-30": "write a date that exists, such as 2027-12-31",
+    "playground = False": "write false",
+    "[keys]\na = 1\n\n[keys]\na = 2": "write [[keys]], with two brackets",
+}
+
+
+@pytest.mark.parametrize("text", SYNTAX)
+def test_common_mistakes_of_syntax_are_told_with_what_to_write(text: str) -> None:
+    (fault,) = faults(text)
+    assert fault.startswith("not valid TOML: ")
+    assert f"; {SYNTAX[text]}" in fault
+
+
+@pytest.mark.parametrize("text", ['a = "x', "= 1", "[server\nport = 1", "[a]\n[a]", "[server]\nport: 1"])
+def test_other_mistakes_of_syntax_get_no_advice(text: str) -> None:
+    (fault,) = faults(text)
+    assert ";" not in fault
+
+
 def model(name: str, *targets: str) -> str:
     return f'[[models]]\nname = "{name}"\ntargets = [{", ".join(f"{{upstream = {t!r}}}" for t in targets)}]\n'
 
@@ -276,7 +350,7 @@ RULES = {
     "a URL with a fragment": (UPSTREAM.replace("/v1", "/v1#a"), "upstreams[0].base_url:"),
     "a URL with a port that is none": (UPSTREAM.replace("//h", "//h:x"), "upstreams[0].base_url:"),
     "a URL with half an address": (UPSTREAM.replace("//h", "//[::1"), "upstreams[0].base_url:"),
-    "a URL with a line end": (UPSTREAM.replace("/v1", "/v1\\n"), "upstreams[0].base_url:"),
+    "a URL with a line end": (UPSTREAM.replace("/v1", "/v\\n1"), "upstreams[0].base_url:"),
     "a URL with a space": (UPSTREAM.replace("/v1", "/v 1"), "upstreams[0].base_url:"),
     "a URL with a password": (UPSTREAM.replace("//h", "//u:p@h"), "upstreams[0].base_url:"),
     "a proxy that is no URL": (UPSTREAM + 'proxy = "h:3128"', "upstreams[0].proxy:"),
@@ -396,10 +470,10 @@ def test_unknown_keys_and_missing_fields_hide_no_other_fault() -> None:
 def test_what_only_a_look_at_the_disk_finds_is_told_with_the_rest() -> None:
     with pytest.raises(Faults) as raised:
         load("[server]\nprot = 1\n" + UPSTREAM, {}, look=lambda config: [f"{config.upstreams[0].name}: is not there"])
-    assert raised.value.faults == ["server.prot: unknown key", "up: is not there"]
+    assert raised.value.faults == ["server.prot: unknown key; did you mean port?", "up: is not there"]
 
 
-@pytest.mark.parametrize("path", ["/chat/completions", "/chat/completions/", "/completions"])
+@pytest.mark.parametrize("path", ["/chat/completions", "/chat/completions/", "/completions", "/models", "/responses"])
 @pytest.mark.parametrize("base", ["http://h/v1", "http://h:8000"])
 def test_a_base_url_with_the_path_of_a_call_is_refused_with_the_right_value(base: str, path: str) -> None:
     (fault,) = faults(UPSTREAM.replace("http://h/v1", base + path))
