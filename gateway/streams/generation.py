@@ -50,6 +50,8 @@ logger = logging.getLogger(__name__)
 
 _LARGE_BODY = 65_536  # bytes: a larger request is not held once its upstream has answered; that costs an estimate
 _UNFINISHED = 65_536  # bytes of an unfinished event that are worth counting: nearly all events are smaller
+_LARGE_READ = 32_768  # bytes: smaller reads make no burst, and are not counted
+_BURST = 262_144  # bytes: as much as one read brings at most
 _JSON_BODY = 33_554_432  # bytes of an upstream that answers in one JSON body: its answer, its logprobs, its spaces
 
 _encode_json = msgspec.json.Encoder().encode
@@ -86,6 +88,7 @@ class Generation(Generic[R]):
         self._created = int(time.time())
         self._running = False
         self._asks_usage = request.asks_usage
+        self._burst, self._burst_at = 0, 0.0  # bytes of large reads in the turn that began then
         self._unfinished = 0  # bytes of an event, as far as the log counts them
         self._posted = False  # may the upstream be at work?
         self._max_bytes = limits.max_bytes if log.is_kept else math.inf  # a window is bounded in itself
@@ -222,7 +225,16 @@ class Generation(Generic[R]):
             self._append(entries)
         if (held := self._parser.held) >= _UNFINISHED or self._unfinished:
             self._count_unfinished(held)
-        return decoder.done or log.full
+        return decoder.done or log.full or (len(chunk) >= _LARGE_READ and self._is_burst(len(chunk)))
+
+    def _is_burst(self, size: int) -> bool:
+        """Has this stream taken its share of this turn of the loop? uvloop reads a connection up to 32 times in one.
+
+        Its time stands still within a turn. Other streams, and the bounds on what they hold together, come first then.
+        """
+        now = self._loop.time()
+        self._burst, self._burst_at = size + (self._burst if now == self._burst_at else 0), now
+        return self._burst > _BURST
 
     def _count_unfinished(self, held: int) -> None:
         """Counts the bytes of an event that has not come whole."""

