@@ -31,7 +31,6 @@ from gateway.errors import (
     GatewayError,
     OutOfDescriptors,
     Timeout,
-    UpstreamError,
     UpstreamIncomplete,
     UpstreamMisconfigured,
     UpstreamUnreachable,
@@ -43,7 +42,7 @@ from gateway.upstream.redaction import redact
 from gateway.upstream.routing import Target
 from gateway.upstream.shapes import Shape, is_told, shape_of, stripped
 from gateway.upstream.tap import Take, Tap, collecting, fits
-from gateway.upstream.unreachable import from_os, without_a_word
+from gateway.upstream.unreachable import from_os, from_proxy, not_http, place_of, refused_by_proxy, without_a_word
 
 logger = logging.getLogger(__name__)
 
@@ -268,17 +267,22 @@ def _translated(upstream: Upstream) -> Iterator[None]:
         raise ConnectTimeout() from error
     except TimeoutError as error:
         raise Timeout() from error
+    except aiohttp.ClientHttpProxyError as error:
+        raise refused_by_proxy(error.status) from error
     except aiohttp.ClientResponseError as error:  # the response is not HTTP, or its header is too large
         if _TLS_ALERT in error.message:
             raise speaks_tls() from error
-        raise UpstreamError(note="what it answered cannot be read") from error
+        raise not_http() from error
     except aiohttp.ServerDisconnectedError as error:
         raise without_a_word(type(error).__name__, upstream.base_url) from error
     except (aiohttp.ClientError, OSError, ValueError) as error:
         cause = _cause(error)
         if cause is None:
             raise UpstreamUnreachable(note=type(error).__name__) from error
-        failure = from_os(cause, upstream.base_url)
+        if upstream.proxy is not None and _place(error) == place_of(upstream.proxy):
+            failure = from_proxy(cause, upstream.proxy)
+        else:
+            failure = from_os(cause, upstream.base_url)
         if isinstance(failure, OutOfDescriptors):  # a fault of this side, which nobody else logs
             logger.warning("upstream %s: %s", upstream.name, redact(failure, upstream))
         raise failure from error
@@ -290,6 +294,11 @@ def _cause(error: Exception) -> OSError | None:
         if isinstance(cause, OSError):
             return cause
     return None
+
+
+def _place(error: Exception) -> tuple[str | None, int | None]:
+    """The host and port to which no connection was made: those of the proxy, if the upstream has one."""
+    return getattr(error, "host", None), getattr(error, "port", None)
 
 
 def _url(upstream: Upstream, path: str) -> str:

@@ -12,10 +12,19 @@ import ssl
 from urllib.parse import urlsplit
 
 from gateway.config import is_loopback
-from gateway.errors import GatewayError, OutOfDescriptors, UpstreamTLS, UpstreamUnreachable
+from gateway.errors import (
+    GatewayError,
+    OutOfDescriptors,
+    UpstreamError,
+    UpstreamMisconfigured,
+    UpstreamTLS,
+    UpstreamUnreachable,
+)
 
 _RETRY_SECONDS = "5"  # until some connections have ended
 _OPERATOR = "The operator has to look at it."
+_LOOK_AT_PROXY = "The operator has to look at `proxy`."
+_PROXY_REFUSALS = frozenset({401, 403, 405, 407})  # asking again does not help
 _CERTIFICATES = {  # OpenSSL's numbers, X509_V_ERR_*
     9: "is not valid yet",
     10: "has expired",
@@ -43,6 +52,44 @@ def from_os(error: OSError, base_url: str) -> GatewayError:
             "The host in `base_url` of the model's server is not known. The operator has to look at it.", note=note
         )
     return UpstreamUnreachable(_WORDS.get(error.errno or 0), note=note)
+
+
+def from_proxy(error: OSError, proxy: str) -> GatewayError:
+    """The error for a connection to the proxy itself that was not made."""
+    note = _note(error, proxy)
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return OutOfDescriptors(note=note, headers={"Retry-After": _RETRY_SECONDS})
+    if isinstance(error, ssl.SSLError):
+        return UpstreamTLS(f"No secure connection to the proxy can be made. {_LOOK_AT_PROXY}", note=note)
+    if isinstance(error, socket.gaierror) and error.errno in _UNKNOWN_NAME:
+        return UpstreamUnreachable(f"The host of the proxy is not known. {_LOOK_AT_PROXY}", note=note)
+    fault = "does not take connections" if error.errno == errno.ECONNREFUSED else "cannot be reached"
+    return UpstreamUnreachable(f"The proxy before the model's server {fault}. {_LOOK_AT_PROXY}", note=note)
+
+
+def place_of(url: str) -> tuple[str | None, int | None]:
+    """The host and port of a URL, or the port that its scheme implies."""
+    parts = urlsplit(url)
+    return parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
+
+
+def refused_by_proxy(status: int) -> GatewayError:
+    """The error for a proxy that answers CONNECT with this status instead of connecting to the upstream."""
+    note = f"the proxy answered CONNECT with status {status}"
+    if status in _PROXY_REFUSALS:
+        words = f"The proxy before the model's server refused the gateway with status {status}. {_LOOK_AT_PROXY}"
+        return UpstreamMisconfigured(words, note=note)
+    words = f"The proxy did not connect to the model's server: it answered with status {status}. {_LOOK_AT_PROXY}"
+    return UpstreamUnreachable(words, note=note)
+
+
+def not_http() -> UpstreamError:
+    """The error for an answer that the HTTP parser refuses. Most often another protocol is spoken at this port."""
+    return UpstreamError(
+        "The model's server did not answer in HTTP, or its header is too large. If that goes on, the operator has to "
+        "look at the port in `base_url`.",
+        note="it did not answer in HTTP, or its header is too large: is the port in `base_url` right?",
+    )
 
 
 def without_a_word(name: str, base_url: str) -> UpstreamUnreachable:
@@ -85,6 +132,6 @@ def _note(error: OSError, base_url: str) -> str:
 
 
 def _place(base_url: str) -> str:
-    """Where it was, if that is this machine: it tells nobody anything but the one who mends it."""
+    """The host and port, if they are of this machine: only its operator can use them. Never a user or password."""
     parts = urlsplit(base_url)
-    return f" at {parts.netloc}" if is_loopback(parts.hostname or "") else ""
+    return f" at {parts.netloc.rpartition('@')[2]}" if is_loopback(parts.hostname or "") else ""

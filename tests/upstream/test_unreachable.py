@@ -15,10 +15,10 @@ import pytest
 import trustme
 
 from gateway.config import Timeouts, Upstream
-from gateway.errors import GatewayError, OutOfDescriptors, UpstreamTLS, UpstreamUnreachable
+from gateway.errors import GatewayError, OutOfDescriptors, UpstreamMisconfigured, UpstreamTLS, UpstreamUnreachable
 from gateway.upstream.client import UpstreamClient
 from gateway.upstream.routing import Target
-from gateway.upstream.unreachable import from_os
+from gateway.upstream.unreachable import from_os, from_proxy
 from tests.rig.processes import free_port
 
 AGAIN = "again in a moment"
@@ -35,6 +35,12 @@ async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
     writer.close()
 
 
+async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"SSH-2.0-OpenSSH_9.2p1\r\n")
+    await reader.read(1)
+    writer.close()
+
+
 @asynccontextmanager
 async def serving(handler: Handler = answer, certificate: trustme.LeafCert | None = None) -> AsyncIterator[int]:
     context = None
@@ -48,9 +54,9 @@ async def serving(handler: Handler = answer, certificate: trustme.LeafCert | Non
         server.close()
 
 
-async def refused(base_url: str, ca_file: str | None = None) -> GatewayError:
+async def refused(base_url: str, ca_file: str | None = None, proxy: str | None = None) -> GatewayError:
     """The error of a request to this upstream, and the same of a look at its models."""
-    upstream = Upstream(name="up", base_url=base_url, ca_file=ca_file)
+    upstream = Upstream(name="up", base_url=base_url, ca_file=ca_file, proxy=proxy)
     client = UpstreamClient([upstream])
     try:
         with pytest.raises(GatewayError) as raised:
@@ -194,3 +200,61 @@ def test_being_out_of_descriptors_is_called_so_and_is_nobody_elses_fault(number:
     assert type(error) is OutOfDescriptors
     assert name in str(error.note)
     assert "server" not in error.message
+
+
+# Proxies
+
+
+@pytest.mark.parametrize("base_url", ["http://model.example/v1", "https://model.example/v1"])
+async def test_a_dead_proxy_is_told_of_as_the_proxy(caplog: pytest.LogCaptureFixture, base_url: str) -> None:
+    """The model's server is fine: whoever looks at that finds nothing. A password in `proxy` is told nobody."""
+    port = free_port()
+    error = await refused(base_url, proxy=f"http://user:pa55word@127.0.0.1:{port}")
+    assert type(error) is UpstreamUnreachable
+    assert error.message == (
+        "The proxy before the model's server does not take connections. The operator has to look at `proxy`."
+    )
+    assert str(port) not in error.message
+    assert f"at 127.0.0.1:{port}" in (error.note or "")
+    assert "pa55word" not in caplog.text + (error.note or "")
+
+
+async def test_a_proxy_whose_name_nobody_knows_is_told_of_as_the_proxy() -> None:
+    error = await refused("http://127.0.0.1:1/v1", proxy="http://nobody.invalid:3128")
+    assert type(error) is UpstreamUnreachable
+    assert "proxy" in error.message
+    assert "`base_url`" not in error.message
+    assert "nobody.invalid" not in f"{error.message} {error.note}"
+
+
+async def test_a_proxy_without_tls_is_told_of_as_the_proxy() -> None:
+    async with serving(greet) as port:
+        error = await refused("http://model.example/v1", proxy=f"https://127.0.0.1:{port}")
+    assert type(error) is UpstreamTLS
+    assert error.message == "No secure connection to the proxy can be made. The operator has to look at `proxy`."
+
+
+@pytest.mark.parametrize(("status", "kind"), [(407, UpstreamMisconfigured), (502, UpstreamUnreachable)])
+async def test_a_proxy_that_does_not_connect_is_told_of_with_its_status(status: int, kind: type[GatewayError]) -> None:
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 %d No\r\nContent-Length: 0\r\n\r\n" % status)
+        writer.close()
+
+    async with serving(refuse) as port:
+        error = await refused("https://model.example/v1", proxy=f"http://127.0.0.1:{port}")
+    assert type(error) is kind
+    assert f"with status {status}. The operator has to look at `proxy`." in error.message
+
+
+def test_without_descriptors_a_proxy_is_not_blamed() -> None:
+    error = from_proxy(OSError(errno.EMFILE, "Too many open files"), "http://proxy:3128")
+    assert type(error) is OutOfDescriptors
+
+
+async def test_a_port_that_speaks_something_else_is_told_of() -> None:
+    async with serving(greet) as port:
+        error = await refused(f"http://127.0.0.1:{port}/v1")
+    assert error.code == "upstream_error"
+    assert "did not answer in HTTP" in error.message
+    assert "the port in `base_url`" in error.message

@@ -62,7 +62,12 @@ def error_from_status(status: int, headers: Mapping[str, str], body: bytes) -> G
         return UpstreamRejected(reason.words, status=status, code=reason.code, param=reason.param, note=reason.words)
     if status in _OPERATORS_FAULT:
         return UpstreamMisconfigured(_REFUSALS.get(status), note=reason.words)
-    if 200 <= status < 400:
+    if 300 <= status < 400:
+        return UpstreamMisconfigured(
+            f"The model's server redirects with status {status}. The operator has to look at `base_url`: it must be "
+            "the final address, with the right scheme and path."
+        )
+    if 200 <= status < 300:
         return UpstreamMisconfigured(f"The model's server answered with status {status} instead of a stream.")
     words = f"The model's server failed with status {status}. Ask again in a moment."
     return UpstreamError(words, note=reason.words)
