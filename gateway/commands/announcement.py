@@ -1,11 +1,32 @@
 """The lines that a command prints about the gateway that it starts."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from gateway import __version__
 from gateway.config import Config
 from gateway.demo.models import MODELS
+
+_BEGINNINGS = (  # of the lines below, and of those that a failed start prints
+    b"gateway ",
+    b"  upstream ",
+    b"  callers need an API key",
+    b"  everyone who can reach this address",
+    b"  models: ",
+    b"Playground: ",
+    b"Or run: curl ",
+    b"The demo upstream is serving at ",
+    b"There is a config.toml in this folder",
+    b"The configuration has these faults:",
+    b"gateway: ",
+)
+_FAULT = re.compile(rb"  [A-Za-z_][\w.\[\]-]*: ")  # "  server.port: ..."
+
+
+def is_announcement(line: bytes) -> bool:
+    """Is this one of the gateway's own lines that stand between the JSON lines of a log?"""
+    return line.startswith(_BEGINNINGS) or _FAULT.match(line) is not None
 
 
 def announced(address: str, config: Config) -> Iterator[str]:

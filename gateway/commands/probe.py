@@ -17,6 +17,7 @@ from gateway.errors import (
     GatewayError,
     OutOfDescriptors,
     Timeout,
+    UpstreamRateLimited,
     UpstreamRejected,
     UpstreamTLS,
     UpstreamUnreachable,
@@ -58,19 +59,24 @@ async def _probe(config: Config) -> Sequence[Finding]:
 
 
 async def _in_time(client: UpstreamClient, upstream: Upstream, models: Sequence[str]) -> Finding:
+    loop = asyncio.get_running_loop()
+    started = loop.time()
     try:
         async with asyncio.timeout(_SECONDS):
             return await _asked(client, upstream, models)
     except TimeoutError:
         return Finding(upstream.name, f"did not answer within {_SECONDS:.0f} seconds", is_fault=True)
+    except GatewayError as error:
+        return _fault(error, upstream, seconds=loop.time() - started)
 
 
 async def _asked(client: UpstreamClient, upstream: Upstream, models: Sequence[str]) -> Finding:
+    """Raises a GatewayError that is the finding."""
     try:
         listed = await client.models(upstream)
     except GatewayError as error:
         if isinstance(error, _UNHEARD) or not models:
-            return _fault(error, upstream)
+            raise
         return await _asked_for_a_token(client, upstream, models[0])
     known = {name for model in listed if (name := text_in(model, "id")) is not None}
     missing = [model for model in models if known and model not in known][:_MOST_NAMES]
@@ -87,13 +93,11 @@ async def _asked_for_a_token(client: UpstreamClient, upstream: Upstream, model: 
             response.abort()
     except UpstreamRejected as error:
         if error.status == 404:
-            return _fault(error, upstream)
+            raise
         redact(error, upstream)  # it accepted the key and understood the question, which is all that is checked
         return Finding(
             upstream.name, f"reachable, without a list of models; to a question it answered: {error.message}"
         )
-    except GatewayError as error:
-        return _fault(error, upstream)
     return Finding(upstream.name, f"reachable, without a list of models; {model} answers")
 
 
@@ -102,10 +106,14 @@ def _question(model: str) -> bytes:
     return msgspec.json.encode({"model": model, "messages": messages, "max_tokens": 1, "stream": True})
 
 
-def _fault(error: GatewayError, upstream: Upstream) -> Finding:
+def _fault(error: GatewayError, upstream: Upstream, *, seconds: float) -> Finding:
     _, _, note = redact(error, upstream).partition(": ")
     is_new = bool(note) and note.removeprefix("it ").lower() not in error.message.lower()
     words = f"{error.message} ({note})" if is_new else error.message
+    if isinstance(error, UpstreamRateLimited):
+        words = f"refused with 429: {words}"
+    if isinstance(error, Timeout):
+        words = f"{words} (after {max(1, round(seconds))} s)"
     return Finding(upstream.name, words, is_fault=True)
 
 

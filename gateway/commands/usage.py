@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
+from gateway.commands.announcement import is_announcement
 from gateway.commands.standard_streams import tell
 from gateway.observe.account import account, as_csv, as_table
 
@@ -19,7 +20,7 @@ class Unreadable(Exception):
 
 def print_usage(logs: Sequence[str], by: Sequence[str], *, csv: bool) -> None:
     """Sums the logs by the names in `by` and prints them as a table or as CSV. Raises Unreadable."""
-    result = account(with_progress(_lines(logs)), by)
+    result = account(with_progress(_lines(logs)), by, is_known=is_announcement)
     if result.skipped:
         lines = "1 line was" if result.skipped == 1 else f"{result.skipped:,} lines were"
         tell(f"{lines} not JSON and {lines.split()[-1]} skipped.")

@@ -20,6 +20,7 @@ import pytest
 from gateway import __version__
 from gateway.admission.auth import KeyRing
 from gateway.cli import main
+from gateway.commands.announcement import announced, announced_demo, unread
 from gateway.commands.usage import with_progress
 from gateway.config import load
 from tests.rig.clients import EVENTS, Answer
@@ -187,6 +188,8 @@ def test_a_name_that_cannot_be_printed_is_status_2(capsys: pytest.CaptureFixture
 
 # Usage
 
+UPSTREAM = '[[upstreams]]\nname = "up"\nbase_url = "http://h/v1"\n'
+
 
 def line(stream: str, **fields: object) -> str:
     of_stream = {"stream": stream, "model": "m", "end": "complete", "input_tokens": 10, "output_tokens": 5, **fields}
@@ -243,6 +246,32 @@ def test_usage_tells_what_it_skipped(capsys: pytest.CaptureFixture[str], bad: st
     told = capsys.readouterr()
     assert words in told.err
     assert told.out.splitlines()[1].startswith("2026-03-01,team,m,2,")
+
+
+STARTS = [
+    "",
+    UPSTREAM,
+    UPSTREAM + '[server]\nallow_anonymous = true\n[[keys]]\nname = "k"\nkey = "0123456789abcdef"\n',
+    UPSTREAM + '[[models]]\nname = "m"\ntargets = [{upstream = "up"}]\n',
+]
+
+
+@pytest.mark.parametrize("toml", STARTS)
+def test_usage_passes_over_what_the_gateway_says_at_its_start(capsys: pytest.CaptureFixture[str], toml: str) -> None:
+    """A log that standard error was sent to holds those lines, too."""
+    Path("config.toml").write_text("")
+    said = [*announced("http://127.0.0.1:8080", load(toml, {})), *unread(None), announced_demo("http://127.0.0.1:9090")]
+    Path("access.log").write_text("\n".join([*said, LOG]))
+    assert main(["usage", "access.log", "--csv"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_usage_passes_over_what_a_failed_start_says(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("bad.toml").write_text("[server]\nport = 'x'\nprot = 1\n[[upstreams]]\nheaders = {x = 1}\n")
+    assert main(["serve", "--config", "bad.toml"]) == 2
+    Path("access.log").write_text(capsys.readouterr().err + LOG)
+    assert main(["usage", "access.log", "--csv"]) == 0
+    assert capsys.readouterr().err == ""
 
 
 COMPRESSED = gzip.compress(LOG.encode() * 1000)

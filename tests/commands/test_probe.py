@@ -10,10 +10,12 @@ from gateway.cli import main
 from gateway.commands import probe
 from gateway.config import Config, load
 from tests.rig.processes import free_port
-from tests.rig.scripted_upstream import DONE, ScriptedUpstream, Stall, Step, answer, delta, finish, stream
+from tests.rig.scripted_upstream import DONE, Close, ScriptedUpstream, Send, Stall, Step, answer, delta, finish, stream
 
 MODELS = {"object": "list", "data": [{"id": "m"}, {"id": "n"}, {"id": "o"}]}
 NOT_FOUND = answer(404, {"detail": "Not Found"})
+MOVED = answer(301, b"", Location="https://elsewhere.example/?key=secret")
+GREETING: list[Step] = [Send(b"SSH-2.0-OpenSSH_9.2p1\r\n"), Close()]
 ANSWER = stream(delta("H"), finish("length"), DONE)
 
 
@@ -37,7 +39,9 @@ MET: dict[str, tuple[list[list[Step]], bool, str]] = {
     "a list that cannot be read": ([answer(200, b"no"), ANSWER], False, "without a list of models; m answers"),
     "no such model": ([NOT_FOUND, answer(404, error("no model m", "model_not_found"))], True, "no model m"),
     "no one token": ([NOT_FOUND, answer(400, error("max_tokens is old"))], False, "it answered: max_tokens is old"),
-    "too much to do": ([answer(429, error("slow")), answer(429, error("slow"))], True, "slow"),
+    "too much to do": ([answer(429, error("slow")), answer(429, error("slow"))], True, "refused with 429: slow"),
+    "a redirect": ([MOVED, MOVED], True, "redirects with status 301. The operator has to look at `base_url`"),
+    "something else than HTTP": ([GREETING, GREETING], True, "did not answer in HTTP"),
     "a broken server": ([answer(500, b"")], True, "failed with status 500"),
     "TLS": ([answer(400, b"Client sent an HTTP request to an HTTPS server.")], True, "`base_url` needs https"),
 }
@@ -86,6 +90,17 @@ async def test_all_are_asked_at_the_same_time_and_none_for_ever(
     assert time.monotonic() - started < 5
     assert [finding.upstream for finding in findings] == [f"up{n}" for n in range(20)]
     assert all(finding.is_fault and "did not answer" in finding.words for finding in findings)
+
+
+async def test_a_list_that_does_not_come_is_told_with_the_seconds(
+    upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.upstream.client._MODELS_SECONDS", 0.7)
+    upstream.script([Stall()])
+    (finding,) = await asyncio.to_thread(probe.probe, configured(upstream.url))
+    assert finding.is_fault
+    assert "took too long" in finding.words
+    assert finding.words.endswith("(after 1 s)")
 
 
 async def test_a_model_is_asked_as_its_upstream_calls_it(upstream: ScriptedUpstream) -> None:
