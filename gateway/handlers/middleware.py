@@ -166,7 +166,7 @@ def _preflight(request: web.Request) -> web.Response:
     return web.Response(status=204, headers=headers)
 
 
-_EXPOSED = "Location, X-Request-ID, Retry-After, " + ", ".join(
+_EXPOSED = "Location, X-Request-ID, Retry-After, X-Should-Retry, " + ", ".join(
     f"x-ratelimit-{what}-{kind}" for what in ("limit", "remaining", "reset") for kind in ("requests", "tokens")
 )
 

@@ -25,6 +25,8 @@ def json_response(value: Any, *, status: int = 200) -> web.Response:
 def error_response(error: GatewayError) -> web.Response:
     response = json_response(error.body(), status=error.status)
     response.headers.update(error.headers)
+    if not error.retryable and (error.status >= 500 or error.status == 409):
+        response.headers["X-Should-Retry"] = "false"  # the OpenAI SDKs retry these statuses, unless they are told so
     return response
 
 

@@ -310,6 +310,20 @@ async def test_the_clients_retry_recovers_from_an_early_failure(connect: Connect
     assert len(upstream.requests) == 2
 
 
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+async def test_the_client_does_not_retry_what_only_the_operator_can_fix(
+    connect: Connect, upstream: ScriptedUpstream, streamed: bool
+) -> None:
+    """It would, at any status from 500 on, without `x-should-retry: false`."""
+    upstream.script(refusal(401))
+    sdk = await connect(max_retries=2)
+    with pytest.raises(openai.InternalServerError) as caught:
+        await sdk.call("chat.completions.create", **QUESTION, stream=streamed)
+    assert caught.value.code == "upstream_misconfigured"
+    assert caught.value.response.headers["x-should-retry"] == "false"
+    assert len(upstream.requests) == 1
+
+
 @pytest.mark.parametrize("connect", ["blocking"], indirect=True)
 async def test_the_clients_retry_waits_as_long_as_it_is_told(connect: Connect, upstream: ScriptedUpstream) -> None:
     upstream.script(refusal(429, Retry_After="1"), completion())
