@@ -457,9 +457,9 @@ async def test_a_stream_that_nobody_comes_to_watch_is_ended(
     client = await gateway(config(policy, attach_seconds=0.2, grace_seconds=0.2))
     started = asyncio.get_running_loop().time()
     made = await create(client)
-    await upstream.until(left=1, within=2)
-    assert least - 0.02 < asyncio.get_running_loop().time() - started < least + 0.5
-    await eventually(lambda: bool(ends(lines)))
+    await eventually(lambda: bool(ends(lines)), within=10)
+    assert least - 0.02 < asyncio.get_running_loop().time() - started < least + 5  # a busy machine takes its time
+    await eventually(lambda: upstream.playing == 0)
     assert [end["end"] for end in ends(lines)] == ["client_gone"]
     assert (await watched(client, made["url"])).end["reason"] == "client_gone"
 
