@@ -36,8 +36,8 @@ async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
 
 
 async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.read(1)  # uvloop takes what comes before the question for a broken connection
     writer.write(b"SSH-2.0-OpenSSH_9.2p1\r\n")
-    await reader.read(1)
     writer.close()
 
 
