@@ -67,7 +67,7 @@ class Door:
                 self._look()
 
         server.connection_made = connection_made  # type: ignore[method-assign]  # there is no other way to be told
-        server.connection_lost = connection_lost  # type: ignore[method-assign]
+        server.connection_lost = connection_lost  # type: ignore[method-assign]  # the same
 
     def _shut(self) -> None:
         for listener in self._listeners:

@@ -8,8 +8,8 @@ have a bound of their own in bytes; beyond it the largest is ended.
 
 import asyncio
 import secrets
-from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from gateway.admission.admit import AdmittedRequest, Completion
@@ -28,6 +28,7 @@ from gateway.streams.generation import Generation
 from gateway.streams.held import HeldStream
 from gateway.streams.idempotency import Key, Once
 from gateway.streams.life import Next
+from gateway.streams.room import first_to_go
 from gateway.streams.tickets import Tickets
 from gateway.upstream.client import UpstreamClient
 from gateway.upstream.dialects.openai import Decoder
@@ -181,6 +182,8 @@ class Streams:
     def attach(self, stream: HeldStream[Any], cut: Callable[[], None], *, as_guest: bool = False) -> None:
         """Adds a viewer, whose connection `cut` closes at once. A guest may read and not stop."""
         stream.cuts.append(cut)
+        self._dying -= stream.dying  # whoever comes back to it now makes it one that is read
+        stream.dying = 0
         stream.is_attended |= not as_guest
         stream.cancel_timer()
         if stream.left_at is not None:
@@ -297,18 +300,9 @@ class Streams:
             self._loop.call_soon(self._shed)  # not within the append of one of them
 
     def _shed(self) -> None:
-        """Ends streams until the others are within the bound: those that are only read still, and then running ones.
-
-        Of running streams, the largest of the caller with the most is ended.
-        """
+        """Ends streams until the others are within the bound."""
         excess = self._store.size - self._dying - _HARD * self._store.bound
-        living = [stream for stream in self._held.values() if not stream.dying]
-        read = [stream for stream in living if stream.log.ended and stream.viewers]
-        running = [stream for stream in living if not stream.log.ended]
-        for stream in [*_largest_first(read), *_largest_of_the_most(running)]:
-            if excess <= 0:
-                return
-            excess -= stream.log.held
+        for stream in list(first_to_go(self._held.values(), excess)):
             self._make_die(stream)
 
     def _make_die(self, stream: HeldStream[Any]) -> None:
@@ -345,25 +339,6 @@ class Streams:
             await asyncio.wait([generation.task for generation in running], timeout=_CLOSE_SECONDS)
         for stream in self:
             stream.cancel_timer()
-
-
-def _largest_first(streams: Iterable[HeldStream[Any]]) -> list[HeldStream[Any]]:
-    return sorted(streams, key=lambda stream: stream.log.held, reverse=True)
-
-
-def _largest_of_the_most(streams: Iterable[HeldStream[Any]]) -> Iterator[HeldStream[Any]]:
-    """The largest of the caller who holds most without those before it, again and again."""
-    queues: dict[str, deque[HeldStream[Any]]] = {}
-    for stream in _largest_first(streams):
-        queues.setdefault(stream.scope, deque()).append(stream)
-    held = {scope: sum(stream.log.held for stream in queue) for scope, queue in queues.items()}
-    while held:
-        most = max(held, key=held.__getitem__)
-        stream = queues[most].popleft()
-        yield stream
-        held[most] -= stream.log.held
-        if not queues[most]:
-            del held[most]
 
 
 def _new_id() -> str:

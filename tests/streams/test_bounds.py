@@ -292,7 +292,7 @@ async def test_readers_of_ended_answers_are_cut_before_running_ones_are_ended(
     for number in (1, 2):
         request = "GET /chat?q=hi HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n"
         readers.append(await send(client, request, receive_buffer=4096))
-        await eventually(lambda: sum(one.log.ended for one in streams(client)) == number)  # noqa: B023
+        await eventually(lambda: sum(one.log.ended for one in streams(client)) == number)  # noqa: B023 (called within the turn)
     assert [one.viewers for one in streams(client)] == [0, 1, 1]
     grow.set()
     await eventually(lambda: running.log.last == 141)
@@ -510,7 +510,7 @@ async def test_an_end_that_cannot_be_accounted_is_an_end(
     answered = await ask(client)
     assert answered.end["reason"] == "complete"
     assert [record.levelname for record in caplog.records if record.exc_info] == ["ERROR"]
-    assert streams(client).limiter.streams == 0  # type: ignore[attr-defined]
+    assert streams(client).limiter.streams == 0  # type: ignore[attr-defined] # of the one in memory
     caplog.clear()
 
 

@@ -240,11 +240,11 @@ def test_data_between_a_stop_and_the_waking_of_the_task(run: Run) -> None:
             assert await response.read() == b"a"
             feeding = asyncio.create_task(response.feed(it.take_one))
             await asyncio.sleep(0)
-            transport, protocol = response._response.connection.transport, protocol_of(response)  # type: ignore[union-attr]
+            transport, protocol = response._response.connection.transport, protocol_of(response)  # type: ignore[union-attr] # it is open
             assert isinstance(protocol, Tap)
             protocol.data_received(b"1\r\nx\r\n")
-            assert isinstance(transport.get_protocol(), ResponseHandler)  # type: ignore[union-attr]
-            transport.get_protocol().data_received(b"1\r\ny\r\n")  # type: ignore[union-attr]
+            assert isinstance(transport.get_protocol(), ResponseHandler)  # type: ignore[union-attr] # it is open
+            transport.get_protocol().data_received(b"1\r\ny\r\n")  # type: ignore[union-attr] # it is open
             protocol.data_received(b"1\r\nz\r\n")  # a loop that had looked the protocol up before
             assert await feeding
             assert it.taken == b"x"
@@ -365,7 +365,7 @@ def test_the_connection_goes_back_to_the_pool(run: Run, how: str) -> None:
             response = await it.ask(*stream(b"a", Pause(0.02), b"b", Until(go)))
             assert await response.read() == b"a"
             handler = protocol_of(response)
-            transport = response._response.connection.transport  # type: ignore[union-attr]
+            transport = response._response.connection.transport  # type: ignore[union-attr] # it is open
             feeding = asyncio.create_task(response.feed(take))
             await eventually(lambda: taken == [b"b"])
             if how == "end":
