@@ -195,8 +195,8 @@ async def _play(script: Sequence[Step], writer: asyncio.StreamWriter) -> bool:
     for step in script:
         match step:
             case Send(data):
-                if writer.transport.is_closing():
-                    return False  # uvloop would raise RuntimeError
+                if writer.transport.is_closing():  # uvloop would raise RuntimeError
+                    await asyncio.Event().wait()  # `_leaves` is about to see it, and counts it
                 writer.write(data)
                 await writer.drain()
             case Pause(seconds):
