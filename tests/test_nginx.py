@@ -13,7 +13,8 @@ import pytest
 
 from tests.conftest import MakeGateway
 from tests.rig.clients import EVENTS, Answer
-from tests.rig.processes import answers, free_port
+from tests.rig.ports import free_port
+from tests.rig.processes import answers
 from tests.rig.scripted_upstream import DONE, Pause, Reset, ScriptedUpstream, Stall, delta, finish, stream
 from tests.test_readme import blocks
 

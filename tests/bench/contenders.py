@@ -26,8 +26,9 @@ from urllib.parse import urlsplit
 import msgspec
 
 from tests.bench.client import Target
-from tests.bench.processes import HOST, ROOT, BenchError, Cores, free_port, server
+from tests.bench.processes import ROOT, BenchError, Cores, server
 from tests.bench.wire import DEFAULT_BODY
+from tests.rig.ports import HOST, free_port
 
 _CHAT_COMPLETIONS = "/v1/chat/completions"
 

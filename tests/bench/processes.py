@@ -10,7 +10,6 @@ moment of the start. A contender of several workers wants `--no-pin`.
 import http.client
 import os
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -18,8 +17,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.rig.ports import HOST
+
 ROOT = Path(__file__).resolve().parents[2]
-HOST = "127.0.0.1"
 _START_SECONDS = 20.0
 _STOP_SECONDS = 5.0
 
@@ -107,12 +107,6 @@ def _healthy(port: int) -> bool:
         return False
     finally:
         connection.close()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
 
 
 def tail(log: Path) -> str:

@@ -22,7 +22,8 @@ import msgspec
 from tests.bench.contenders import Contender, Site
 from tests.bench.figures import Figures, Load, Pass
 from tests.bench.load import MARGIN, WARM_UP, Job, ramp_seconds, settle_seconds
-from tests.bench.processes import BenchError, Cores, Process, child, free_port, server, tail
+from tests.bench.processes import BenchError, Cores, Process, child, server, tail
+from tests.rig.ports import free_port
 
 _START = 1.2  # seconds to start a contender and the client, about
 _LIMIT = 120.0  # seconds for all of a pass but its windows; the client's own bounds end it earlier, with a reason

@@ -9,7 +9,7 @@ import pytest
 from gateway.cli import main
 from gateway.commands import probe
 from gateway.config import Config, load
-from tests.rig.processes import free_port
+from tests.rig.ports import refusing
 from tests.rig.scripted_upstream import DONE, Close, ScriptedUpstream, Send, Stall, Step, answer, delta, finish, stream
 
 MODELS = {"object": "list", "data": [{"id": "m"}, {"id": "n"}, {"id": "o"}]}
@@ -72,8 +72,8 @@ async def test_without_a_list_and_without_a_model_the_reason_is_told(upstream: S
 
 
 async def test_a_refused_connection_is_told_with_its_address() -> None:
-    port = free_port()
-    (finding,) = await asyncio.to_thread(probe.probe, configured(f"http://127.0.0.1:{port}"))
+    with refusing() as port:
+        (finding,) = await asyncio.to_thread(probe.probe, configured(f"http://127.0.0.1:{port}"))
     assert finding.is_fault
     assert "does not take connections" in finding.words
     assert f"at 127.0.0.1:{port}" in finding.words
@@ -115,15 +115,16 @@ async def test_the_command(
 ) -> None:
     """Status 1 on a fault; without --connect, nobody is asked."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "c.toml").write_text(
-        f'[[upstreams]]\nname = "here"\nbase_url = "{upstream.url}/v1"\n'
-        f'[[upstreams]]\nname = "gone"\nbase_url = "http://127.0.0.1:{free_port()}/v1"\n'
-    )
-    assert await asyncio.to_thread(main, ["check", "--config", "c.toml"]) == 0
-    assert upstream.requests == []
-    upstream.script(answer(200, MODELS))
-    capsys.readouterr()
-    assert await asyncio.to_thread(main, ["check", "--config", "c.toml", "--connect"]) == 1
+    with refusing() as port:
+        (tmp_path / "c.toml").write_text(
+            f'[[upstreams]]\nname = "here"\nbase_url = "{upstream.url}/v1"\n'
+            f'[[upstreams]]\nname = "gone"\nbase_url = "http://127.0.0.1:{port}/v1"\n'
+        )
+        assert await asyncio.to_thread(main, ["check", "--config", "c.toml"]) == 0
+        assert upstream.requests == []
+        upstream.script(answer(200, MODELS))
+        capsys.readouterr()
+        assert await asyncio.to_thread(main, ["check", "--config", "c.toml", "--connect"]) == 1
     told = capsys.readouterr()
     assert told.out.splitlines()[-2] == "here: reachable, 3 models"
     assert told.out.splitlines()[-1].startswith("gone: The model's server does not take connections.")

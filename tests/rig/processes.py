@@ -3,9 +3,10 @@
 import asyncio
 import contextlib
 import os
-import socket
 import sys
 from collections.abc import AsyncIterator
+
+from tests.rig.ports import free_port
 
 COMMAND = (sys.executable, "-m", "gateway")
 
@@ -62,10 +63,3 @@ async def answers(port: int) -> None:
             else:
                 writer.close()
                 return
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from tests.rig.ports import hold
 from tests.rig.reset import reset
 
 
@@ -127,10 +128,17 @@ class ScriptedUpstream:
         self._scripts = list(scripts)
 
     async def start(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        self._held = hold()
+        host, port = self._held.getsockname()
+        self._server = await asyncio.start_server(self._serve, host, port, reuse_port=True)
+        self.url = f"http://{host}:{port}"
 
     async def stop(self) -> None:
+        await self.refuse()
+        self._held.close()
+
+    async def refuse(self) -> None:
+        """Breaks its connections off and refuses further ones. The port stays its own."""
         self._server.close()
         for writer in list(self._writers):
             writer.transport.abort()

@@ -75,7 +75,7 @@ async def test_the_upstreams_rate_limit_says_when_to_come_back(connect: Connect,
 @pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
 async def test_an_upstream_that_is_away(connect: Connect, upstream: ScriptedUpstream, streamed: bool) -> None:
     sdk = await connect()
-    await upstream.stop()
+    await upstream.refuse()
     with pytest.raises(openai.InternalServerError) as caught:
         await sdk.call("chat.completions.create", **QUESTION, stream=streamed)
     assert (caught.value.status_code, caught.value.code) == (502, "upstream_unreachable")

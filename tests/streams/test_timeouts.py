@@ -106,7 +106,7 @@ async def test_fault_53_a_connection_that_nobody_takes(gateway: MakeGateway) -> 
 
 
 async def test_fault_53_a_connection_that_is_refused(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
-    await upstream.stop()
+    await upstream.refuse()
     answer = await ask(await gateway())
     assert answer.failure["error"]["code"] == "upstream_unreachable"
     assert answer.end["reason"] == "upstream_error"

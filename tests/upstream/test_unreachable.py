@@ -19,7 +19,7 @@ from gateway.errors import GatewayError, OutOfDescriptors, UpstreamMisconfigured
 from gateway.upstream.client import UpstreamClient
 from gateway.upstream.routing import Target
 from gateway.upstream.unreachable import from_os, from_proxy
-from tests.rig.processes import free_port
+from tests.rig.ports import refusing
 
 AGAIN = "again in a moment"
 AUTHORITY = trustme.CA()
@@ -161,8 +161,8 @@ async def test_a_server_with_tls_that_says_so_at_an_http_url(said: bytes) -> Non
 async def test_fault_53_a_refused_connection_names_the_port_and_shows_the_address_of_this_machine_in_the_log(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    port = free_port()
-    error = await refused(f"http://127.0.0.1:{port}/v1")
+    with refusing() as port:
+        error = await refused(f"http://127.0.0.1:{port}/v1")
     assert (type(error), error.retryable) == (UpstreamUnreachable, True)  # it may be starting
     assert "does not take connections" in error.message
     assert "127.0.0.1" not in error.message
@@ -208,8 +208,8 @@ def test_being_out_of_descriptors_is_called_so_and_is_nobody_elses_fault(number:
 @pytest.mark.parametrize("base_url", ["http://model.example/v1", "https://model.example/v1"])
 async def test_a_dead_proxy_is_told_of_as_the_proxy(caplog: pytest.LogCaptureFixture, base_url: str) -> None:
     """The model's server is fine: whoever looks at that finds nothing. A password in `proxy` is told nobody."""
-    port = free_port()
-    error = await refused(base_url, proxy=f"http://user:pa55word@127.0.0.1:{port}")
+    with refusing() as port:
+        error = await refused(base_url, proxy=f"http://user:pa55word@127.0.0.1:{port}")
     assert type(error) is UpstreamUnreachable
     assert error.message == (
         "The proxy before the model's server does not take connections. The operator has to look at `proxy`."
