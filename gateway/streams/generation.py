@@ -11,7 +11,6 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 from typing import Any, Generic, TypeVar
 
@@ -209,23 +208,30 @@ class Generation(Generic[R]):
 
         What one read brought becomes one batch; what came before an error in it is kept.
         """
-        log, decoder, entries = self.log, self._decoder, list[Entry]()
+        log, decoder = self.log, self._decoder
         if log.ended:
             return True  # it was interrupted, and its task is about to hear of that
-        decode: Callable[[Any, list[Entry]], object] = decoder.decode_data
-        events: Iterable[Any] | None = self._parser.whole(chunk)
-        if events is None:
-            decode, events = decoder.decode, self._parser.feed(chunk)
+        entries: list[Entry] = []
         try:
-            for event in events:
-                decode(event, entries)
-                if decoder.done:
-                    break
+            if (events := self._parser.whole(chunk)) is None:
+                self._decode(chunk, entries)
+            else:
+                for data in events:
+                    decoder.decode_data(data, entries)
+                    if decoder.done:
+                        break
         finally:
             self._append(entries)
-        if (held := self._parser.held) >= _UNFINISHED or self._unfinished:
-            self._count_unfinished(held)
         return decoder.done or log.full or (len(chunk) >= _LARGE_READ and self._is_burst(len(chunk)))
+
+    def _decode(self, chunk: bytes, entries: list[Entry]) -> None:
+        parser, decoder = self._parser, self._decoder
+        for event in parser.feed(chunk):
+            decoder.decode(event, entries)
+            if decoder.done:
+                break
+        if parser.held >= _UNFINISHED or self._unfinished:
+            self._count_unfinished(parser.held)
 
     def _is_burst(self, size: int) -> bool:
         """Has this stream taken its share of this turn of the loop? uvloop reads a connection up to 32 times in one.

@@ -21,6 +21,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gateway.errors import UpstreamIncomplete
+from gateway.upstream.chunked import whole_chunk
 
 HANDLER_NAMES = ("data_received", "eof_received", "connection_lost", "pause_writing", "resume_writing")
 """Of aiohttp's `ResponseHandler`."""
@@ -51,8 +52,12 @@ def fits(handler: type, reader: type) -> bool:
 
 def collecting(reader: type) -> type:
     """A class that aiohttp's reader can be given for a while: it only collects what is fed."""
-    body = {"__slots__": (), "feed_data": _collect}
-    body |= dict.fromkeys(("begin_http_chunk_receiving", "end_http_chunk_receiving"), staticmethod(int))  # do nothing
+    body = {
+        "__slots__": (),
+        "feed_data": _collect,
+        "begin_http_chunk_receiving": _begin_chunk,
+        "end_http_chunk_receiving": _end_chunk,
+    }
     return type("Collecting", (reader,), body)
 
 
@@ -61,10 +66,28 @@ def _collect(self: Any, data: bytes, size: int = 0) -> bool:
     return False  # there is no more of it to come
 
 
+def _begin_chunk(self: Any) -> None:
+    self._http_chunk_splits.clear()
+
+
+def _end_chunk(self: Any) -> None:
+    self._http_chunk_splits.append(0)  # there is something in it: aiohttp's parser is behind a chunk
+
+
 class Tap(asyncio.Protocol):
     """`over` is True where `take` said stop, False where the body has ended, or the error of either."""
 
-    __slots__ = ("_buffer", "_class", "_handler", "_parse", "_reader", "_take", "_transport", "over")
+    __slots__ = (
+        "_between_chunks",
+        "_buffer",
+        "_class",
+        "_handler",
+        "_parse",
+        "_reader",
+        "_take",
+        "_transport",
+        "over",
+    )
 
     def __init__(self, reader: Any, take: Take) -> None:
         self.over: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
@@ -73,6 +96,7 @@ class Tap(asyncio.Protocol):
         self._buffer: deque[bytes] = reader._buffer
         self._take = take
         self._transport: asyncio.Transport | None = None
+        self._between_chunks = False  # would the next byte begin a chunk, as aiohttp's parser sees it?
 
     def open(self, handler: Any, transport: asyncio.Transport | None, collecting: type) -> None:
         """Takes what has arrived already, and then what arrives: nothing, where there is no transport any more."""
@@ -87,8 +111,7 @@ class Tap(asyncio.Protocol):
         if transport is None:
             return self._end(UpstreamIncomplete())
         self._handler, self._transport, self._parse = handler, transport, handler.data_received
-        if self._reader._http_chunk_splits is None:
-            self._reader._http_chunk_splits = deque()  # the first chunk may begin now, and end after the tap is closed
+        self._reader._http_chunk_splits = deque()  # also where no chunk has begun: one may, and end behind the tap
         self._reader.__class__ = collecting
         transport.set_protocol(self)
 
@@ -97,7 +120,9 @@ class Tap(asyncio.Protocol):
         transport, self._transport = self._transport, None
         if transport is None:
             return
+        self._between_chunks = False
         self._reader.__class__ = self._class
+        self._reader._http_chunk_splits.clear()
         self._reader._size = sum(map(len, self._buffer))
         if transport.get_protocol() is self:
             transport.set_protocol(self._handler)
@@ -105,17 +130,27 @@ class Tap(asyncio.Protocol):
     # Called by the transport
 
     def data_received(self, data: bytes) -> None:
+        content = whole_chunk(data) if self._between_chunks and not self.over.done() else b""
+        try:
+            if content:
+                if self._take(content):
+                    self._end(True)
+            else:
+                self._let_parse(data)
+        except Exception as error:  # of this stream alone; its task raises it
+            self._end(error)
+
+    def _let_parse(self, data: bytes) -> None:
+        """What aiohttp's parser makes of a read is taken from its reader."""
         self._parse(data)
         if self.over.done():
             return
-        buffer = self._buffer
-        try:
-            if buffer and self._take(buffer.popleft() if len(buffer) == 1 else self._joined()):
-                self._end(True)
-            elif self._reader._eof:
-                self._end(False)
-        except Exception as error:  # of this stream alone; its task raises it
-            self._end(error)
+        buffer, reader = self._buffer, self._reader
+        self._between_chunks = bool(reader._http_chunk_splits) and data[-2:] == b"\r\n"
+        if buffer and self._take(buffer.popleft() if len(buffer) == 1 else self._joined()):
+            self._end(True)
+        elif reader._eof:
+            self._end(False)
 
     def eof_received(self) -> bool | None:
         keeps_open: bool | None = self._handler.eof_received()
