@@ -16,7 +16,7 @@ adapter package; `tests/test_architecture.py` holds them to it.
     handlers/        HTTP in, HTTP out: a module per surface, middleware, sinks (aiohttp-sse), origins, negotiation
     streams/         registry, held (one stream), life, room, generation, watchdog, viewer, frames, tickets, idempotency
     admission/       admit, fields, auth, addresses; limits, memory_limiter (limits), tokens, bodies, descriptors
-    upstream/        client (aiohttp's client), tap (pushes reads), chunked, routing, catalogue, redaction; dialects/ by shape
+    upstream/        client (aiohttp's), tap and chunked (reads), routing, catalogue, redaction; dialects/ by shape
     log/             entries that are kept or passed on: base, memory, window; views and snapshots of them
     observe/         records, formatters, the writer of the log, sums over it
     config/          schema, rules, load

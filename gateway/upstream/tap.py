@@ -10,7 +10,8 @@ While the tap is open there is nothing to control, since each read is taken befo
 class that only collects: aiohttp's own counts, looks for waiters, and at every read resumes what is not paused.
 A read brings at most 256 KiB. A body with a content coding, which could grow without a bound, is not tapped.
 
-With plain reads taken in one go, an event costs 0.80 of the CPU time that it costs where reads are pulled.
+A read that is one whole chunk, as nearly every one is, does not pass through aiohttp's parser: behind a chunk that is
+in the same state as before it. So its code and its state stay out of the processor's caches.
 
 `fits` says whether aiohttp has the names that this needs. Where it has not, reads are pulled: see `UpstreamResponse`.
 """
