@@ -45,6 +45,7 @@ class _BodySink:
         self._ends_cleanly = ends_cleanly
         self._writer: StreamWriter | None = None
         self._header_alone = False
+        self._is_chunked = False
         self._transport: asyncio.Transport | None = None  # from the moment that the header has left
 
     async def open(self) -> None:
@@ -56,7 +57,7 @@ class _BodySink:
             except ConnectionError as error:
                 raise ClientGone from error
             assert isinstance(writer, StreamWriter)
-            self._writer = writer
+            self._writer, self._is_chunked = writer, writer.chunked
             if self._header_alone:
                 self._transport = self._request.transport
 
@@ -85,17 +86,17 @@ class _BodySink:
 
     def write_now(self, data: bytes) -> bool:
         transport = self._transport
-        if transport is None or transport.is_closing():
+        if transport is None or transport.is_closing() or transport.get_write_buffer_size() > _ROOM:
             return False
-        if transport.get_write_buffer_size() > _ROOM:
-            return False
-        assert self._writer is not None
-        if _last.data is not data:
-            _last.data, _last.framed = data, b"%x\r\n%b\r\n" % (len(data), data)
+        if self._is_chunked:
+            if _last.data is not data:
+                _last.data, _last.framed = data, b"%x\r\n%b\r\n" % (len(data), data)
+            data = _last.framed
         try:
-            transport.write(_last.framed if self._writer.chunked else data)
+            transport.write(data)
         except (OSError, RuntimeError):  # uvloop raises where the connection was lost in this turn of the loop
             return False
+        assert self._writer is not None
         self._writer.output_size += len(data)
         return True
 

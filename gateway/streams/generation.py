@@ -273,15 +273,14 @@ class Generation(Generic[R]):
             self._append(entries)
 
     def _append(self, entries: list[Entry]) -> None:
-        watchdog = self._watchdog
+        watchdog, log = self._watchdog, self.log
         watchdog.last_read = self._loop.time()
-        if not entries:
-            return
-        if watchdog.first_token is None and self._decoder.has_content:
-            watchdog.begin()
-        self.log.append(entries)
-        if self.log.size > self._max_bytes:
-            raise AnswerTooLarge()
+        if entries:
+            if watchdog.first_token is None and self._decoder.has_content:
+                watchdog.begin()
+            log.append(entries)
+            if log.size > self._max_bytes:
+                raise AnswerTooLarge()
 
     # The end
 

@@ -47,6 +47,7 @@ class Viewer:
     __slots__ = (
         "_cursor",
         "_heartbeat",
+        "_is_idle",
         "_last_write",
         "_loop",
         "_recording",
@@ -69,6 +70,7 @@ class Viewer:
         self._timer: asyncio.TimerHandle | None = None
         self._last_write = self._loop.time()
         self._writing = False
+        self._is_idle = False  # does the task wait for what comes next?
         self._silent = False  # is a heartbeat due?
 
     async def run(self) -> None:
@@ -96,7 +98,7 @@ class Viewer:
 
     def _on_batch(self) -> None:
         """Called within the append. A viewer that does not wait is writing, and sees the batch when it looks again."""
-        if self._waiting is None or self._waiting.done():
+        if not self._is_idle:
             return
         try:
             data, cursor = self._source.after(self._cursor)
@@ -104,7 +106,7 @@ class Viewer:
                 self._wake()
                 return
         except Exception as error:  # this viewer's own: the generation and the other viewers go on
-            self._waiting.set_exception(error)
+            self._wake(error)
             return
         self._cursor = cursor
         if data:
@@ -121,11 +123,20 @@ class Viewer:
 
     async def _wait(self) -> None:
         self._waiting = self._loop.create_future()
-        await self._waiting
+        self._is_idle = True
+        try:
+            await self._waiting
+        finally:
+            self._is_idle = False
 
-    def _wake(self) -> None:
-        if self._waiting is not None and not self._waiting.done():
+    def _wake(self, error: Exception | None = None) -> None:
+        self._is_idle = False
+        if self._waiting is None or self._waiting.done():
+            return
+        if error is None:
             self._waiting.set_result(None)
+        else:
+            self._waiting.set_exception(error)
 
     def _look(self) -> None:
         """One timer per viewer, for both of its waits: it looks at what was written when, and sleeps again."""

@@ -62,6 +62,7 @@ class Decoder:
         self._others: set[int | None] = set()  # indexes of choices that are not the answer
         self._began_at_zero = False  # has a choice without an index, or with 0, come?
         self._halves = Halves(single=True)
+        self._holds_half = False  # of a character
 
     @property
     def finish_reason(self) -> str | None:
@@ -98,7 +99,7 @@ class Decoder:
             chunk = decode_chunk(event.data)
         except (ValueError, RecursionError):  # msgspec's errors and a bad UTF-8 byte are ValueErrors
             return self._decode_odd(event, entries)
-        if self._halves.held:
+        if self._holds_half:
             return self._decode_odd(event, entries)
         self._take(chunk, entries)
         if not chunk.choices or chunk.error or chunk.x_groq or event.type == "error" or self._gave_up:
@@ -115,7 +116,7 @@ class Decoder:
             text = only_text(chunk)
         except (ValueError, RecursionError):
             text = None
-        if not text or self._halves.held:
+        if not text or self._holds_half:
             self.decode(Event(data), entries)
             return
         if chunk.model:
@@ -263,6 +264,7 @@ class Decoder:
         if isinstance(value, dict):
             if self._halves.mend(value):
                 event.data = dump(value)
+            self._holds_half = bool(self._halves.held)
             chunk = read_chunk(value)
             self._take(chunk, entries)
             self._raise_error(event, value)

@@ -35,6 +35,7 @@ class Relay(Decoder):
         self._is_mute = False  # did it have a finish reason that says nothing?
         self._begun_ones: set[int] = set()  # the indexes of the choices that have begun
         self._ended_ones: set[int] = set()  # and of those that have a finish reason, and no content after it
+        self._is_in_text = False  # has the first choice begun, and not ended?
         self._halves = Halves(single=choices == 1)
 
     @property
@@ -77,8 +78,10 @@ class Relay(Decoder):
 
     def _take_text(self, text: str, data: bytes, entries: list[Entry]) -> None:
         self.said += len(text) if text.isascii() else len(text.encode())
-        self._begun_ones.add(0)
-        self._ended_ones.discard(0)
+        if not self._is_in_text:
+            self._begun_ones.add(0)
+            self._ended_ones.discard(0)
+            self._is_in_text = True
         entries.append((_CHUNK, data if data.isascii() else data.decode(errors="replace").encode()))
 
     def _of_the_answer(self, choices: list[Choice]) -> list[Choice]:
@@ -116,6 +119,7 @@ class Relay(Decoder):
         self._take_reason(reason)
         self.passed_finish |= not self._gave_up  # a chunk that says "given up" becomes an error, and does not go on
         self._ended_ones.add(index)
+        self._is_in_text = False
         self.has_content = True
 
     def _decode_odd(self, event: Event, entries: list[Entry]) -> Chunk | None:
