@@ -19,6 +19,7 @@ View = Callable[[int, Entry], bytes]
 
 _EVENT_ID = re.compile(r"([A-Za-z0-9_-]{22})\.(0|[1-9][0-9]{0,8})", re.ASCII)
 _encode_json = msgspec.json.Encoder().encode
+_LF, _CR = b"\n\r"  # as numbers: bytes look for one three times as fast as for bytes of one
 _CHUNK = Kind.CHUNK
 _TEXT = Kind.TEXT  # a name of the module is found faster than an enumeration's, and it is asked for once per event
 
@@ -59,7 +60,7 @@ def sse_view(stream_id: str, *, format: Format, reasoning: bool) -> View:
         if as_json and kind in _JSON_NAMES:
             payload = _encode_json({_JSON_NAMES[kind]: payload.decode()})
         if kind is _TEXT:
-            if b"\n" in payload or b"\r" in payload:
+            if _LF in payload or _CR in payload:
                 return b"%b%b%d\n\n" % (encode_data(payload), name, number)
             return b"data: %b\n%b%d\n\n" % (payload, name, number)
         if kind in _THOUGHTS and not reasoning:
@@ -82,7 +83,7 @@ def chunk_view(number: int, entry: Entry) -> bytes:
     """
     kind, payload = entry
     if kind is _CHUNK:
-        return encode_data(payload) + b"\n" if b"\n" in payload or b"\r" in payload else b"data: %b\n\n" % payload
+        return encode_data(payload) + b"\n" if _LF in payload or _CR in payload else b"data: %b\n\n" % payload
     if kind is Kind.FAILURE:
         return encode_data(_encode_json({"error": msgspec.json.decode(payload)["error"]})) + b"\n"
     return b"data: [DONE]\n\n" if msgspec.json.decode(payload)["reason"] == EndReason.COMPLETE else b""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 HEARTBEAT = b":\n\n"
 """A comment line in a block of its own: no client dispatches it, every proxy sees traffic."""
 
+_LF, _CR = b"\n\r"  # as numbers: bytes look for one three times as fast as for bytes of one
 _FORBIDDEN = ("\r", "\n", "\0")  # would end the line, or make the client ignore the id
 
 
@@ -38,7 +39,7 @@ def encode(event: Event, *, retry: int | None = None) -> bytes:
 
 def encode_data(data: bytes) -> bytes:
     r"""One `data:` line per line of `data`; CR, LF and CRLF all end a line, so a client reads each as ``\n``."""
-    if b"\n" not in data and b"\r" not in data:
+    if _LF not in data and _CR not in data:
         return b"data: %b\n" % data
     lines = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
     return b"".join([b"data: %b\n" % line for line in lines])

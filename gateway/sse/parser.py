@@ -18,6 +18,7 @@ END = b"\n\n"
 A browser drops such an event. We want it: servers exist that end with `data: [DONE]` and no line end.
 """
 
+_CR = ord("\r")  # as a number: bytes look for one three times as fast as for bytes of one
 _LONGEST_RETRY = 9  # digits, over eleven days in milliseconds; int() slows down on thousands of them
 
 
@@ -74,7 +75,7 @@ class Parser:
             self._is_between_events
             and chunk[:6] == b"data: "
             and chunk[-2:] == b"\n\n"
-            and b"\r" not in chunk
+            and _CR not in chunk
             and len(chunk) <= self._max_bytes
         ):
             if chunk.find(b"\n") == len(chunk) - 2:

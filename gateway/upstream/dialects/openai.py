@@ -26,6 +26,7 @@ from gateway.upstream.dialects.extras import are_answer, by_kind
 from gateway.upstream.dialects.finishes import gave_up, says_nothing
 from gateway.upstream.dialects.halves import Halves
 from gateway.upstream.dialects.reasons import reason_in
+from gateway.upstream.dialects.template import Template, template_of
 from gateway.upstream.dialects.tool_calls import is_empty
 from gateway.upstream.dialects.usage import has_counts
 
@@ -63,6 +64,8 @@ class Decoder:
         self._began_at_zero = False  # has a choice without an index, or with 0, come?
         self._halves = Halves(single=True)
         self._holds_half = False  # of a character
+        self._template: Template | None = None  # of the last chunk, if that was nothing but text
+        self._misses = 0  # of a template, among chunks that were nothing but text
 
     @property
     def finish_reason(self) -> str | None:
@@ -92,6 +95,7 @@ class Decoder:
 
         Raises UpstreamError when the event reports an error, in any of the shapes in which servers do.
         """
+        self._template = None
         if event.data == b"[DONE]":
             self.done = True
             return None
@@ -109,8 +113,11 @@ class Decoder:
     def decode_data(self, data: bytes, entries: list[Entry]) -> None:
         """The same for the data of an event without a type. Nearly every one is a piece of text, and nothing else.
 
-        With `Parser.whole`, reading an event takes 1.4 µs instead of 2.0.
+        With `Parser.whole`, reading an event takes 0.7 µs instead of 2.0.
         """
+        if self._template is not None and (payload := self._template.text_in(data)):
+            self._take_text(payload, data, entries)
+            return
         try:
             chunk = decode_chunk(data)
             text = only_text(chunk)
@@ -126,7 +133,9 @@ class Decoder:
         if chunk.usage:
             self._take_usage(chunk.usage)
         self.has_content = self._answered = True
-        self._take_text(text, data, entries)
+        payload = text.encode()
+        self._take_text(payload, data, entries)
+        self._learn(data, payload)
 
     def decode_completion(self, body: bytes, entries: list[Entry]) -> None:
         """A whole JSON body that came where a stream was asked for: an error, or one delta and the end."""
@@ -149,6 +158,7 @@ class Decoder:
 
     def rest(self) -> list[Entry]:
         """The entries that are still owed when the stream ends, however it ends: halves of characters."""
+        self._template = None
         entries: list[Entry] = []
         for _, delta in self._halves.rest():
             self._take(read_chunk({"choices": [{"delta": delta}]}), entries)
@@ -169,9 +179,13 @@ class Decoder:
         if chunk.x_groq and chunk.x_groq.usage:
             self._take_usage(chunk.x_groq.usage)
 
-    def _take_text(self, text: str, data: bytes, entries: list[Entry]) -> None:
-        """`data` is the chunk whose only content is `text`."""
-        payload = text.encode()
+    def _learn(self, data: bytes, text: bytes) -> None:
+        """Of the first, second, fourth, eighth chunk and so on: where each differs from the last, that costs little."""
+        self._misses += 1
+        self._template = template_of(data, text) if self._misses.bit_count() == 1 else None
+
+    def _take_text(self, payload: bytes, data: bytes, entries: list[Entry]) -> None:
+        """`data` is the chunk whose only content is `payload`."""
         entries.append((_TEXT, payload))
         self.said += len(payload)
         self._finished = False

@@ -70,14 +70,15 @@ class Relay(Decoder):
 
     def rest(self) -> list[Entry]:
         """A chunk for each choice that ends with half a character."""
+        self._template = None
         if self.whole:
             return []
         head = {"id": self.id, "object": "chat.completion.chunk", "created": self.created, "model": self.model}
         choices = [{"index": n or 0, "delta": delta, "finish_reason": None} for n, delta in self._halves.rest()]
         return [(_CHUNK, dump({**head, "choices": [choice]})) for choice in choices]
 
-    def _take_text(self, text: str, data: bytes, entries: list[Entry]) -> None:
-        self.said += len(text) if text.isascii() else len(text.encode())
+    def _take_text(self, payload: bytes, data: bytes, entries: list[Entry]) -> None:
+        self.said += len(payload)
         if not self._is_in_text:
             self._begun_ones.add(0)
             self._ended_ones.discard(0)
