@@ -15,6 +15,7 @@ from aiohttp import web
 from gateway.admission.descriptors import Descriptors
 
 _QUEUE = 1024  # connections that the system holds for us; Linux takes up to 4096, and the others try again themselves
+_UNACKNOWLEDGED_MS = 120_000  # for a peer to acknowledge what it was sent; connections have it from their listener
 _LOOK_SECONDS = 1.0  # between two looks whether there is room again; a client who leaves is noticed at once
 
 
@@ -35,6 +36,9 @@ class Door:
         listener = await asyncio.get_running_loop().create_server(self._server, host, port, backlog=_QUEUE)
         self._listeners = [listener]
         self._sockets = [socket.socket(fileno=socket.dup(one.fileno())) for one in listener.sockets]
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
+            for one in self._sockets:
+                one.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNACKNOWLEDGED_MS)
         return f"http://{f'[{host}]' if ':' in host else host}:{self._sockets[0].getsockname()[1]}"
 
     async def close(self) -> None:

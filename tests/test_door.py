@@ -1,9 +1,11 @@
 """The door is shut while there is no room, and opens again whoever leaves it."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import aiohttp
 import pytest
 from aiohttp import web
 
@@ -48,6 +50,25 @@ async def until_answered(port: int) -> None:
     async with asyncio.timeout(5):
         while not await answered(port):
             pass
+
+
+async def test_the_system_gives_up_on_a_peer_that_acknowledges_nothing() -> None:
+    """Also of connections that come after it was shut."""
+
+    async def timeout(request: web.Request) -> web.Response:
+        assert request.transport is not None
+        connection = request.transport.get_extra_info("socket")
+        return web.Response(text=str(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)))
+
+    app = web.Application()
+    app.router.add_get("/", timeout)
+    async with listening(app, "127.0.0.1", 0, Descriptors(LIMIT)) as address, aiohttp.ClientSession() as session:
+        for _ in range(2):
+            async with session.get(address, headers={"Connection": "close"}) as response:
+                assert await response.text() == "120000"
+            clients = await connected(int(address.rpartition(":")[2]), 12)  # it is shut
+            for _, writer in clients:
+                writer.close()
 
 
 async def test_it_opens_when_a_client_leaves() -> None:

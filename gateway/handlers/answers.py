@@ -25,10 +25,11 @@ async def events(
     """The events behind `cursor`, as they come; before them `start`, where the client has not had it."""
     heartbeat = request.app[SERVICES].config.stream.heartbeat_seconds
     frames = shared_frames(stream, show.format, show.reasoning)
-    async with EventStreamSink(request, header_alone=not start) as sink:
-        if start:
-            await sink.write(start)
-        await Viewer(frames, sink, cursor=cursor, heartbeat=heartbeat).run()
+    sink = EventStreamSink(request, header_alone=not start)
+    await sink.open()
+    if start:
+        await sink.write(start)
+    await Viewer(frames, sink, cursor=cursor, heartbeat=heartbeat).run()
     return sink.response
 
 

@@ -71,10 +71,11 @@ async def _streamed(request: web.Request, stream: HeldStream[Window]) -> web.Str
     spoke = await until(window, lambda: generation.has_content or window.ended, within=heartbeat)
     if generation.failure is not None and not generation.has_content:
         raise generation.failure.copy()
-    async with EventStreamSink(request, ends_cleanly=lambda: _ends_cleanly(generation)) as sink:
-        if not spoke:
-            await sink.write(HEARTBEAT)
-        await Viewer(window, sink, heartbeat=heartbeat).run()
+    sink = EventStreamSink(request, ends_cleanly=lambda: _ends_cleanly(generation))
+    await sink.open()
+    if not spoke:
+        await sink.write(HEARTBEAT)
+    await Viewer(window, sink, heartbeat=heartbeat).run()
     return sink.response
 
 

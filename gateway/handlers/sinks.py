@@ -1,23 +1,21 @@
 """Connections to clients as sinks. The only place that knows aiohttp-sse.
 
-What its `EventSourceResponse` is used for: the event stream's headers, and TCP_USER_TIMEOUT, by which the kernel gives
-up on a peer that acknowledges nothing. What it is not used for: `send()`, which formats, encodes and arms a timer for
-every event, and its ping, which beats on a fixed clock and not on silence. Ready bytes are written instead, each write
-holding whole events.
+Its `EventSourceResponse` gives the event stream's headers. The rest of it is not used: `send()` formats, encodes and
+arms a timer for every event, and the ping beats on a fixed clock and not on silence. Ready bytes are written instead,
+and each write holds whole events.
 """
 
 import asyncio
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Self
 
 from aiohttp import HttpVersion11, web
+from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_writer import StreamWriter
 from aiohttp_sse import EventSourceResponse
 
 from gateway.errors import ClientGone
 
-_NEVER = 10.0 * 86_400  # seconds until the library's own ping: longer than any stream lives
 _LINGER_SECONDS = 60.0  # without progress in the last bytes of a body; as `viewer.STALL_SECONDS`
 _ROOM = 65_536  # bytes that may wait in the transport before a viewer lags: where asyncio's own flow control begins
 
@@ -210,8 +208,21 @@ def bytes_sent(response: web.StreamResponse | None) -> int:
     return writer.output_size if isinstance(writer, StreamWriter) else response.body_length
 
 
+class _EventStream(EventSourceResponse):
+    """Without what the library does for each response: a task for its ping, and four calls of the system.
+
+    Those set TCP_USER_TIMEOUT, which connections have from `Door`. Together they cost a twentieth of a short stream.
+    """
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        return await web.StreamResponse.prepare(self, request)
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        await web.StreamResponse.write_eof(self, data)
+
+
 class EventStreamSink(_BodySink):
-    """A `text/event-stream` response, open from the moment that it is entered.
+    """A `text/event-stream` response. `open` it before anything is written.
 
     `header_alone` sends the header at once: it tells the client of a stream that may be silent for a while that it is
     connected.
@@ -222,16 +233,9 @@ class EventStreamSink(_BodySink):
     ) -> None:
         super().__init__(request, ends_cleanly)
         self._header_alone = header_alone
-        self.response: EventSourceResponse = EventSourceResponse(allow_all_methods=True, ping_interval=_NEVER)
+        self.response = _EventStream()
         if request.version < HttpVersion11:
             self.response.force_close()  # without chunks, the end of the connection is the end of the body
-
-    async def __aenter__(self) -> Self:
-        await self.open()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self.response.stop_streaming()  # ends the library's ping
 
 
 class TextSink(_BodySink):

@@ -556,11 +556,11 @@ async def test_no_event_is_written_before_the_header(gateway: MakeGateway, upstr
     async def handle(request: web.Request) -> web.StreamResponse:
         sink = EventStreamSink(request)
         said.append(sink.write_now(b": a\n\n"))
-        async with sink:
-            said.append(sink.write_now(b": b\n\n"))
-            await sink.write(b": c\n\n")
-            said.append(sink.write_now(b": d\n\n"))
-            await sink.finish(b": e\n\n")
+        await sink.open()
+        said.append(sink.write_now(b": b\n\n"))
+        await sink.write(b": c\n\n")
+        said.append(sink.write_now(b": d\n\n"))
+        await sink.finish(b": e\n\n")
         return sink.response
 
     app = web.Application()
