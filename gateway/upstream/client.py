@@ -15,10 +15,11 @@ Decisions, and what made them necessary:
 import asyncio
 import io
 import logging
+import socket
 import ssl
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from types import SimpleNamespace
+from contextvars import ContextVar
 from typing import Any
 
 import aiohttp
@@ -156,9 +157,10 @@ class UpstreamResponse:
         a TCP and TLS handshake; nobody waits for it meanwhile, since the stream's own end was told before.
         """
         try:
-            async with asyncio.timeout(_TAIL_SECONDS):
-                while not self._content.at_eof():
-                    await self._content.readany()
+            if not self._content.at_eof():  # the time limit alone costs a hundredth of a short stream
+                async with asyncio.timeout(_TAIL_SECONDS):
+                    while not self._content.at_eof():
+                        await self._content.readany()
         except (aiohttp.ClientError, OSError, TimeoutError):
             pass
         finally:
@@ -195,10 +197,8 @@ class UpstreamClient:
     def __init__(self, upstreams: Sequence[Upstream]) -> None:
         """Raises OSError where a `ca_file` cannot be read (ssl.SSLError where it holds no certificate)."""
         self._ssl = {u.name: ssl.create_default_context(cafile=u.ca_file) if u.ca_file else True for u in upstreams}
-        trace = aiohttp.TraceConfig()
-        trace.on_connection_reuseconn.append(_note_reuse)
-        self._session = _session(aiohttp.TCPConnector(limit=0), trace)
-        self._fresh = _session(aiohttp.TCPConnector(limit=0, force_close=True), trace)  # pools nothing
+        self._session = _session(aiohttp.TCPConnector(limit=0, socket_factory=_note_opening))
+        self._fresh = _session(aiohttp.TCPConnector(limit=0, force_close=True))  # pools nothing
         self._headers = {u.name: _headers(u) for u in upstreams}
 
     async def open(self, target: Target, body: bytes, *, accept: str = "text/event-stream") -> UpstreamResponse:
@@ -225,9 +225,8 @@ class UpstreamClient:
 
     async def _models(self, upstream: Upstream) -> Sequence[ModelFields]:
         options = self._options(upstream, aiohttp.ClientTimeout(total=_MODELS_SECONDS), "application/json")
-        context = SimpleNamespace(reused=False)
         with _translated(upstream):
-            async with self._session.get(_url(upstream, "/models"), trace_request_ctx=context, **options) as response:
+            async with self._session.get(_url(upstream, "/models"), **options) as response:
                 await _check(response)
                 body = await _start_of(response, most=_MODELS_BODY, seconds=_MODELS_SECONDS)
         return models_in(body)
@@ -240,13 +239,16 @@ class UpstreamClient:
         timeout = aiohttp.ClientTimeout(total=None, connect=target.timeouts.connect)
         options = self._options(target.upstream, timeout, accept)
         url = _url(target.upstream, "/chat/completions")
-        connection = SimpleNamespace(reused=False)
+        opening = _Opening()
+        _opening.set(opening)
         try:
-            return await self._session.post(url, data=_payload(body), trace_request_ctx=connection, **options)
+            return await self._session.post(url, data=_payload(body), **options)
+        except aiohttp.ClientConnectorError:  # there was no connection to be used again
+            raise
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
-            if not connection.reused or _has_begun(error):
+            if opening.has_begun or _has_begun(error):
                 raise
-        return await self._fresh.post(url, data=_payload(body), trace_request_ctx=connection, **options)
+        return await self._fresh.post(url, data=_payload(body), **options)
 
     def _options(self, upstream: Upstream, timeout: aiohttp.ClientTimeout, accept: str) -> dict[str, Any]:
         return {
@@ -310,12 +312,11 @@ def _has_begun(error: aiohttp.ClientError) -> bool:
     return isinstance(error, aiohttp.ServerDisconnectedError) and not isinstance(error.message, str)
 
 
-def _session(connector: aiohttp.TCPConnector, trace: aiohttp.TraceConfig) -> aiohttp.ClientSession:
+def _session(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
     jar = aiohttp.DummyCookieJar()  # one caller's cookies are not the next one's
     return aiohttp.ClientSession(
         connector=connector,
         cookie_jar=jar,
-        trace_configs=[trace],
         auto_decompress=False,
         max_line_size=_LONGEST_FIELD,
         max_field_size=_LONGEST_FIELD,
@@ -323,8 +324,21 @@ def _session(connector: aiohttp.TCPConnector, trace: aiohttp.TraceConfig) -> aio
     )
 
 
-async def _note_reuse(session: aiohttp.ClientSession, context: SimpleNamespace, params: object) -> None:
-    context.trace_request_ctx.reused = True
+class _Opening:
+    """Has a connection of its own been begun for a request? Else it is sent on one that another has used."""
+
+    has_begun = False
+
+
+_opening: ContextVar[_Opening] = ContextVar("_opening")
+
+
+def _note_opening(address: aiohttp.AddrInfoType) -> socket.socket:
+    """Called for each attempt, in the request's context or in a copy of it."""
+    if (opening := _opening.get(None)) is not None:
+        opening.has_begun = True
+    family, kind, protocol, _, _ = address
+    return socket.socket(family, kind, protocol)
 
 
 def _headers(upstream: Upstream) -> Mapping[str, str]:
