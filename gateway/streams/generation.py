@@ -11,7 +11,6 @@ import asyncio
 import logging
 import math
 import time
-from contextlib import AsyncExitStack
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -86,6 +85,7 @@ class Generation(Generic[R]):
         self._decoder = decoder
         self._created = int(time.time())
         self._running = False
+        self._response: UpstreamResponse | None = None
         self._asks_usage = request.asks_usage
         self._burst, self._burst_at = 0, 0.0  # bytes of large reads in the turn that began then
         self._unfinished = 0  # bytes of an event, as far as the log counts them
@@ -138,32 +138,37 @@ class Generation(Generic[R]):
 
     async def run(self) -> None:
         self._running = True
-        async with AsyncExitStack() as upstream:
-            try:
-                if not self.log.ended:
-                    await self._attempt(upstream)
-                    self._end(EndReason.COMPLETE)
-            except GatewayError as failure:
-                self._fail(failure)
-            except asyncio.CancelledError:
-                self.interrupt(ShuttingDown())  # nothing, unless it is the event loop that goes down
-            except Exception:
-                logger.exception("stream %s broke on a fault of ours", self.id)
-                self._fail(GatewayError())
+        try:
+            await self._produce()
             self._drop_body()  # the rest may be held for minutes
             await self.reservation.settle(self._tokens.all)
+        finally:
+            await self._put_away()
 
-    async def _attempt(self, upstream: AsyncExitStack) -> None:
+    async def _produce(self) -> None:
+        """Sees to it that the log ends."""
+        try:
+            if not self.log.ended:
+                await self._attempt()
+                self._end(EndReason.COMPLETE)
+        except GatewayError as failure:
+            self._fail(failure)
+        except asyncio.CancelledError:
+            self.interrupt(ShuttingDown())  # nothing, unless it is the event loop that goes down
+        except Exception:
+            logger.exception("stream %s failed on an unexpected error of the gateway's own", self.id)
+            self._fail(GatewayError())
+
+    async def _attempt(self) -> None:
         """One request to the target, from the post to the last entry but the end."""
         self.record.attempts += 1
         accept = "application/json" if self._decoder.whole else "text/event-stream"
         self._posted = True
         try:
-            response = await self._client.open(self._target, self._body, accept=accept)
+            response = self._response = await self._client.open(self._target, self._body, accept=accept)
         except GatewayError:
             self._posted = False
             raise
-        upstream.push_async_callback(self._put_away, response)
         if len(self._body) > _LARGE_BODY:
             self._prompt = prompt(self._body)
             self._drop_body()
@@ -365,7 +370,10 @@ class Generation(Generic[R]):
         said_no = isinstance(self.failure, UpstreamError) and not isinstance(self.failure, Timeout | UpstreamIncomplete)
         return not self._posted or (said_no and not self.has_content and self._decoder.usage is None)
 
-    async def _put_away(self, response: UpstreamResponse) -> None:
+    async def _put_away(self) -> None:
+        response, self._response = self._response, None
+        if response is None:
+            return
         if self.record.end is EndReason.COMPLETE:
             await response.finish()
         else:
