@@ -78,6 +78,7 @@ DOORS = {  # the one module that imports a package; the house's own, msgspec and
 SERVER = {
     "aiohttp.web",
     "aiohttp.HttpVersion11",
+    "aiohttp.abc",
     "aiohttp.typedefs",
     "aiohttp.http_exceptions",
     "aiohttp.http_writer",

@@ -57,8 +57,12 @@ class Recording(Protocol):
 
     def append(self, batch: Sequence[Entry]) -> None: ...
 
-    def follow(self, wake: Callable[[], None]) -> Callable[[], None]:
-        """Calls `wake` after every batch until the function that it returns is called."""
+    def follow(self, wake: Callable[[], None]) -> None:
+        """Calls `wake` after every batch until `unfollow`."""
+        ...
+
+    def unfollow(self, wake: Callable[[], None]) -> None:
+        """May be called twice."""
         ...
 
 

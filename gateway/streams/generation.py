@@ -60,6 +60,34 @@ R = TypeVar("R", bound=Recording)
 class Generation(Generic[R]):
     """`log` is what viewers follow; `failure` and `outcome()` are there once `log.ended`."""
 
+    __slots__ = (
+        "_asks_usage",
+        "_body",
+        "_burst",
+        "_burst_at",
+        "_client",
+        "_created",
+        "_decoder",
+        "_limits",
+        "_loop",
+        "_max_bytes",
+        "_parser",
+        "_posted",
+        "_prompt",
+        "_response",
+        "_running",
+        "_target",
+        "_tokens",
+        "_unfinished",
+        "_watchdog",
+        "failure",
+        "id",
+        "log",
+        "record",
+        "reservation",
+        "task",
+    )
+
     def __init__(
         self,
         stream_id: str,
@@ -139,15 +167,6 @@ class Generation(Generic[R]):
     async def run(self) -> None:
         self._running = True
         try:
-            await self._produce()
-            self._drop_body()  # the rest may be held for minutes
-            await self.reservation.settle(self._tokens.all)
-        finally:
-            await self._put_away()
-
-    async def _produce(self) -> None:
-        """Sees to it that the log ends."""
-        try:
             if not self.log.ended:
                 await self._attempt()
                 self._end(EndReason.COMPLETE)
@@ -158,6 +177,11 @@ class Generation(Generic[R]):
         except Exception:
             logger.exception("stream %s failed on an unexpected error of the gateway's own", self.id)
             self._fail(GatewayError())
+        self._drop_body()  # the rest may be held for minutes
+        try:
+            await self.reservation.settle(self._tokens.all)
+        finally:
+            await self._put_away()
 
     async def _attempt(self) -> None:
         """One request to the target, from the post to the last entry but the end."""

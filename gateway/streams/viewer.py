@@ -75,7 +75,7 @@ class Viewer:
 
     async def run(self) -> None:
         """Writes everything up to the end entry. Raises ClientGone."""
-        unfollow = self._recording.follow(self._on_batch)
+        self._recording.follow(self._on_batch)
         self._look()
         try:
             while True:
@@ -90,9 +90,11 @@ class Viewer:
                 elif self._silent:
                     await self._write(HEARTBEAT, self._sink.write)
                 else:
-                    await self._wait()
+                    self._is_idle, self._waiting = True, self._loop.create_future()
+                    await self._waiting
         finally:
-            unfollow()
+            self._is_idle = False
+            self._recording.unfollow(self._on_batch)
             if self._timer is not None:
                 self._timer.cancel()
 
@@ -120,14 +122,6 @@ class Viewer:
         self._writing = True
         await write(data)
         self._writing = False
-
-    async def _wait(self) -> None:
-        self._waiting = self._loop.create_future()
-        self._is_idle = True
-        try:
-            await self._waiting
-        finally:
-            self._is_idle = False
 
     def _wake(self, error: Exception | None = None) -> None:
         self._is_idle = False
@@ -161,7 +155,7 @@ async def until(recording: Recording, condition: Callable[[], bool], *, within: 
         if condition() and not future.done():
             future.set_result(None)
 
-    unfollow = recording.follow(look)
+    recording.follow(look)
     try:
         look()
         async with asyncio.timeout(within):
@@ -169,5 +163,5 @@ async def until(recording: Recording, condition: Callable[[], bool], *, within: 
     except TimeoutError:
         return False
     finally:
-        unfollow()
+        recording.unfollow(look)
     return True

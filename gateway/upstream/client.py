@@ -17,7 +17,7 @@ import io
 import logging
 import socket
 import ssl
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -105,15 +105,16 @@ class UpstreamResponse:
         except (aiohttp.ClientError, OSError) as error:
             raise UpstreamIncomplete() from error
 
-    async def feed(self, take: Take) -> bool:
+    def feed(self, take: Take) -> Coroutine[Any, Any, bool]:
         """Calls `take` with each read of the rest of the body. True where it said stop, False where the body has ended.
 
         Reads are pushed, from within the event loop's own callback, where they can be; a body with a content coding is
         decoded piece by piece, and pulled. After a stop nothing is read: aiohttp's buffer fills, and TCP slows the
         upstream down. Raises UpstreamIncomplete when the body breaks off, and what `take` raises.
         """
-        if self._inflater is None and _PUSHES:
-            return await self._push(take)
+        return self._push(take) if self._inflater is None and _PUSHES else self._pull(take)
+
+    async def _pull(self, take: Take) -> bool:
         while chunk := await self.read():
             if take(chunk):
                 return True
@@ -240,7 +241,7 @@ class UpstreamClient:
         options = self._options(target.upstream, timeout, accept)
         url = _url(target.upstream, "/chat/completions")
         opening = _Opening()
-        _opening.set(opening)
+        token = _opening.set(opening)
         try:
             return await self._session.post(url, data=_payload(body), **options)
         except aiohttp.ClientConnectorError:  # there was no connection to be used again
@@ -248,6 +249,8 @@ class UpstreamClient:
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
             if opening.has_begun or _has_begun(error):
                 raise
+        finally:
+            _opening.reset(token)
         return await self._fresh.post(url, data=_payload(body), **options)
 
     def _options(self, upstream: Upstream, timeout: aiohttp.ClientTimeout, accept: str) -> dict[str, Any]:

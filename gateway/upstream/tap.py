@@ -112,7 +112,7 @@ class Tap(asyncio.Protocol):
         if transport is None:
             return self._end(UpstreamIncomplete())
         self._handler, self._transport, self._parse = handler, transport, handler.data_received
-        self._reader._http_chunk_splits = deque()  # also where no chunk has begun: one may, and end behind the tap
+        self._reader._http_chunk_splits = []  # also where no chunk has begun: one may, and end behind the tap
         self._reader.__class__ = collecting
         transport.set_protocol(self)
 
@@ -123,7 +123,7 @@ class Tap(asyncio.Protocol):
             return
         self._between_chunks = False
         self._reader.__class__ = self._class
-        self._reader._http_chunk_splits.clear()
+        self._reader._http_chunk_splits = deque()
         self._reader._size = sum(map(len, self._buffer))
         if transport.get_protocol() is self:
             transport.set_protocol(self._handler)

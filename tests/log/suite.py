@@ -167,10 +167,14 @@ def a_follower_hears_nothing_of_what_was_before(make: MakeStore) -> None:
 def who_left_is_told_nothing_more(make: MakeStore) -> None:
     log = roomy(make).create("s")
     told: list[str] = []
-    leave = log.follow(lambda: told.append("one"))
+
+    def one() -> None:
+        told.append("one")
+
+    log.follow(one)
     log.follow(lambda: told.append("other"))
     log.append([A])
-    leave()
+    log.unfollow(one)
     log.append([B])
     assert told == ["one", "other", "other"]
 
@@ -183,10 +187,10 @@ def followers_may_leave_and_come_while_they_are_told(make: MakeStore) -> None:
 
     def leave_at_once() -> None:
         told.append("first")
-        leave()
+        log.unfollow(leave_at_once)
         log.follow(lambda: told.append("late"))
 
-    leave = log.follow(leave_at_once)
+    log.follow(leave_at_once)
     log.follow(lambda: told.append("second"))
     log.append([A])
     assert told == ["first", "second"]

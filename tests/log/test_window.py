@@ -113,11 +113,16 @@ def test_an_empty_batch_is_none() -> None:
 
 def test_followers_are_told_of_every_batch_until_they_leave() -> None:
     window, told = Window(plain), list[str]()
-    stops = [window.follow(lambda: told.append("a")), window.follow(lambda: told.append("b"))]
+
+    def one() -> None:
+        told.append("a")
+
+    window.follow(one)
+    window.follow(lambda: told.append("b"))
     window.append(chunks(b"x", b"y"))
     assert told == ["a", "b"]
-    stops[0]()
-    stops[0]()
+    window.unfollow(one)
+    window.unfollow(one)
     window.append([END])
     assert told == ["a", "b", "b"]
 
@@ -127,9 +132,9 @@ def test_a_follower_may_leave_when_it_is_told() -> None:
 
     def once() -> None:
         told.append("once")
-        stop()
+        window.unfollow(once)
 
-    stop = window.follow(once)
+    window.follow(once)
     window.follow(lambda: told.append("always"))
     window.append(chunks(b"x"))
     window.append(chunks(b"y"))
