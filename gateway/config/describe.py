@@ -1,4 +1,4 @@
-"""What a configuration comes to, for a person to read."""
+"""The effective configuration as text for a person."""
 
 import re
 from collections.abc import Iterator
@@ -11,13 +11,13 @@ from gateway.config.schema import Config, Secret
 
 
 def described(config: Config) -> Iterator[str]:
-    """What the configuration comes to, one `path = value` per line; secrets are masked."""
+    """Lines of the form `path = value`, one for each value that is set. Secrets are masked."""
     for path, value in _leaves(config, ""):
         yield f"{path} = {value!r}" if isinstance(value, Secret) else f"{path} = {_shown(value)}"
 
 
 def _shown(value: Any) -> str:
-    """The value as JSON, without the user and password that a URL may hold."""
+    """The value as JSON. The user and password of a URL are masked."""
     return re.sub(r'(?<=://)[^/"]*@', "***@", msgspec.json.encode(value).decode())
 
 

@@ -1,11 +1,10 @@
-"""From the TOML file and the environment to a `Config`, or to the list of everything that is wrong with them.
+"""Turns a TOML text and the environment into a `Config`, or into a list of all faults.
 
-Every fault is found before loading gives up, each with its path (`upstreams[0].base_url: ...`), because an operator
-who mends one fault per start has a bad evening. File and environment are passed in; nothing here opens or looks up
-anything.
+Loading goes on after a fault, so that an operator can mend all of them before the next start. Each fault begins with
+its path (`upstreams[0].base_url: ...`). The text and the environment are passed in, and no file is opened here.
 
-`${NAME}` is filled in from the environment in every string but an assistant's: prompts and parameters are the model's
-to read, and may well be about shells.
+`${NAME}` is replaced by an environment variable in every string outside of `[assistants]`. Prompts and parameters go
+to the model unchanged, because they may contain shell code.
 """
 
 import re
@@ -24,11 +23,11 @@ from gateway.config.schema import Config, Price, Secret
 _UNCLOSED = r"\$\{(?!((?!\$\{)[^}])*\})"  # a `${` that no `}` follows, or not before the next `${`
 _NOTHING = object()  # stands for a value that cannot be built
 _VARIABLES = {"base_url": "OPENAI_BASE_URL", "api_key": "OPENAI_API_KEY"}
-_NAMED = {"upstreams", "models", "assistants", "keys"}  # the tables that speak of each other by name
+_NAMED = {"upstreams", "models", "assistants", "keys"}  # the tables that refer to each other by name
 
 
 class Faults(ValueError):
-    """Everything that is wrong with a configuration, one line each."""
+    """The faults of a configuration, one line each."""
 
     def __init__(self, faults: list[str]) -> None:
         super().__init__("\n".join(faults))
@@ -36,9 +35,9 @@ class Faults(ValueError):
 
 
 def load(text: str, environ: Mapping[str, str], *, look: Callable[[Config], Iterable[str]] = lambda _: ()) -> Config:
-    """The configuration in `text` (TOML; empty where there is no file) and the environment. Raises Faults.
+    """The configuration from `text` (TOML, empty if there is no file) and the environment. Raises Faults.
 
-    `look` returns the faults that cannot be found in here, such as files that are not there.
+    `look` returns faults that need a look at the disk, such as missing files.
     """
     try:
         table = tomllib.loads(text)
@@ -62,7 +61,7 @@ def load(text: str, environ: Mapping[str, str], *, look: Callable[[Config], Iter
 
 
 def checked(config: Config) -> Config:
-    """The same configuration, once its parts have been held against each other. Raises Faults."""
+    """Returns the configuration unchanged if it has no faults. Raises Faults."""
     faults = [*value_faults(config), *name_faults(config)]
     if faults:
         raise Faults(faults)
@@ -92,7 +91,7 @@ def _filled(value: Any, path: str, environ: Mapping[str, str], faults: list[str]
 
 
 def _upstreams_from(environ: Mapping[str, str]) -> list[dict[str, Any]]:
-    """The one upstream that OpenAI's own variables describe, or none."""
+    """The upstream that the OPENAI_ variables describe, in a list; empty if they are not set."""
     key, url = environ.get("OPENAI_API_KEY"), environ.get("OPENAI_BASE_URL")
     if not key and not url:
         return []
@@ -108,7 +107,7 @@ def _with_variable(fault: str) -> str:
 
 
 def _build_sections(table: dict[str, Any], faults: list[str]) -> dict[str, Any]:
-    """The tables of the file, as far as they can be built."""
+    """The tables of the file that can be built."""
     fields = {f.name: f for f in msgspec.structs.fields(Config) if f.name != "default_model"}
     faults += [f"{key}: {unknown_key(key, fields)}" for key in table if key not in fields]
     sections = {name: _build(f.type, table[name], name, faults) for name, f in fields.items() if name in table}
@@ -116,15 +115,15 @@ def _build_sections(table: dict[str, Any], faults: list[str]) -> dict[str, Any]:
 
 
 def _build(kind: Any, value: Any, path: str, faults: list[str]) -> Any:
-    """`value` as `kind`, or _NOTHING. Goes into structs itself, so that a fault in one field hides no other."""
+    """`value` as `kind`, or _NOTHING. It descends into structs itself, so that one fault does not hide others."""
     if isinstance(kind, type) and issubclass(kind, Struct):
         return _build_struct(kind, value, path, faults)
     origin, arguments = get_origin(kind), get_args(kind)
-    if origin is UnionType and isinstance(value, dict):  # a table that may be left out
+    if origin is UnionType and isinstance(value, dict):  # an optional table
         return _build(arguments[0], value, path, faults)
     if origin is list and isinstance(value, list):
         items = [_build(arguments[0], item, f"{path}[{index}]", faults) for index, item in enumerate(value)]
-        return _NOTHING if any(item is _NOTHING for item in items) else items  # else numbers would be wrong
+        return _NOTHING if any(item is _NOTHING for item in items) else items  # never with gaps: paths have numbers
     if origin is list and (advice := not_a_list(value, path)) is not None:
         faults.append(f"{path}: {advice}")
         return _NOTHING
@@ -140,7 +139,7 @@ def _build(kind: Any, value: Any, path: str, faults: list[str]) -> Any:
 
 
 def _build_struct(kind: type[Struct], value: Any, path: str, faults: list[str]) -> Any:
-    """A field with a fault has its default instead, or stands empty, so that the others can still be looked at."""
+    """A field with a fault gets its default or an empty value, so that the other fields can be checked."""
     if not isinstance(value, dict):
         faults.append(f"{path}: expected a table, got {type(value).__name__}")
         return _NOTHING
@@ -155,14 +154,14 @@ def _build_struct(kind: type[Struct], value: Any, path: str, faults: list[str]) 
 
 
 def _empty(kind: Any) -> Any:
-    """What stands in a required field that has a fault: a list, a number or a text."""
+    """The value of a required field that has a fault: an empty list, zero or an empty text."""
     if get_origin(kind) is list:
         return []
     return 0.0 if kind is Price else ""
 
 
 def _not_told(later: Iterable[str], told: list[str]) -> list[str]:
-    """The later faults, without those of a field that has one already, or that is in or around such a field."""
+    """The later faults, without those of a field that has a fault, lies in such a field or contains one."""
     paths = [_path(fault) for fault in told if ": unknown key" not in fault]
     return [fault for fault in later if not any(_touch(_path(fault), path) for path in paths)]
 
@@ -172,7 +171,7 @@ def _path(fault: str) -> str:
 
 
 def _touch(one: str, other: str) -> bool:
-    """Are they the same path, or does one lead to the other?"""
+    """Whether the paths are equal or one contains the other."""
     shorter, longer = sorted([one, other], key=len)
     return longer.startswith(shorter) and longer[len(shorter) :][:1] in ("", ".", "[")
 

@@ -1,4 +1,4 @@
-"""What no single field can know: names that must exist, addresses that must be addresses, who may be served."""
+"""Rules that types cannot express: names that must exist, valid addresses, and who may be served. Pure."""
 
 import re
 from collections.abc import Iterator
@@ -10,19 +10,19 @@ import msgspec
 
 from gateway.config.schema import Config, Key, Secret
 
-_SHORTEST_KEY = 16  # characters: 64 bits even where they are hexadecimal, which nobody tries out over a network
+_SHORTEST_KEY = 16  # characters: 64 bits if they are hexadecimal, too many to try out over a network
 _FRAMING = frozenset({"connection", "content-length", "host", "transfer-encoding"})
 
 
 def value_faults(config: Config) -> Iterator[str]:
-    """What is wrong with single values, whatever stands elsewhere."""
+    """Faults of single values."""
     yield from _url_faults(config)
     yield from _key_faults(config)
     server = config.server
     if not config.keys and not server.allow_anonymous and not is_loopback(server.host):
         yield (
-            f"server.host: {server.host} can be reached from other machines, and there are no [[keys]] to ask for; "
-            "use 127.0.0.1, or say server.allow_anonymous = true to serve anyone"
+            f"server.host: {server.host} can be reached from other machines, and there are no [[keys]]; "
+            "use 127.0.0.1, add a key, or set server.allow_anonymous = true to serve everyone"
         )
     for index, proxy in enumerate(server.trusted_proxies):
         if not _is_network(proxy):
@@ -65,7 +65,7 @@ def _key_faults(config: Config) -> Iterator[str]:
 
 
 def name_faults(config: Config) -> Iterator[str]:
-    """Names that are taken, or that nothing has. To be asked of a configuration whose tables are all in order."""
+    """Names that are used twice or do not exist. The tables of the configuration must be complete."""
     upstreams = [upstream.name for upstream in config.upstreams]
     models = [model.name for model in config.models]
     yield from (f"upstreams[{i}].name: {name} is taken" for i, name in enumerate(upstreams) if name in upstreams[:i])
@@ -94,21 +94,21 @@ def _key_name_faults(config: Config) -> Iterator[str]:
         if key.name in names[:index]:
             yield f"keys[{index}].name: {key.name} is taken"
         if digests[index] in digests[:index]:
-            yield f"keys[{index}]: is the same key as that of {names[digests.index(digests[index])]}"
+            yield f"keys[{index}]: the same key as that of {names[digests.index(digests[index])]}"
         for place, model in enumerate(key.models):
             if models and model not in models:
                 yield f"keys[{index}].models[{place}]: there is no model named {model}"
 
 
 def digest(key: Key) -> str:
-    """The SHA-256 of an API key, in hexadecimal, however it is configured."""
+    """The SHA-256 of an API key in hexadecimal. The configuration holds the key or its hash."""
     if key.key is not None:
         return sha256(key.key.reveal().encode()).hexdigest()
     return (key.hash or "").removeprefix("sha256:")
 
 
 def is_loopback(host: str) -> bool:
-    """Is this an address that no other machine can reach?"""
+    """Whether no other machine can reach this address."""
     if host == "localhost":
         return True
     try:
@@ -118,7 +118,7 @@ def is_loopback(host: str) -> bool:
 
 
 def is_origin(text: str) -> bool:
-    """Is this an ASCII origin as browsers send it (RFC 6454, section 6.2)?"""
+    """Whether this is an ASCII origin as browsers send it (RFC 6454, section 6.2)."""
     try:
         parts = urlsplit(text)
     except ValueError:
@@ -129,14 +129,14 @@ def is_origin(text: str) -> bool:
 
 def _is_http_url(text: str, *, with_user: bool = False) -> bool:
     if not text.isprintable() or " " in text:
-        return False  # urlsplit would strip some of these, and what is left is not what is used
+        return False  # urlsplit strips some of these characters, but the client would send them
     try:
         parts = urlsplit(text)
         _ = parts.port
     except ValueError:
         return False
     if "@" in parts.netloc and not with_user:
-        return False  # it would be printed, and be one credential too many beside `api_key`
+        return False  # it would be printed, and it would compete with `api_key`
     return parts.scheme in ("http", "https") and bool(parts.hostname) and not parts.query and not parts.fragment
 
 

@@ -1,6 +1,6 @@
-"""What can be configured: one frozen struct per table of the file. Times are seconds, sizes are bytes.
+"""The schema of the configuration: one frozen struct for each table. Times are in seconds, sizes in bytes.
 
-Every field stands in `config.example.toml` too, with its default and what it is for.
+`config.example.toml` explains every field and shows its default.
 """
 
 from datetime import date
@@ -19,7 +19,7 @@ Name = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f]{1,200}\Z")]
 
 
 class Secret:
-    """A string that does not print itself."""
+    """A string that is masked when it is printed."""
 
     __slots__ = ("_value",)
 
@@ -34,11 +34,11 @@ class Secret:
 
 
 class OnDisconnect(StrEnum):
-    """What happens to an answer that is being made when the last one who watches it leaves."""
+    """What happens to a running answer when its last viewer leaves."""
 
-    CANCEL = "cancel"  # the upstream is let go at once
-    DRAIN = "drain"  # it is finished, for the record
-    DETACH = "detach"  # it goes on for a while, so that a browser can come back, and is then cancelled
+    CANCEL = "cancel"  # the upstream connection is closed at once
+    DRAIN = "drain"  # the answer is finished, so that its usage is known
+    DETACH = "detach"  # it goes on for `grace_seconds`, so that the client can come back, and is then cancelled
 
 
 class Server(Struct, frozen=True, forbid_unknown_fields=True):
@@ -72,7 +72,7 @@ class Store(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Timeouts(Struct, frozen=True, forbid_unknown_fields=True):
-    """Seconds. What is None is decided by the next wider place: model, then upstream, then `[timeouts]`."""
+    """In seconds. None means that the next wider table decides: model, upstream, `[timeouts]`."""
 
     connect: Seconds | None = None
     first_token: Seconds | None = None
@@ -99,23 +99,23 @@ class Upstream(Struct, frozen=True, forbid_unknown_fields=True):
     stream_usage: bool = True
 
     def __post_init__(self) -> None:
-        """Blanks around an address are never meant: they come from copying it."""
+        """Strips blanks around the address, which come from copying it."""
         msgspec.structs.force_setattr(self, "base_url", self.base_url.strip())
 
 
 class TargetName(Struct, frozen=True, forbid_unknown_fields=True):
-    """`upstream` is the name of one of `[[upstreams]]`; `model` is what that upstream calls the model."""
+    """`upstream` is the name of one of `[[upstreams]]`, and `model` is that upstream's name for the model."""
 
     upstream: str
     model: Name | None = None
 
 
 class Prices(Struct, frozen=True, forbid_unknown_fields=True):
-    """For a million tokens, in whatever currency. `cached` is for input that the upstream had in its cache."""
+    """For a million tokens, in any currency. `cached` is for input that the upstream had in its cache."""
 
     input: Price
     output: Price
-    cached: Price | None = None  # None: as dear as other input
+    cached: Price | None = None  # None: the price of other input
 
 
 class Model(Struct, frozen=True, forbid_unknown_fields=True):
@@ -129,14 +129,14 @@ class Assistant(Struct, frozen=True, forbid_unknown_fields=True):
     model: Name | None = None
     system: list[str] = []
     parameters: dict[str, Any] = {}
-    public: bool = False  # may callers without a key ask it? The three below hold for those, by client address
+    public: bool = False  # callers without a key may ask it, within the three limits below, per client address
     requests_per_minute: Count = 10
     max_streams: Count = 2
     max_tokens: Count | None = None  # of one answer
 
 
 class Key(Struct, frozen=True, forbid_unknown_fields=True):
-    """An API key, as itself or as its SHA-256. An empty `models` allows all; a limit that is None does not exist."""
+    """An API key, or its SHA-256. An empty `models` allows all models; None means no limit."""
 
     name: Name
     hash: str | None = None
@@ -146,7 +146,7 @@ class Key(Struct, frozen=True, forbid_unknown_fields=True):
     tokens_per_minute: Count | None = None
     max_streams: Count | None = None
     expires: date | None = None  # the last day on which it works, in UTC
-    on_disconnect: list[OnDisconnect] = msgspec.field(default_factory=lambda: list(OnDisconnect))  # that it may choose
+    on_disconnect: list[OnDisconnect] = msgspec.field(default_factory=lambda: list(OnDisconnect))  # to choose from
 
 
 class Config(Struct, frozen=True, forbid_unknown_fields=True):
@@ -158,7 +158,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     models: list[Model] = []
     assistants: dict[str, Assistant] = {}
     keys: list[Key] = []
-    default_model: str | None = None  # OPENAI_MODEL, and not of the file
+    default_model: str | None = None  # from OPENAI_MODEL, not from the file
 
 
 def _values(timeouts: Timeouts) -> tuple[float | None, ...]:

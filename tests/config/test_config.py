@@ -392,7 +392,7 @@ RULES = {
     ),
     "a key twice": (
         KEY + f'key = "{SIXTEEN}"\n[[keys]]\nname = "l"\nhash = "sha256:{sha256(SIXTEEN.encode()).hexdigest()}"',
-        "keys[1]: is the same key as that of k",
+        "keys[1]: the same key as that of k",
     ),
     "a key's model that is not there": (
         UPSTREAM + model("m", "up") + KEY + f'hash = "{HASH}"\nmodels = ["m", "n"]',
