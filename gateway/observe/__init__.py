@@ -1,1 +1,1 @@
-"""What an operator sees: records of requests and streams, the log that they are written to, and sums over it."""
+"""Records of requests and streams, the log that holds them, and sums over the log."""

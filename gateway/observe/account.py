@@ -1,7 +1,7 @@
-"""Who used how much: the access log summed by day, key and model, and the sums as a table or as CSV.
+"""Sums the access log by day, key and model, and writes the sums as a table or as CSV.
 
-Lines are what `observe.JsonFormatter` writes. A stream that has ended is counted once, however many lines tell of it:
-the request that began it, those that resumed it, its own where it outlived them all.
+It reads the lines that `observe.JsonFormatter` writes. A stream that has ended counts once, although several lines may
+describe it: the requests that started and resumed it, and its own line if it outlived them.
 """
 
 import csv
@@ -19,17 +19,17 @@ from gateway.observe.formatters import printable
 
 _LOGGER = "gateway.access"
 _ENDED_WELL = {EndReason.COMPLETE, EndReason.STOPPED, EndReason.CLIENT_GONE}
-_UNKNOWN = "-"  # stands where a line names no day, key or model; an anonymous caller has no key
-_LONGEST = 40  # characters of a text in the table: a model's name is a caller's, of any length; CSV has the whole
-_FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # what begins one, in some spreadsheet
-_HEADS = ["streams", "failed", "input", "cached", "output", "reasoning", "estimated", "cost"]  # whole names are wide
+_UNKNOWN = "-"  # for a line without a day, key or model; an anonymous caller has no key
+_LONGEST = 40  # characters of a text in the table: callers may send model names of any length; CSV has the whole text
+_FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # they begin a formula in spreadsheets
+_HEADS = ["streams", "failed", "input", "cached", "output", "reasoning", "estimated", "cost"]  # full names are wide
 
 
 class Sums(msgspec.Struct):
-    """What the streams of one row come to; the fields are the columns. `cost` is None if no stream had one."""
+    """The sums of one row. The fields are the columns. `cost` is None if no stream had a cost."""
 
     streams: int = 0
-    failed: int = 0  # not by the caller's doing
+    failed: int = 0  # except for those that their caller ended
     input_tokens: int = 0
     cached_tokens: int = 0  # part of the input
     output_tokens: int = 0
@@ -43,14 +43,14 @@ class Account(msgspec.Struct, frozen=True):
 
     by: Sequence[str]
     rows: Sequence[tuple[tuple[str, ...], Sums]]
-    skipped: int  # lines that were no JSON objects, or held fields of the wrong type
+    skipped: int  # lines that are not JSON objects, or have fields of a wrong type
 
 
 class Stream(msgspec.Struct, frozen=True, gc=False):
     stream: str | None = None
     model_asked: str | None = None
     model: str | None = None
-    end: str | None = None  # a str, so that a log with reasons of another version can be read
+    end: str | None = None  # not an enum, so that logs of other versions can be read
     input_tokens: int = 0
     cached_tokens: int = 0
     output_tokens: int = 0
@@ -60,7 +60,7 @@ class Stream(msgspec.Struct, frozen=True, gc=False):
 
 
 class Line(msgspec.Struct, frozen=True, gc=False):
-    """What is read of a line; the rest is passed over."""
+    """The fields of a line that are read."""
 
     time: str = ""
     logger: str = ""
@@ -68,9 +68,9 @@ class Line(msgspec.Struct, frozen=True, gc=False):
     stream: Stream | None = None
 
 
-# What a row can stand for. Prices are configured by the name that a caller asks for, so that one comes first.
+# The names to group by. The model that was asked for comes first, because prices are configured by that name.
 GROUPS: dict[str, Callable[[Line, Stream], str]] = {
-    "day": lambda line, stream: line.time[:10] or _UNKNOWN,  # it is written in UTC
+    "day": lambda line, stream: line.time[:10] or _UNKNOWN,  # the log is in UTC
     "key": lambda line, stream: line.key or _UNKNOWN,
     "model": lambda line, stream: stream.model_asked or stream.model or _UNKNOWN,
 }
@@ -86,8 +86,8 @@ def account(
 ) -> Account:
     """In one pass. `by` holds names of GROUPS. A line that is not JSON does not count as skipped if `is_known`.
 
-    It keeps the rows, and 60 bits of each stream's id in 70 to 110 bytes: 1 GB for ten million streams, whose log takes
-    six. That any two of so many have the same bits happens once in 20,000 runs.
+    It keeps the rows, and 60 bits of each stream's id, which take 70 to 110 bytes. Ten million streams take 1 GB, while
+    their log has 6 GB. Two ids of so many have the same bits once in 20,000 runs.
     """
     values = [GROUPS[name] for name in by]
     rows: dict[tuple[str, ...], Sums] = {}
@@ -104,7 +104,7 @@ def account(
 
 
 def _read(text: bytes) -> Line | None:
-    """None if it is no line of a log."""
+    """None if the text is not a line of a log."""
     try:
         return _decode(text)
     except (ValueError, RecursionError):
@@ -112,7 +112,7 @@ def _read(text: bytes) -> Line | None:
 
 
 def _read_anyhow(text: bytes) -> Line | None:
-    """What the typed decoder refuses and is right all the same: other loggers' fields, lone surrogates, empty lines."""
+    """Valid lines that the typed decoder refuses: fields of other loggers, lone surrogates, empty lines."""
     try:
         value = json.loads(text.strip() or "{}")
         is_others = isinstance(value, dict) and value.get("logger") != _LOGGER
@@ -122,7 +122,7 @@ def _read_anyhow(text: bytes) -> Line | None:
 
 
 def _ended(line: Line) -> Stream | None:
-    """The line's stream; one that still ran has a line of its own to come."""
+    """The stream of the line, if it has ended. A stream that was still running has a later line of its own."""
     stream = line.stream
     return stream if line.logger == _LOGGER and stream is not None and stream.end is not None else None
 
@@ -130,7 +130,7 @@ def _ended(line: Line) -> Stream | None:
 def _is_new(stream: Stream, seen: set[int]) -> bool:
     if stream.stream is None:
         return True
-    bits = hash(stream.stream) >> 4  # an int of 60 bits takes 32 bytes, one of 64 takes 48
+    bits = hash(stream.stream) >> 4  # an int of 60 bits takes 32 bytes, and one of 64 bits takes 48
     if bits in seen:
         return False
     seen.add(bits)
@@ -153,7 +153,7 @@ def _add(stream: Stream, sums: Sums) -> None:
 
 
 def as_table(usage: Account) -> str:
-    """Lines for a terminal, with a total below more than one row. `input` to `reasoning` count tokens."""
+    """A table for a terminal. More than one row gets a total. `input` to `reasoning` count tokens."""
     if not usage.rows:
         return "No streams in these logs."
     table = [[*usage.by, *_HEADS]]
@@ -164,7 +164,7 @@ def as_table(usage: Account) -> str:
 
 
 def as_csv(usage: Account) -> str:
-    """A header, and plain numbers; the last line has no end."""
+    """CSV with a header and plain numbers. The last line has no line end."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*usage.by, *Sums.__struct_fields__])
@@ -179,7 +179,7 @@ def _total(usage: Account) -> Sequence[float | None]:
 
 
 def _aligned(table: Sequence[Sequence[str]], *, texts: int) -> Iterator[str]:
-    """The first `texts` columns to the left, the others to the right; a rule below the header and above the total."""
+    """Aligns the first `texts` columns to the left, the others to the right, with rules around the rows."""
     widths = [max(map(_width, column)) for column in zip(*table, strict=True)]
     rule = "  ".join(["-" * width for width in widths])
     for number, row in enumerate(table):
@@ -191,11 +191,11 @@ def _aligned(table: Sequence[Sequence[str]], *, texts: int) -> Iterator[str]:
 
 
 def _width(text: str) -> int:
-    """The columns that a terminal gives it: two for a Chinese character, none for an accent of its own."""
+    """The number of terminal columns: two for a Chinese character, none for a combining accent."""
     return sum([0 if combining(c) else 1 + (east_asian_width(c) in "WF") for c in text])
 
 
-# What a cell holds. Numbers are int, or float for a cost; texts are a stranger's.
+# Cells. Numbers are int, or float for a cost. Texts may come from callers and are not trusted.
 
 
 def _grouped(number: float | None) -> str:
@@ -212,5 +212,5 @@ def _shown(text: str) -> str:
 
 
 def _harmless(text: str) -> str:
-    """What a spreadsheet takes for a text: https://owasp.org/www-community/attacks/CSV_Injection"""
+    """The text, quoted so that no spreadsheet runs it: https://owasp.org/www-community/attacks/CSV_Injection"""
     return printable(f"'{text}" if text.startswith(_FORMULAS) and text != _UNKNOWN else text)

@@ -1,4 +1,4 @@
-"""How a line of the log is written: as JSON for machines, or for a person at a terminal."""
+"""Formats of a log line: JSON for machines, and text for a terminal."""
 
 import json
 import logging
@@ -11,13 +11,13 @@ import msgspec
 from gateway.observe.records import AccessRecord, StreamEndRecord, StreamRecord
 
 _ErrorInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
-_LONGEST_TRACEBACK = 16_384  # characters: some 100 frames, and a line that pipes and journals still take as one
+_LONGEST_TRACEBACK = 16_384  # characters: some 100 frames; pipes and journals still take such a line as one
 
 _encode_json = msgspec.json.Encoder().encode
 
 
 class JsonFormatter(logging.Formatter):
-    """One line of JSON per record; line ends in it are escaped, as JSON does."""
+    """One line of JSON for each record. JSON escapes the line ends in it."""
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {
@@ -34,12 +34,12 @@ class JsonFormatter(logging.Formatter):
             line["traceback"] = _traceback(self, record.exc_info)
         try:
             return _encode_json(line).decode()
-        except UnicodeEncodeError:  # a lone surrogate, which only the slower encoder can escape
+        except UnicodeEncodeError:  # a lone surrogate; only the slower encoder can escape it
             return json.dumps(line)
 
 
 class TerminalFormatter(logging.Formatter):
-    """The same for a person who watches."""
+    """Text for a terminal."""
 
     def format(self, record: logging.LogRecord) -> str:
         message = record.getMessage()
@@ -55,9 +55,10 @@ class TerminalFormatter(logging.Formatter):
 
 
 class OneLine(logging.Filter):
-    """A request that is no HTTP is a stranger's doing: one line, without the traceback that aiohttp adds.
+    """Removes the traceback that aiohttp logs for a request that is not valid HTTP.
 
-    `strangers` are the exceptions of aiohttp's reading. Any other exception is a fault of ours, and is logged whole.
+    `strangers` are the exceptions that aiohttp raises for such a request. Any other exception is a fault of the
+    gateway, and keeps its traceback.
     """
 
     def __init__(self, *strangers: type[Exception]) -> None:
@@ -75,7 +76,7 @@ class OneLine(logging.Filter):
 
 
 def _traceback(formatter: logging.Formatter, error: _ErrorInfo) -> str:
-    """Its beginning says where it happened, its end what it was."""
+    """The traceback. Of a long one, the beginning shows where it happened, and the end shows the exception."""
     text = formatter.formatException(error)
     return (
         text
@@ -85,7 +86,7 @@ def _traceback(formatter: logging.Formatter, error: _ErrorInfo) -> str:
 
 
 def printable(text: str) -> str:
-    """Without anything that would end the line or move a terminal's cursor."""
+    """The text with escapes for characters that end a line or move the cursor of a terminal."""
     return text if text.isprintable() else "".join([c if c.isprintable() else ascii(c)[1:-1] for c in text])
 
 

@@ -1,7 +1,6 @@
-"""What is known of a request and its stream when they are done.
+"""Records of requests and streams, which are logged at their end.
 
-The core fills records; loggers, and later metrics, are functions over them. A record never holds a prompt, an answer, a
-query string or a secret.
+The core fills the records. A record never holds a prompt, an answer, a query string or a secret.
 """
 
 import logging
@@ -14,24 +13,24 @@ access = logging.getLogger("gateway.access")
 
 
 class StreamRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """One stream. Times are seconds, `bytes` those of all payloads. The names of tokens are OpenTelemetry's."""
+    """One stream. Times are in seconds; `bytes` counts all payloads. The names of token counts are OpenTelemetry's."""
 
     stream: str
     model_asked: str | None = None
-    model: str | None = None  # as the upstream reported it
-    target: str | None = None  # upstream/model, as they are configured
+    model: str | None = None  # as reported by the upstream
+    target: str | None = None  # upstream/model, by their configured names
     end: EndReason | None = None
     error: str | None = None  # the code of the failure
     finish_reason: str | None = None
     done_missing: bool = False  # complete by its finish reason, but `[DONE]` never came
     finish_missing: bool = False  # complete by its `[DONE]`, but no finish reason came
     input_tokens: int = 0
-    cached_tokens: int = 0  # of those
+    cached_tokens: int = 0  # part of the input
     output_tokens: int = 0
-    reasoning_tokens: int = 0  # of those
-    tokens_estimated: bool = False  # the upstream did not say
-    cost: float | None = None  # where prices are configured
-    resumes: int = 0  # how often somebody came back to it
+    reasoning_tokens: int = 0  # part of the output
+    tokens_estimated: bool = False  # the upstream reported no usage
+    cost: float | None = None  # if prices are configured
+    resumes: int = 0  # times that a client came back to it
     attempts: int = 0
     skipped: int = 0  # events that were not JSON
     entries: int = 0
@@ -40,7 +39,7 @@ class StreamRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 class AccessRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """One request. Status 499 is a client that left before there was one."""
+    """One request. Status 499 means that the client left before there was a status."""
 
     request_id: str
     client: str | None
@@ -49,13 +48,13 @@ class AccessRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     path: str
     status: int
     seconds: float
-    bytes: int = 0  # that were sent, header fields and framing included
-    viewed: str | None = None  # the stream that was watched or stopped, where another request had started it
-    stream: StreamRecord | None = None  # the one that it started; without an `end`, a StreamEndRecord follows
+    bytes: int = 0  # sent, with header fields and framing
+    viewed: str | None = None  # the stream that it watched or stopped, if another request had started that
+    stream: StreamRecord | None = None  # the stream that it started; if it has no `end` yet, a StreamEndRecord follows
 
 
 class StreamEndRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """A stream that outlived the request which had started it, and which `request_id` names, where it is known."""
+    """A stream that outlived the request that started it. `request_id` is that of the request, if known."""
 
     request_id: str | None = None
     key: str | None = None

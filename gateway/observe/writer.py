@@ -1,12 +1,11 @@
-"""Writes the log from a thread of its own, so that a reader of it that stands still holds up no stream.
+"""Writes the log from a thread of its own, so that a blocked reader of the log does not delay streams.
 
-A line is formatted where it is logged, since records go on changing, and is put into a queue. The thread takes all
-lines of the queue and writes them to the descriptor. What does not fit into the queue is lost and counted, and so is a
-line that the system does not take: a pipe without a reader, a full disk. The next line that can be written says how
+A line is formatted when it is logged, because records change later. It is put into a queue, and the thread writes all
+lines of the queue to the descriptor. Lines that do not fit into the queue are lost, and so are lines that the system
+does not take (a pipe without a reader, a full disk). They are counted, and the next line that can be written tells how
 many were lost.
 
-The thread writes to the descriptor itself. Inside of `sys.stderr` it would hold a lock of that, which Python waits for
-at its own end.
+The thread writes to the descriptor and not to `sys.stderr`, whose lock Python would wait for at its exit.
 """
 
 import io
@@ -19,10 +18,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, suppress
 
 _MOST_LINES = 10_000  # ten seconds of a busy process; some 5 MB, since a line has about 500 bytes
-_MOST_BYTES = 16_777_216  # of them: a line may hold an upstream's words, or a traceback
-_PAUSE_SECONDS = 0.02  # for lines to come together: to wake for each made a small request cost 79 µs instead of 64
-_DRAIN_SECONDS = 2.0  # for what is left at the end; a reader that takes nothing does not hold up the exit
-_LONGEST_START = 65_536  # characters of a line that has no end yet; then it is written as it is
+_MOST_BYTES = 16_777_216  # in the queue: a line may hold a message of an upstream, or a traceback
+_PAUSE_SECONDS = 0.02  # to collect lines: waking up for each made a small request cost 79 µs instead of 64
+_DRAIN_SECONDS = 2.0  # for the last lines; a blocked reader does not delay the exit any longer
+_LONGEST_START = 65_536  # characters of a line without an end; a longer one is written in parts
 _LINE_END = ord("\n")
 
 
@@ -38,33 +37,33 @@ class LogWriter(logging.Handler):
         self._size = 0
         self._lost = 0
         self._closing = threading.Event()
-        self._is_cut = False  # does the last thing written lack its line end?
-        # A daemon: Python does not wait at its end for one that cannot write.
+        self._is_cut = False  # the last data written lacks its line end
+        # Python does not wait for a daemon at its exit, even if it cannot write.
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
         self._thread.start()
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
             line = self.format(record)
-        except Exception:  # a fault of the call that logs; logging itself would print it here, and could be held up
+        except Exception:  # a fault of the logging call; `logging` would print it from this thread, and could block
             words = f"a message of {record.name} at {record.filename}:{record.lineno} cannot be formatted"
             line = self.format(_warning(words))
         self.say(line)
 
     def say(self, text: str) -> None:
-        """Puts a line into the queue, or several; without room they are lost, and counted as one."""
+        """Puts one or several lines into the queue. Without room they are lost, and count as one line."""
         line = text.encode(self._encoding, errors="backslashreplace") + b"\n"
         with self._changed:
             if not (self._lines or self._lost):
                 self._changed.notify()
             if self._lost or len(self._lines) >= _MOST_LINES or self._size + len(line) > _MOST_BYTES:
-                self._lost += 1  # and so is all that follows, until the thread comes: the count stands in its place
+                self._lost += 1  # all later lines are lost, too, until the thread has reported the loss in this place
                 return
             self._lines.append(line)
             self._size += len(line)
 
     def close(self) -> None:
-        """Writes what is left, as far as that takes moments."""
+        """Writes the remaining lines, if that takes at most _DRAIN_SECONDS."""
         self._closing.set()
         with self._changed:
             self._changed.notify()
@@ -74,7 +73,7 @@ class LogWriter(logging.Handler):
     # The thread
 
     def _run(self) -> None:
-        unwritten = 0  # lines that are lost, and not told of yet
+        unwritten = 0  # lost lines that are not reported yet
         while True:
             lines, lost = self._next()
             if not (lines or lost):
@@ -87,7 +86,7 @@ class LogWriter(logging.Handler):
             unwritten = unwritten + lost if unwritten else self._tell(lost)
 
     def _next(self) -> tuple[list[bytes], int]:
-        """The lines to be written, as soon as there are any, and how many behind them are lost. Neither: the end."""
+        """Waits for lines. Returns them, and how many after them are lost. Returns neither at the end."""
         with self._changed:
             while not (self._lines or self._lost or self._closing.is_set()):
                 self._changed.wait()
@@ -99,15 +98,15 @@ class LogWriter(logging.Handler):
         return lines, lost
 
     def _tell(self, lost: int) -> int:
-        """Says how many lines are lost. Returns their number if that could not be said."""
+        """Writes how many lines are lost. Returns their number if it cannot write."""
         if not lost:
             return 0
         lines = "1 line was" if lost == 1 else f"{lost:,} lines were"
-        words = f"{lines} lost here, since the log could not be written, or its reader did not keep up"
+        words = f"{lines} lost here, because the log could not be written or its reader was too slow"
         return lost if self._write(self.format(_warning(words)).encode() + b"\n") else 0
 
     def _write(self, data: bytes) -> int:
-        """Returns how many lines the system does not take. The next ones then begin behind a line end."""
+        """Returns how many lines the system did not take. After a cut line, the next data begin with a line end."""
         data = b"\n" + data if self._is_cut else data
         left = memoryview(data)
         with suppress(OSError):
@@ -123,16 +122,16 @@ def _written(descriptor: int, data: memoryview) -> int:
     while True:
         try:
             return os.write(descriptor, data)
-        except BlockingIOError:  # another process shares the descriptor, and wants it so
+        except BlockingIOError:  # another process shares the descriptor and made it non-blocking
             select.select([], [descriptor], [])
 
 
 class _Stream(io.TextIOBase):
-    """Takes the place of standard error, where Python itself prints warnings, and errors that nobody can catch."""
+    """Replaces standard error, to which Python prints warnings and errors that cannot be caught."""
 
     def __init__(self, writer: LogWriter) -> None:
         self._writer = writer
-        self._start = ""  # of a line
+        self._start = ""  # of the line that has no end yet
 
     def writable(self) -> bool:
         return True
@@ -152,7 +151,7 @@ def _warning(words: str) -> logging.LogRecord:
 
 @contextmanager
 def logging_to(descriptor: int, formatter: logging.Formatter, *, encoding: str) -> Iterator[LogWriter]:
-    """What is logged meanwhile, from INFO on, is written there, and so is what is printed to standard error."""
+    """Within the block, log records from INFO on and prints to standard error are written to the descriptor."""
     root = logging.getLogger()
     level, writer = root.level, LogWriter(descriptor, encoding=encoding)
     writer.setFormatter(formatter)
