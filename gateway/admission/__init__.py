@@ -1,1 +1,1 @@
-"""From a request to an admitted one: who asks, for what, within which limits."""
+"""Admission of requests: who asks, for which model, and within which limits."""

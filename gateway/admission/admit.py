@@ -1,7 +1,7 @@
-"""From what was asked to an order: who asks, which model, with which prompts and parameters, or which clear error.
+"""Turns the fields of a request into an order: the caller, the model, the prompts and the parameters. Raises errors.
 
-The native surface knows assistants, and puts a request together; the OpenAI surface passes one on. What both may do is
-decided here, once: whom a caller may ask, and how much.
+The native surface has assistants and composes the upstream's request. The OpenAI surface passes the request on. The
+rules about what a caller may ask are here, and are the same for both.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from gateway.upstream.routing import Target, default_model, route, unknown_model
 
 _PUBLIC_FIELDS = frozenset({"question", "messages", "assistant", "format", "reasoning", "on_disconnect", "stream"})
 _OWN_FIELDS = _PUBLIC_FIELDS | {"model", "n", "stream_options"}
-_PUBLIC_POLICIES = (OnDisconnect.CANCEL, OnDisconnect.DETACH)  # nobody in particular makes others pay for no reader
+_PUBLIC_POLICIES = (OnDisconnect.CANCEL, OnDisconnect.DETACH)  # no tokens are spent for an anonymous reader who left
 
 _NULL = msgspec.Raw(b"null")
 
@@ -29,21 +29,21 @@ _encode_json = msgspec.json.Encoder().encode
 
 @dataclass(frozen=True, slots=True)
 class AdmittedRequest:
-    """An admitted request: where it goes, what is posted there, and on whose account."""
+    """An admitted request: its target, the body to post, and the caller who is charged."""
 
     target: Target
     body: bytes
-    model: str | None  # as the caller named it, or the default
-    owner: str | None  # the name of the key that asks
+    model: str | None  # the name that the caller sent, or the default
+    owner: str | None  # the name of the caller's key
     allowance: Allowance
     on_disconnect: OnDisconnect
-    is_kept: bool  # can the client come back to it?
-    asks_usage: bool = False  # does the gateway send `stream_options` that the client did not send?
+    is_kept: bool  # the client can resume it
+    asks_usage: bool = False  # the gateway adds `stream_options`
 
 
 @dataclass(frozen=True, slots=True)
 class Show:
-    """How a viewer wants to see a stream."""
+    """The form in which a viewer wants a stream."""
 
     format: Format
     reasoning: bool
@@ -51,7 +51,7 @@ class Show:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """An order of the native surface, and how its answer is to be shown."""
+    """An order of the native surface, and the form of its answer."""
 
     request: AdmittedRequest
     show: Show
@@ -98,7 +98,7 @@ def shown(fields: Fields) -> Show:
 
 
 def admit_completion(config: Config, caller: Caller, fields: Fields) -> Completion:
-    """The fields go on as they are but for two: the model is the target's, and usage is asked for in a stream.
+    """Passes all fields on, except that the model is the target's and that a stream asks for usage.
 
     Raises Unauthorized, InvalidRequest or ModelNotFound.
     """
@@ -120,23 +120,23 @@ def admit_completion(config: Config, caller: Caller, fields: Fields) -> Completi
     return Completion(request, stream, hide_usage, _choices(fields))
 
 
-# Whom a caller may ask
+# What a caller may ask
 
 
 def check_caller(config: Config, caller: Caller) -> None:
-    """Is there anything that the caller may ask? Raises Unauthorized."""
+    """Checks that there is anything that the caller may ask. Raises Unauthorized."""
     if not any(assistant.public for assistant in config.assistants.values()):
         check_key(config, caller)
 
 
 def check_key(config: Config, caller: Caller) -> None:
-    """Whoever has no key asks public assistants only. Raises Unauthorized."""
+    """Callers without a key may ask public assistants only. Raises Unauthorized."""
     if not is_trusted(config, caller):
         raise Unauthorized()
 
 
 def is_trusted(config: Config, caller: Caller) -> bool:
-    """Does it have a key, or does nobody need one?"""
+    """Whether the caller has a key, or needs none."""
     return caller.key is not None or not config.keys or config.server.allow_anonymous
 
 
@@ -151,7 +151,7 @@ def _routed(config: Config, caller: Caller, asked: str | None) -> tuple[str | No
 def _on_disconnect(
     config: Config, caller: Caller, fields: Fields, *, is_kept: bool, choices: Sequence[OnDisconnect] | None = None
 ) -> OnDisconnect:
-    """What the caller chooses, within what it may; what cannot be come back to does not wait for it."""
+    """The caller's choice, if it is allowed. An answer that cannot be resumed is not detached."""
     chosen = value_in(fields, "on_disconnect", OnDisconnect | None)
     allowed = choices or (caller.key.on_disconnect if caller.key is not None else tuple(OnDisconnect))
     policy = chosen or config.stream.on_disconnect
@@ -163,14 +163,14 @@ def _on_disconnect(
 
 
 def _check_public(fields: Fields) -> None:
-    """Through a public assistant, an anonymous caller says what it wants to know, and the assistant says the rest."""
+    """An anonymous caller sends only its question, and the public assistant decides on everything else."""
     for name, value in fields.items():
         if name not in _PUBLIC_FIELDS and value != _NULL:
             words = f"`{name[:64]}` may not be sent to this assistant: it has a model and parameters of its own."
             raise InvalidRequest(words, param=name[:64])
 
 
-# What is posted
+# The body for the upstream
 
 
 def _body(target: Target, assistant: Assistant, fields: Fields, *, turns: list[Any], max_tokens: int | None) -> bytes:
@@ -219,7 +219,7 @@ def _question(fields: Fields) -> str:
 
 
 class _Turn(msgspec.Struct, forbid_unknown_fields=True):
-    """A turn of a conversation in plain text: all that strangers may put into one."""
+    """A turn of plain text. Anonymous callers may send no other."""
 
     role: Literal["user", "assistant"]
     content: str
@@ -237,7 +237,7 @@ def _turns(fields: Fields) -> list[Any]:
 
 
 def _choices(fields: Fields) -> int:
-    """What is no number is the upstream's to refuse."""
+    """`n`, or 1 if it is not a number: the upstream refuses such a request."""
     try:
         return max(1, msgspec.json.decode(fields.get("n", b"1"), type=int | None) or 1)
     except (ValueError, RecursionError):
@@ -245,7 +245,7 @@ def _choices(fields: Fields) -> int:
 
 
 def _with_usage(fields: Fields) -> tuple[Any, bool]:
-    """`stream_options` that ask for usage, and whether that was not the client's wish. What is no object stays so."""
+    """`stream_options` that ask for usage, and whether the gateway added that. Other values than objects stay."""
     raw = fields.get("stream_options", _NULL)
     try:
         options = msgspec.json.decode(raw, type=dict[str, msgspec.Raw] | None) or {}
@@ -256,5 +256,5 @@ def _with_usage(fields: Fields) -> tuple[Any, bool]:
 
 
 def _only_total(timeouts: Timeouts) -> Timeouts:
-    """For an answer that says nothing until it is whole: no silence is too long but the whole."""
+    """Timeouts for an answer that arrives at once: only `connect` and `total` apply to it."""
     return Timeouts(timeouts.connect, timeouts.total, timeouts.total, timeouts.total)

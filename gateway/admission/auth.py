@@ -1,8 +1,8 @@
-"""Who asks: the API key that a request brings, or nobody in particular. Pure: header fields and date in, caller out.
+"""Identifies the caller by the API key of a request. Pure: header fields and a date in, a caller out.
 
-Keys are known by their SHA-256, at rest and in memory. They are long and random, so a plain hash is enough: there is
-nothing to guess, and no slow hash to be made to work by a flood of wrong keys. A key is found by its digest, whose bits
-a caller cannot choose, and the digests are then compared in constant time.
+Keys are stored as their SHA-256, on disk and in memory. They are long and random, so they cannot be guessed, and a
+plain hash is enough. A slow hash would let a flood of wrong keys load the process. A key is looked up by its digest,
+whose bits a caller cannot choose, and the digests are then compared in constant time.
 """
 
 import hmac
@@ -17,7 +17,7 @@ from gateway.errors import TwoKeys, Unauthorized
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """`key` is None for an anonymous one. `address` is the client's, as far as the proxies on the way are trusted."""
+    """`key` is None for an anonymous caller. `address` is the client's, as reported by trusted proxies."""
 
     address: str
     key: Key | None = None
@@ -35,18 +35,18 @@ class KeyRing:
         return bool(self._keys)
 
     def identify(self, address: str, authorization: str | None, today: date, *, api_key: str | None = None) -> Caller:
-        """Who asks, by the fields `Authorization` and `x-api-key`; `today` is in UTC.
+        """The caller by the fields `Authorization` and `x-api-key`. `today` is in UTC.
 
         A gateway without keys does not look at the fields, since SDKs always send one. Without a field the caller is
-        anonymous, and admission decides what that may do. Raises Unauthorized for fields that hold no valid key, and
-        TwoKeys for two that differ.
+        anonymous, and admission decides what it may do. Raises Unauthorized for a key that is not valid, and TwoKeys
+        for two different keys.
         """
         if not self._keys or (authorization is None and api_key is None):
             return Caller(address)
         return Caller(address, self._find(secret_in(authorization, api_key), today))
 
     def holds(self, name: str | None, today: date) -> bool:
-        """Is the key of this name still valid? What was given to nobody in particular is valid in any case."""
+        """Whether the key of this name is still valid. None, for an anonymous caller, is always valid."""
         return name is None or any(key.name == name and not _has_expired(key, today) for _, key in self._keys.values())
 
     def _find(self, secret: str, today: date) -> Key:
@@ -60,15 +60,14 @@ class KeyRing:
 
 
 def secret_in(authorization: str | None, api_key: str | None) -> str:
-    """The key or ticket that the fields hold; empty where they hold none. Raises TwoKeys.
+    """The key or ticket in the fields, or an empty text. Raises TwoKeys.
 
-    OpenAI's SDKs send `Authorization: Bearer`, Anthropic's send `x-api-key`. Another scheme in `Authorization` is no
-    key of ours: a proxy in front may ask for Basic credentials there.
+    OpenAI's SDKs send `Authorization: Bearer`, and Anthropic's send `x-api-key`. Other schemes of `Authorization` are
+    ignored, because a proxy in front may ask for Basic credentials there.
 
-    Two different secrets are refused, although one field could win. An SDK that must have an `api_key` is often given
-    a made-up one, with the real key in the other field; Anthropic's takes both from the environment. Whichever field
-    won, it would be the wrong one for some, and they would see a 401 for a key that is right, or spend on the account
-    of somebody else.
+    Two different secrets are refused, and neither field wins. An SDK that requires an `api_key` often gets a made-up
+    one, with the real key in the other field. Anthropic's SDK takes both from the environment. With a fixed order, some
+    callers would get a 401 for a valid key, or spend tokens on another account.
     """
     scheme, _, credentials = (authorization or "").partition(" ")
     bearer = credentials.strip() if scheme.lower() == "bearer" else ""

@@ -1,7 +1,7 @@
-"""Bounds on request bodies while they are read: bytes in all, and bytes and bodies of one caller.
+"""Bounds request bodies while they are read: all bytes, and the bytes and bodies of each caller.
 
-A body is counted as it arrives, so a caller who announces much and sends little takes no room. When its stream has
-begun, the stream counts what it keeps of it.
+A body is counted as it arrives, so a caller who announces a large body and sends little of it takes no room. Once its
+stream has begun, the stream counts the part that it keeps.
 """
 
 from collections import Counter
@@ -10,15 +10,15 @@ from contextlib import contextmanager
 
 from gateway.errors import Busy, TooManyStreams
 
-_SHARE = 2  # a caller may have half of the room: one caller who fills it leaves as much for all others
-_RETRY = {"Retry-After": "1"}  # second: a body of 32 MiB takes that long on a fast link
+_SHARE = 2  # one caller gets at most half of the room, so that others get the other half
+_RETRY = {"Retry-After": "1"}  # second, the time of a body of 32 MiB on a fast link
 _BUSY = "The gateway reads as many request bodies as it has room for. Try again in a second."
 
 
 class Bodies:
     def __init__(self, most: int) -> None:
         """`most` is in bytes."""
-        self.largest = most // _SHARE  # bytes of one body: a larger one would be refused for ever
+        self.largest = most // _SHARE  # bytes of one body; a larger one could never be admitted
         self._most = most
         self._held: Counter[str] = Counter()  # bytes of each caller
         self._number: Counter[str] = Counter()  # bodies of each caller

@@ -1,16 +1,16 @@
-"""What the limit on open files leaves room for: connections of clients, and the upstreams of what they asked.
+"""Counts connections against the limit on open files: those of clients, and those to upstreams.
 
-Without a count, clients take every descriptor there is; then no upstream can be asked for any of them, and the system
-closes whoever comes next without a word. So an accepted request takes the descriptor of its upstream at once, and past
-three marks the gateway does less:
+Without this count, clients could take all descriptors. Then no upstream could be asked, and the system would close new
+connections without an answer. Therefore an accepted request reserves the descriptor of its upstream at once. The
+gateway does less as the limit comes closer:
 
     over a third    a connection is closed after its response, and not kept for the next request
     near the end    a request is refused with a 503, and its connection closed
     at the end      no connection is taken: new ones wait in the system's queue until others are closed
 
-Connections that aiohttp keeps for the next request to the same upstream are not counted. As long as there is one
-upstream, they are no more than its answers were. With several, they may run out for the seconds that they are kept; a
-request that meets that is told so, too.
+Idle connections that aiohttp keeps for the next request to the same upstream are not counted. With one upstream there
+are at most as many as there were answers. With several, the descriptors may run out while they are kept, and such a
+request gets the same error.
 """
 
 import logging
@@ -24,21 +24,21 @@ from gateway.errors import OutOfDescriptors
 
 logger = logging.getLogger(__name__)
 
-_OWN = 40  # descriptors for other things: three standard ones, some ten of the loop, sockets that listen or ask DNS
-_LARGEST_MARGIN = 512  # connections that are only there to be refused; a burst of more waits in the system's queue
-_MOST = 1_048_576  # the kernel's own default for the highest limit; "no limit" can be a thousand times that
-_WARN_SECONDS = 60.0  # between two lines of the log about the same trouble
+_OWN = 40  # descriptors for other uses: three standard streams, about ten of the loop, listening sockets, DNS
+_LARGEST_MARGIN = 512  # connections that get a refusal; the rest of a burst waits in the system's queue
+_MOST = 1_048_576  # the kernel's default for the highest limit; "no limit" can be a thousand times as much
+_WARN_SECONDS = 60.0  # between two log lines about the same condition
 _RETRY_SECONDS = "5"  # until some connections have ended
 
 
 class Descriptors:
-    """Counts connections against `limit`, the number of files that may be open. None: there is no limit.
+    """Counts connections against `limit`, the number of files that may be open. None means no limit.
 
     `cost` is how many descriptors an upstream takes in this process.
     """
 
     def __init__(self, limit: int | None, *, cost: int = 1, now: Callable[[], float] = time.monotonic) -> None:
-        room = math.inf if limit is None else max(limit - _OWN, cost + 2)  # room for one answer, come what may
+        room = math.inf if limit is None else max(limit - _OWN, cost + 2)  # always room for one answer
         self.limit = limit
         self._full = room
         self._crowded = room if limit is None else room - min(max(room // 5, 1), _LARGEST_MARGIN)
@@ -68,12 +68,12 @@ class Descriptors:
         self._clients -= 1
 
     def check(self) -> None:
-        """Is there room for one more request? Raises OutOfDescriptors."""
+        """Checks that there is room for one more request. Raises OutOfDescriptors."""
         if self._used > self._crowded:
             raise self._refusal()
 
     def check_upstream(self) -> None:
-        """And for its upstream? Raises OutOfDescriptors."""
+        """Checks that there is room for its upstream, too. Raises OutOfDescriptors."""
         if self._used + self._cost > self._crowded:
             raise self._refusal()
 
@@ -85,7 +85,7 @@ class Descriptors:
 
     @contextmanager
     def upstream(self) -> Iterator[None]:
-        """One for the time of a request. Raises OutOfDescriptors."""
+        """Reserves descriptors of an upstream for the duration of a request. Raises OutOfDescriptors."""
         self.check_upstream()
         self.add_upstream()
         try:
@@ -94,7 +94,7 @@ class Descriptors:
             self.drop_upstream()
 
     def warn(self, what: str) -> None:
-        """Says in the log what happens for want of descriptors, once a minute."""
+        """Logs, at most once a minute, what happens because descriptors are scarce."""
         if self._now() - self._warned >= _WARN_SECONDS:
             self._warned = self._now()
             logger.warning(
@@ -111,10 +111,10 @@ class Descriptors:
 
 
 def highest_limit() -> int | None:
-    """How many files this process may have open, once it has asked for as many as it may. None: nobody says."""
+    """Raises the soft limit on open files to the hard one and returns it. None means no limit."""
     if sys.platform == "win32":
         return None
-    import resource  # has no Windows build, so it is not imported where it cannot be
+    import resource  # does not exist on Windows
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _MOST if hard == resource.RLIM_INFINITY else min(hard, _MOST)
@@ -122,6 +122,6 @@ def highest_limit() -> int | None:
         return None if soft == resource.RLIM_INFINITY else soft
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    except (OSError, ValueError):  # macOS has a lower limit beside this one
+    except (OSError, ValueError):  # macOS has another, lower limit
         return soft
     return wanted

@@ -1,8 +1,8 @@
-"""How much a caller may ask: which limits hold for whom, and the port behind which they are counted.
+"""Limits of callers, and the interface of the part that counts them.
 
-A request is charged when its answer begins to be made: one request, an estimate of its tokens, and one stream that is
-open. At the end, the estimate gives way to what it really was, and the stream's place is free again. Attaching to a
-stream that is there reserves nothing.
+A request is charged when its answer starts: one request, an estimate of its tokens, and one open stream. At the end the
+estimate is replaced by the real number, and the stream's place is free again. Attaching to an existing stream reserves
+nothing.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from gateway.config import Assistant
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """What holds for everything that is counted together in `scope`. None: no limit."""
+    """The limits of everything that is counted together in `scope`. None means no limit."""
 
     scope: str
     requests_per_minute: int | None = None
@@ -25,36 +25,36 @@ class Allowance:
 
 
 class Reservation(Protocol):
-    """What a request was charged. Whoever holds it settles it once and releases it, or takes it back."""
+    """The charge of a request. Its owner settles it once and releases it, or takes it back."""
 
     headers: Mapping[str, str]
-    """What the response says of the limits: `x-ratelimit-...`."""
+    """The fields `x-ratelimit-...` of the response."""
 
     async def settle(self, tokens: int) -> None:
-        """Puts what it really took in the place of the estimate."""
+        """Replaces the estimate by the real number of tokens."""
         ...
 
     async def take_back(self) -> None:
-        """Makes it as if nothing had been charged."""
+        """Removes the charge."""
         ...
 
     def release(self) -> None:
-        """Frees the stream's place. It may be called again, and then does nothing."""
+        """Frees the stream's place. Further calls do nothing."""
         ...
 
 
 class Limiter(Protocol):
     async def check(self, allowance: Allowance) -> None:
-        """Raises what `reserve` would raise for the smallest request, and reserves nothing."""
+        """Raises the error that `reserve` would raise for the smallest request. It reserves nothing."""
         ...
 
     async def reserve(self, allowance: Allowance, tokens: int) -> Reservation:
-        """Charges a request that may take `tokens`. Raises RateLimited or TooManyStreams, and then reserves nothing."""
+        """Charges a request that may take `tokens`. Raises RateLimited or TooManyStreams, without a charge."""
         ...
 
 
 def allowance(caller: Caller, name: str | None, assistant: Assistant) -> Allowance:
-    """A key's own limits; for anonymous callers, those of the public assistant `name`, by address."""
+    """The limits of the caller's key. Anonymous callers have those of the public assistant `name`, by address."""
     if caller.key is not None:
         key = caller.key
         return Allowance(identity(caller), key.requests_per_minute, key.tokens_per_minute, key.max_streams)
@@ -65,5 +65,5 @@ def allowance(caller: Caller, name: str | None, assistant: Assistant) -> Allowan
 
 
 def identity(caller: Caller) -> str:
-    """What tells one caller from another: its key, or else its address."""
+    """A name that tells callers apart: the key's name, or else the address."""
     return f"address:{limit_scope(caller.address)}" if caller.key is None else f"key:{caller.key.name}"

@@ -1,11 +1,10 @@
-"""Limits, counted in this process's memory. The only place that knows the library `limits`.
+"""Counts limits in the memory of this process. The only module that uses the library `limits`.
 
-Its counters with an expiry are used, which are fixed windows: a window is the minute that begins with a caller's first
-request in it. They are what the library has that takes counts back, as settling needs, and whose every step Redis has,
-too.
+It uses the library's counters with an expiry, which are fixed windows. A window is a minute that begins with a caller's
+first request. These counters can be decreased, which settling needs, and Redis has the same operations.
 
-Each caller has a storage of its own, because the library's looks through all that it holds with every count: shared,
-a request would cost more the more callers there are.
+Each caller has a storage of its own, because the library's storage goes through all its counters at every count. With a
+shared one, the cost of a request would grow with the number of callers.
 """
 
 import math
@@ -21,18 +20,18 @@ from gateway.admission.limits import Allowance
 from gateway.errors import RateLimited, TooManyStreams
 
 _WINDOW = 60  # seconds
-_STREAM_RETRY = 5  # seconds after which one may try again, where it is a stream's end that is waited for
+_STREAM_RETRY = 5  # seconds for `Retry-After`, since nobody knows when a stream will end
 
 
 class MemoryLimiter:
-    """See Limiter. Its clock is `time.time`, since that is the library's."""
+    """See Limiter. It uses `time.time`, the clock of the library."""
 
     def __init__(self) -> None:
-        self._callers: OrderedDict[str, _Caller] = OrderedDict()  # the one that was charged last is last
+        self._callers: OrderedDict[str, _Caller] = OrderedDict()  # in the order of their last charge
 
     @property
     def streams(self) -> int:
-        """How many places are taken now."""
+        """The number of places in use."""
         return sum(caller.streams for caller in self._callers.values())
 
     async def check(self, allowance: Allowance) -> None:
@@ -66,7 +65,7 @@ class MemoryLimiter:
         return caller
 
     def _forget(self, before: float) -> None:
-        """Drops callers whose windows are over. One with open streams is kept, and looked at again a window later."""
+        """Drops callers whose windows are over. One with open streams is kept, and checked again a window later."""
         while self._callers:
             scope, caller = next(iter(self._callers.items()))
             if caller.last_used >= before:
@@ -78,11 +77,11 @@ class MemoryLimiter:
 
 
 class _Caller:
-    """What is counted for one scope."""
+    """The counters of one scope."""
 
     @cached_property
     def counts(self) -> MemoryStorage:
-        """Made where there is a limit to count for."""
+        """The counters exist only if there are limits."""
         return MemoryStorage()
 
     def __init__(self) -> None:
@@ -93,7 +92,7 @@ class _Caller:
 @dataclass(frozen=True, slots=True)
 class _Count:
     amount: int
-    over: float  # when its window is, in seconds since the epoch
+    over: float  # the end of its window, in seconds since the epoch
 
 
 class MemoryReservation:
@@ -107,11 +106,11 @@ class MemoryReservation:
         self._counted: dict[str, _Count] = {}
 
     async def count(self, kind: str, limit: int | None, amount: int) -> None:
-        """Counts `amount` against `limit`. Raises RateLimited, with nothing counted, where that would pass it."""
+        """Counts `amount` against `limit`. Raises RateLimited, without counting, if that would exceed it."""
         if limit is None:
             return
         counts = self._caller.counts
-        amount = min(amount, limit)  # one request that is larger than the limit is let in when nothing else is
+        amount = min(amount, limit)  # a request above the whole limit is admitted if it is the only one
         count = await counts.incr(kind, _WINDOW, amount)
         over = await counts.get_expiry(kind)
         if count > limit:
@@ -121,7 +120,7 @@ class MemoryReservation:
         self._counted[kind] = _Count(amount, over)
 
     async def settle(self, tokens: int) -> None:
-        """What goes beyond the estimate is charged now; what the estimate was too high is given back in its window."""
+        """Charges tokens beyond the estimate now. Gives unused ones back in the window of the estimate."""
         self._caller.last_used = time.time()
         reserved = self._counted.pop("tokens", None)
         if reserved is None:
@@ -147,7 +146,7 @@ class MemoryReservation:
 
 
 def _check_streams(caller: _Caller, allowance: Allowance, *, own: int = 0) -> None:
-    """Is there a place? `own` is taken already. The rates come first: a request that they refuse takes no place."""
+    """Raises TooManyStreams without a free place. `own` places are taken by the request itself."""
     if allowance.max_streams is not None and caller.streams - own >= allowance.max_streams:
         raise TooManyStreams(headers={"Retry-After": str(_STREAM_RETRY)})
 
@@ -160,12 +159,12 @@ def _limited(kind: str, limit: int, count: int, over: float, others: Mapping[str
 
 
 def _seconds(over: float) -> int:
-    """Until a window is over."""
+    """Seconds until the window is over."""
     return max(1, math.ceil(over - time.time()))
 
 
 def _headers(kind: str, limit: int, count: int, seconds: int) -> dict[str, str]:
-    """By OpenAI's names: https://platform.openai.com/docs/guides/rate-limits"""
+    """Fields with OpenAI's names: https://platform.openai.com/docs/guides/rate-limits"""
     return {
         f"x-ratelimit-limit-{kind}": str(limit),
         f"x-ratelimit-remaining-{kind}": str(max(0, limit - count)),

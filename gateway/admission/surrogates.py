@@ -1,18 +1,18 @@
-r"""Where a JSON text holds half of a surrogate pair, such as `"\ud83d"` without its other half.
+r"""Finds half of a surrogate pair in a JSON text, such as `"\ud83d"` without its other half.
 
-JSON can spell one, and UTF-8 cannot (RFC 8259, section 8.2). Programs make them when they cut a text between two UTF-16
-units. msgspec refuses them with words that do not say so; so this looks for them once a text was refused, and never
-before.
+JSON can express one, and UTF-8 cannot (RFC 8259, section 8.2). Programs produce them by cutting a text between two
+UTF-16 units. The message with which msgspec refuses them does not name the cause. Therefore a text that msgspec has
+refused is searched here.
 """
 
 import re
 from itertools import islice
 
-_MOST_TOKENS = 20_000  # before the half that are read for its path, in 8 ms; a chat of 2,000 messages has 16,000
+_MOST_TOKENS = 20_000  # read to find the path, which takes 8 ms; a chat of 2,000 messages has 16,000
 _LONGEST_PATH = 200  # characters
 _LONGEST_NAME = 64  # characters of each name in it
 
-_HALF = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")  # or a whole pair's
+_HALF = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")  # also the first half of a whole pair
 _NO_HALF = re.compile(
     rb"""(?x)
     (?: [^\\]++
@@ -21,13 +21,13 @@ _NO_HALF = re.compile(
       | \\[^u]
     )*+"""
 )
-_TOKEN = re.compile(rb'"((?:[^"\\]++|\\.)*+)(")?|[\[\]{},]', re.DOTALL)  # a string, which may lack its end; what nests
+_TOKEN = re.compile(rb'"((?:[^"\\]++|\\.)*+)(")?|[\[\]{},]', re.DOTALL)  # a string, perhaps unfinished, or punctuation
 
 
 def half_of_pair(text: bytes) -> tuple[str | None, str] | None:
-    """The path to the first half, such as `messages[0].content`, and words about it. None where there is none.
+    """The path to the first half, such as `messages[0].content`, and a message about it. None if there is none.
 
-    The path is None where the half is far behind the beginning, or in a name of the outermost object.
+    The path is None if the half is far from the beginning, or in a name of the outermost object.
     """
     if not _HALF.search(text):
         return None
@@ -40,18 +40,18 @@ def half_of_pair(text: bytes) -> tuple[str | None, str] | None:
         return None
     number = half[0][2:].decode().upper()
     return place.path or None, (
-        f"{place} holds half of a surrogate pair (U+{number}, byte {half.start()}), which is no character. "
+        f"{place} holds half of a surrogate pair (U+{number}, byte {half.start()}), which is not a character. "
         "Send both halves, or neither: a text must not be cut inside of a character."
     )
 
 
 class _Place:
-    """The place in which the beginning of a JSON text ends."""
+    """The path to the end of an unfinished JSON text."""
 
     def __init__(self, beginning: bytes) -> None:
         self.is_string = False
         self.is_name = False
-        self._steps: list[int | str | None] = []  # the outermost first; None where a name is still to come
+        self._steps: list[int | str | None] = []  # the outermost first; None before a name
         tokens = _TOKEN.finditer(beginning)
         for token in islice(tokens, _MOST_TOKENS):
             self._add(token)
@@ -84,7 +84,7 @@ class _Place:
             self._steps[-1] = token[1][:_LONGEST_NAME].decode(errors="replace")
 
     def _go_on(self) -> None:
-        """To the next one of a list or of an object."""
+        """Moves to the next item of a list or an object."""
         if self._steps:
             last = self._steps[-1]
             self._steps[-1] = last + 1 if isinstance(last, int) else None

@@ -1,7 +1,7 @@
-"""How many tokens an answer took, and what they cost: as the upstream says, or else estimated.
+"""Tokens of requests and answers, and their cost: as the upstream reports them, or else estimated.
 
-Estimates are of UTF-8 bytes, four to a token: close enough for English, and, with three bytes to a character, for
-Chinese too. A tokeniser would be exact for one model, wrong for the next, and would hold up the event loop for both.
+An estimate counts four UTF-8 bytes as a token. That is close for English and, with three bytes to a character, for
+Chinese. A tokeniser would be exact for one model and wrong for others, and would block the event loop.
 """
 
 import math
@@ -13,17 +13,17 @@ import msgspec
 from gateway.config import Prices
 from gateway.upstream.dialects.usage import Tokens, measured
 
-_BYTES = 4  # to a token
-_PART = 1000  # tokens of a part that is a picture or a sound: pictures take between 85 and some thousand
-_ANSWER = 256  # tokens that are reserved for an answer where the request sets it no bound
-_SOUND_BYTES = 4096  # to a token of a sound: base64 of the densest usual format takes 6,400
-_MOST_VALUES = 40_000  # that are looked at, which takes some 10 ms of everybody's time; prompts have some hundred
-_MANY = 1_000_000_000  # tokens: more than any limit
-_FORM = 256  # bytes of braces, names and labels that are not counted: those of a short conversation
-# Names that are no text to the model, and those whose values are none either.
+_BYTES = 4  # in a token
+_PART = 1000  # tokens of an image or audio part; an image takes between 85 and some thousands
+_ANSWER = 256  # tokens reserved for an answer that the request does not bound
+_SOUND_BYTES = 4096  # in a token of audio; base64 of the densest usual format has 6,400
+_MOST_VALUES = 40_000  # inspected, which blocks the loop for some 10 ms; prompts have some hundreds
+_MANY = 1_000_000_000  # tokens, more than any limit
+_FORM = 256  # bytes of braces, names and labels that are not counted, as in a short conversation
+# Names that the model does not read as text, and names whose values it does not read either.
 _STRUCTURE = frozenset({"messages", "role", "content", "type", "text", "image_url", "url", "tool_calls"})
 _LABELS = frozenset({"role", "type"})
-_LONGEST_LABEL = 16  # characters of such a value: longer ones would be a place for a text
+_LONGEST_LABEL = 16  # characters of such a value; a longer one could hide a text
 _SETTINGS = ("model", "stream", "stream_options", "n", "max_tokens", "max_completion_tokens", "temperature")
 _MILLION = 1_000_000
 
@@ -31,30 +31,30 @@ _encode_json = msgspec.json.Encoder().encode
 
 
 def taken(usage: dict[str, Any] | None, *, complete: bool, prompt: Callable[[], int], said: int) -> Tokens:
-    """By an estimate of the prompt and an answer of `said` bytes: as the upstream says, or as much as there was."""
+    """The usage as the upstream reported it, or else an estimate from the prompt and an answer of `said` bytes."""
     told = measured(usage) if usage is not None else Tokens()
     if told.all and complete:
         return told
     guess = Tokens(input=prompt(), output=-(-said // _BYTES), estimated=True)
     if not told.all:
         return guess
-    output = max(told.output, guess.output)  # a count from before the end, as Gemini sends it with every chunk
+    output = max(told.output, guess.output)  # Gemini sends a count with every chunk, also before the end
     return msgspec.structs.replace(told, output=output, estimated=output > told.output)
 
 
 def tokens_to_reserve(body: bytes) -> int:
-    """Tokens that a request may take: its prompt, and as much of an answer as it allows."""
+    """Tokens that a request may take: those of its prompt, and of the longest answer that it allows."""
     try:
         request = msgspec.json.decode(body, type=_Request)
     except (ValueError, RecursionError):
         request = _Request()
     bounds = [_count(bound) for bound in (request.max_completion_tokens, request.max_tokens) if bound is not None]
-    answer = max(bounds, default=_ANSWER) or _ANSWER  # which of the two holds is the upstream's to say
+    answer = max(bounds, default=_ANSWER) or _ANSWER  # the upstream decides which of the two applies
     return prompt(body) + answer * max(1, _count(1 if request.n is None else request.n))
 
 
 def _count(value: Any) -> int:
-    """A number as servers read it: `10.0` and "10" are 10. What they may refuse counts as the largest number."""
+    """A number as servers read it: `10.0` and "10" are 10. Values that they may refuse count as _MANY."""
     try:
         number = float(value)
     except (TypeError, ValueError, OverflowError):
@@ -63,10 +63,10 @@ def _count(value: Any) -> int:
 
 
 def prompt(body: bytes) -> int:
-    """Of a request, by its texts where it is small, by its size where it is large, much work, or of an odd form.
+    """An estimate by the texts of a request, or by its size if it has very many values or cannot be read.
 
-    Whatever the upstream may read as a text counts a quarter of its bytes, wherever in the request it stands. The data
-    of a picture or of a sound in a message does not: a model sees it as some tokens, which hardly depend on its bytes.
+    Every text that the upstream may read counts, four bytes as a token, wherever in the request it is. The data of
+    images and audio in messages are excluded: a model reads them as tokens whose number hardly depends on their bytes.
     """
     if body.count(b"{") + body.count(b",") > _MOST_VALUES:
         return -(-len(body) // _BYTES)
@@ -82,7 +82,7 @@ def prompt(body: bytes) -> int:
 
 
 def _take_media(request: dict[str, Any]) -> int:
-    """Takes the data of pictures and sounds out of the messages; returns their tokens."""
+    """Removes the data of images and audio from the messages, and returns their tokens."""
     tokens = 0
     messages = request.get("messages")
     for message in messages if isinstance(messages, list) else ():
@@ -93,7 +93,7 @@ def _take_media(request: dict[str, Any]) -> int:
 
 
 def _take_medium(part: dict[str, Any]) -> int:
-    """Of `{"type": "image_url", "image_url": {"url": "data:image/png;base64,..."}}`, or of an `input_audio`."""
+    """Tokens of an `image_url` with a `data:` URL, or of an `input_audio`; removes the data."""
     kind = part.get("type")
     if kind == "image_url":
         holder = part["image_url"] if isinstance(part.get("image_url"), dict) else part
@@ -112,7 +112,7 @@ def _take_medium(part: dict[str, Any]) -> int:
 
 
 def _texts(value: Any) -> int:
-    """Bytes of all texts, without the names and labels that only give a message its form."""
+    """The bytes of all texts, without names and labels of the message format."""
     if isinstance(value, str):
         return len(value) if value.isascii() else len(value.encode())
     if isinstance(value, list):
@@ -128,7 +128,7 @@ def _field(name: str, value: Any) -> int:
 
 
 def cost(tokens: Tokens, prices: Prices) -> float:
-    """In the currency of the prices."""
+    """The cost, in the currency of the prices."""
     cached_price = prices.input if prices.cached is None else prices.cached
     cached = min(tokens.cached, tokens.input)
     total = (tokens.input - cached) * prices.input + cached * cached_price + tokens.output * prices.output
