@@ -1,1 +1,1 @@
-"""HTTP in, HTTP out: one module per surface, and the middleware that all of them share."""
+"""HTTP handlers: a module for each surface, and the middleware of all of them."""

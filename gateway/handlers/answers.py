@@ -1,7 +1,7 @@
-"""A recorded stream as a response: as events, as bare text, or as one JSON object.
+"""Sends a recorded stream as events, as bare text, or as one JSON object.
 
-As events, everything is in the stream, failures too. Bare text has no place for a failure: the header waits for the
-first content, and what fails after that breaks the body off. As JSON a failure is a status.
+Events include failures. Bare text has no place for a failure: the header waits for the first content, and a later
+failure breaks the body off. As JSON, a failure is a status.
 """
 
 from aiohttp import HttpVersion11, web
@@ -22,7 +22,7 @@ from gateway.upstream.dialects.completion import completion
 async def events(
     request: web.Request, stream: HeldStream[StreamLog], show: Show, *, start: bytes = b"", cursor: int = 0
 ) -> web.StreamResponse:
-    """The events behind `cursor`, as they come; before them `start`, where the client has not had it."""
+    """Sends `start` and the events behind `cursor`, as they arrive. `start` is empty if the client has it."""
     heartbeat = request.app[SERVICES].config.stream.heartbeat_seconds
     frames = shared_frames(stream, show.format, show.reasoning)
     sink = EventStreamSink(request, header_alone=not start)
@@ -34,7 +34,7 @@ async def events(
 
 
 async def text(request: web.Request, stream: HeldStream[StreamLog], *, cursor: int = 0) -> web.StreamResponse:
-    """The text behind `cursor`, as it comes."""
+    """Sends the text behind `cursor`, as it arrives."""
     if request.version < HttpVersion11:
         return await _whole_text(request, stream, cursor)
     sink = TextSink(request, ends_cleanly=lambda: stream.generation.is_whole)
@@ -46,7 +46,7 @@ async def text(request: web.Request, stream: HeldStream[StreamLog], *, cursor: i
 
 
 async def _whole_text(request: web.Request, stream: HeldStream[StreamLog], cursor: int) -> web.StreamResponse:
-    """For a peer that knows no chunks: to it, a body that breaks off would look like one that ends."""
+    """For an HTTP/1.0 client, which has no chunks and cannot tell a body that breaks off from one that ends."""
     await success(stream.generation)
     entries = list(stream.log.entries)[cursor:]
     body = b"".join([text_view(number, entry) for number, entry in enumerate(entries, cursor + 1)])
@@ -56,7 +56,7 @@ async def _whole_text(request: web.Request, stream: HeldStream[StreamLog], curso
 
 
 async def whole(request: web.Request, stream: HeldStream[StreamLog], show: Show) -> web.StreamResponse:
-    """A `chat.completion`, once it is there."""
+    """Sends a `chat.completion`, once the answer is complete."""
     await success(stream.generation)
     value = completion(stream.log.entries, stream.generation.outcome(), reasoning=show.reasoning)
     response = json_response(value)
@@ -73,7 +73,7 @@ async def rest(
     as_text: bool = False,
     as_guest: bool = False,
 ) -> web.StreamResponse:
-    """What comes behind `cursor`, for a client that comes back; 204 where that is nothing. Raises StreamNotFound."""
+    """Resumes behind `cursor`. The status is 204 if the client has the end already. Raises StreamNotFound."""
     if cursor > stream.log.last:
         raise StreamNotFound()
     if stream.log.ended and cursor == stream.log.last:

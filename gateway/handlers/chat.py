@@ -1,8 +1,8 @@
-"""The native surface: `GET /chat` and `POST /chat`, as events, as bare text, or as one JSON object.
+"""The native surface: `GET /chat` and `POST /chat`, answered as events, as bare text, or as one JSON object.
 
-A request is read and admitted; the stream starts; the response is a viewer of it. What fails before the first byte
-is a status, what fails after it is in the stream. A client that lost its connection comes back with the id of the last
-event that it has, and gets the rest of that stream: the model is not asked again.
+A request is read and admitted, its stream starts, and the response is a viewer of the stream. An error before the first
+byte is a status, and a later one is in the stream. A client that lost its connection sends the id of the last event
+that it has, and gets the rest of the stream. The model is not asked again.
 """
 
 from aiohttp import web
@@ -43,14 +43,14 @@ async def ask(request: web.Request) -> web.StreamResponse:
 async def _started(
     request: web.Request, caller: Caller, query: dict[str, str], *, is_kept: bool
 ) -> tuple[HeldStream[StreamLog], Show]:
-    """A function of its own: a request is not held while it is answered."""
+    """A separate function, so that its local names do not hold the request's data during the answer."""
     services = request.app[SERVICES]
     check_caller(services.config, caller)
     key = idempotency_key(request, query, caller)
     if request.method == "GET":
         fields = query_fields(query)
     else:
-        if key is None:  # else the stream may be there already
+        if key is None:  # with one, the stream may exist already
             await services.streams.check(allowance(caller, None, Assistant()))
         fields = view_fields(query) | await read_fields(request, caller, services.config.server.max_body_bytes)
     asked = admit(services.config, caller, fields, is_kept=is_kept)

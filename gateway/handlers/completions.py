@@ -1,23 +1,23 @@
-"""The OpenAI surface: `POST /v1/chat/completions`, for SDKs. What the upstream says goes on as it was said.
+"""The OpenAI surface: `POST /v1/chat/completions`, for SDKs. Chunks pass as the upstream sent them.
 
-Streamed, the header waits for the first content or the first heartbeat, whichever comes first: an upstream that fails
-before is a status, which SDKs know how to retry. A failure after that is `data: {"error": {...}}` without `[DONE]`,
-and then the body ends cleanly.
+The header of a streamed answer waits for the first content or the first heartbeat. If the upstream fails before that,
+the failure is a status, which SDKs retry. A later failure is `data: {"error": {...}}` without `[DONE]`, and then the
+body ends cleanly.
 
-How clients take the three possible ends was tried with openai (Python and JavaScript), LangChain and the AI SDK, before
-any content, after some, and inside a tool call (`tests/sdk/test_broken_answers.py`):
+The three possible ends were tried with openai (Python and JavaScript), LangChain and the AI SDK: before any content,
+after some, and inside a tool call (`tests/sdk/test_broken_answers.py`).
 
 - After an error and a clean end, each of them raises once, with the gateway's words.
 - After an error and a broken body, the AI SDK reports the error and then throws "Failed to process successful
-  response". That has none of the gateway's words, and ends a Node process that does not catch it.
-- After a broken body alone, each of them raises once, without a word of why.
+  response". That exception has none of the gateway's words, and ends a Node process that does not catch it.
+- After a broken body alone, each of them raises once, without the reason.
 
-`[DONE]` behind the error changes nothing for these four, but it means success to other clients, so it is never sent.
+`[DONE]` behind the error changes nothing for these four. To other clients it means success, so it is never sent.
 
-A client that looks neither at the error nor for `[DONE]` or a finish reason would notice only a broken body. It has
-three signs of its own without that, and the users of the AI SDK would pay for a fourth. The body is still broken off
-where a clean end could mislead: where no error could be written, as when an answer is stopped, and behind a finish
-reason that has been passed on, since a client that ignores the error has seen an end there.
+A client that ignores the error, a missing `[DONE]` and a missing finish reason would notice only a broken body. Such
+clients have three other signs, and a broken body would harm users of the AI SDK. The body breaks off only where a clean
+end could mislead: if no error could be written, because the answer was stopped, and behind a finish reason that was
+passed on, because a client that ignores the error would take it for the end.
 """
 
 from collections.abc import Awaitable, Callable
@@ -41,7 +41,7 @@ from gateway.streams.viewer import STALL_SECONDS, Viewer, until
 
 Answer = Callable[[web.Request, HeldStream[Window]], Awaitable[web.StreamResponse]]
 
-_LARGEST_BODY = 33_554_432  # bytes: pictures travel inside of requests, and OpenAI takes about as much
+_LARGEST_BODY = 33_554_432  # bytes: requests contain images, and OpenAI takes about as much
 
 
 async def create(request: web.Request) -> web.StreamResponse:
@@ -51,11 +51,11 @@ async def create(request: web.Request) -> web.StreamResponse:
 
 
 async def _started(request: web.Request) -> tuple[HeldStream[Window], Answer]:
-    """A function of its own: a request is not held while it is answered."""
+    """A separate function, so that its local names do not hold the request's data during the answer."""
     services = request.app[SERVICES]
     caller = authenticate(request)
     check_key(services.config, caller)
-    query = read_query(request, only=POLICY)  # OpenAI's servers ignore a query, and SDKs let their users add one
+    query = read_query(request, only=POLICY)  # OpenAI's servers ignore other fields, and SDKs let users add some
     limits = allowance(caller, None, Assistant())
     await services.streams.check(limits)
     fields = view_fields(query) | await read_fields(request, caller, _LARGEST_BODY, at_a_time=limits.max_streams)
@@ -80,7 +80,7 @@ async def _streamed(request: web.Request, stream: HeldStream[Window]) -> web.Str
 
 
 def _ends_cleanly(generation: Generation[Window]) -> bool:
-    """May the body end cleanly? A broken answer needs its error, and nothing before it that looks like an end."""
+    """Whether the body ends cleanly: the answer is whole, or its error was sent without a finish reason before."""
     is_told = generation.failure is not None and not generation.passed_finish
     return generation.is_whole or is_told
 

@@ -1,4 +1,4 @@
-"""Is the process there, and does it take work?"""
+"""The health routes: whether the process is alive, and whether it accepts requests."""
 
 from aiohttp import web
 

@@ -1,7 +1,7 @@
-"""`GET /v1/models` and `GET /v1/models/{id}`: what a caller may name as `model`.
+"""`GET /v1/models` and `GET /v1/models/{id}`: the models that a caller may ask.
 
-Those of its key, else those of `[[models]]`, each with the fields that its upstream lists. Where neither says which
-there are, every name goes to the first upstream, and the list is that upstream's.
+They are those of the caller's key, or else those of `[[models]]`, with the fields that their upstreams list. If neither
+exists, every name goes to the first upstream, and the list is that of this upstream.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ async def list_all(request: web.Request) -> web.StreamResponse:
     names, catalogue = _names(request), services.catalogue
     models = await catalogue.everything() if names is None else await catalogue.models(names)
     response = json_response({"object": "list", "data": models})
-    with services.bodies.reading(identity(request[CALLER])) as count:  # a list may have megabytes, too
+    with services.bodies.reading(identity(request[CALLER])) as count:  # a list may have megabytes
         count(response.content_length or 0)
         return await deliver(request, response, stall_seconds=STALL_SECONDS)
 
@@ -48,7 +48,7 @@ def _find(name: str, models: Sequence[ModelFields]) -> ModelFields:
 
 
 def _names(request: web.Request) -> list[str] | None:
-    """Those that the caller may ask for; None where the first upstream knows. Raises Unauthorized or TwoKeys."""
+    """The models that the caller may ask; None for all of the first upstream. Raises Unauthorized or TwoKeys."""
     config, caller = request.app[SERVICES].config, authenticate(request)
     check_key(config, caller)
     if caller.key is not None and caller.key.models:

@@ -1,4 +1,4 @@
-"""Which representation of an answer the client wants: RFC 9110, section 12.5.1."""
+"""Chooses the representation of an answer by `Accept`: RFC 9110, section 12.5.1."""
 
 from enum import StrEnum
 
@@ -13,9 +13,9 @@ _NAMES = {representation.value: representation for representation in Representat
 
 
 def negotiate(accept: str) -> Representation:
-    """The representation that `Accept` names with the highest weight; JSON where it names none of them.
+    """The representation that `Accept` names with the highest weight, or JSON if it names none.
 
-    A wildcard names none: it says that the client did not think about it, and then the whole answer is the safe one.
+    A wildcard counts as naming none: the client has no wish, and the whole answer as JSON suits every client.
     """
     best, best_weight = Representation.JSON, 0.0
     for part in accept.lower().split(","):

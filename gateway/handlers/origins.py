@@ -1,8 +1,7 @@
-"""Who may call. Pure rules over header fields, table-tested; the handlers' middleware applies them.
+"""Rules on which pages and hosts may use the gateway. Pure: the middleware applies them to header fields.
 
-Two dangers make them. Any web page that a person visits can make that person's browser send requests to a gateway on
-the same machine or network, and spend its tokens. And a gateway without keys that is put behind a proxy serves the
-world.
+They prevent two dangers. Any web page that a person visits can make the browser send requests to a gateway on the same
+machine or network, and spend its tokens. And a gateway without keys behind a proxy would serve everyone.
 """
 
 import re
@@ -22,17 +21,17 @@ from gateway.errors import (
 _LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _PROXY_FIELDS = ("Forwarded", "Via", "X-Real-IP")
 _FIELDS = ("Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "X-API-Key", "X-Request-ID")
-_TOKEN = re.compile(r"[!#$%&'+.^_`|~0-9A-Za-z-]{1,64}")  # RFC 9110, section 5.6.2, without `*`: here that means any
-_MOST_FIELDS = 64  # that a page may ask for: openai-node asks for about ten, and applications add some
-_LONGEST_FIELDS = 2048  # characters of all of them together, which is 32 for each
-_OWN_PAGES = frozenset({"same-origin", "none"})  # Fetch Metadata: sent by the gateway's own page, or by the person
+_TOKEN = re.compile(r"[!#$%&'+.^_`|~0-9A-Za-z-]{1,64}")  # RFC 9110, section 5.6.2, without `*` (any field)
+_MOST_FIELDS = 64  # that a page may ask for; openai-node asks for about ten, and applications add some
+_LONGEST_FIELDS = 2048  # characters of all of them together, 32 for each
+_OWN_PAGES = frozenset({"same-origin", "none"})  # Fetch Metadata: the gateway's own page, or the person directly
 
 
 def check_page(server: Server, headers: Mapping[str, str], *, own_origin: str) -> None:
-    """May the page that sends this ask, read or stop? Raises OriginNotAllowed.
+    """Checks that the page that sends this may use the gateway. Raises OriginNotAllowed.
 
-    A request without `Origin` and without `Sec-Fetch-Site` comes from no browser. (A browser sends the latter to https
-    and to localhost, and the former with everything but plain GETs of its own origin and top-level navigation.)
+    A request without `Origin` and without `Sec-Fetch-Site` does not come from a browser. Browsers send the latter to
+    https and to localhost, and the former except in GETs of the same origin and top-level navigation.
     """
     origin = headers.get("Origin")
     if origin is None:
@@ -44,27 +43,26 @@ def check_page(server: Server, headers: Mapping[str, str], *, own_origin: str) -
 
 
 def check_single(headers: Mapping[str, str]) -> None:
-    """Two values of a field that says whose page asks: which of them is true? Raises InvalidRequest."""
+    """Refuses a repeated field that names the page, because only one could be true. Raises InvalidRequest."""
     for name in ("Origin", "Sec-Fetch-Site"):
         if name in headers and sum(other.lower() == name.lower() for other, _ in headers.items()) > 1:
             raise InvalidRequest(f"The request has more than one `{name}` field.", code="repeated_header")
 
 
 def check_target(authority: str, host: str) -> None:
-    """Do an absolute-form target and `Host` name the same server? Raises HostsDiffer.
+    """Checks that an absolute-form target and `Host` name the same server. Raises HostsDiffer.
 
-    RFC 9112, section 3.2.2 lets the former win. But rules that were checked against one of them must hold for the
-    other, too.
+    By RFC 9112, section 3.2.2, the target would win. But the rules for hosts must hold for both.
     """
     if authority.lower() not in (host.lower(), host.lower().removesuffix(":80")):
         raise HostsDiffer()
 
 
 def allowed_fields(server: Server, origin: str | None, asked: str) -> str:
-    """The header fields that a page may send, for the answer to a preflight that has asked for some.
+    """The header fields that a page may send, for the answer to a preflight.
 
-    A page of a listed origin may send any: SDKs add their own (openai-node nine `x-stainless-*`), no list would know
-    all of them, and the gateway does not look at them. A list that is malformed or too long gets the fixed answer.
+    A page of a listed origin may send any fields. SDKs add their own (openai-node nine `x-stainless-*`), no fixed list
+    could have all of them, and the gateway ignores them. A malformed or too long list gets the fixed answer.
     """
     names = [name.strip() for name in asked.split(",")] if len(asked) <= _LONGEST_FIELDS else []
     is_list = len(names) <= _MOST_FIELDS and all(map(_TOKEN.fullmatch, names))
@@ -75,9 +73,9 @@ def allowed_fields(server: Server, origin: str | None, asked: str) -> str:
 
 
 def check_anonymous(server: Server, headers: Mapping[str, str]) -> None:
-    """A gateway without keys serves its own machine. Raises HostNotServed or ProxyNotAllowed.
+    """Checks that a gateway without keys serves only its own machine. Raises HostNotServed or ProxyNotAllowed.
 
-    The `Host` rule is what stops DNS rebinding: a page whose name was made to point at 127.0.0.1 still sends its name.
+    The `Host` rule stops DNS rebinding: a page whose name now points at 127.0.0.1 still sends this name.
     """
     if server.allow_anonymous:
         return
@@ -90,13 +88,13 @@ def check_anonymous(server: Server, headers: Mapping[str, str]) -> None:
 
 
 def check_prefetch(headers: Mapping[str, str]) -> None:
-    """A browser that guesses what a person will open next must not spend tokens. Raises PrefetchNotAllowed."""
+    """Refuses prefetches, because a guess of a browser must not spend tokens. Raises PrefetchNotAllowed."""
     if "prefetch" in headers.get("Sec-Purpose", "") or headers.get("Purpose") == "prefetch":
         raise PrefetchNotAllowed()
 
 
 def own_origin(server: Server, *, scheme: str, host: str) -> str:
-    """The origin of the gateway's own pages: that of `public_url`, else what this request was sent to."""
+    """The origin of the gateway's own pages: that of `public_url`, or else the target of this request."""
     if server.public_url is None:
         return f"{scheme}://{host}".lower()
     parts = urlsplit(server.public_url)

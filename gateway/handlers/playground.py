@@ -1,8 +1,7 @@
-"""The playground: a page to ask from, and to see what the gateway does with what happens.
+"""The playground: a page to ask from, which shows how the gateway handles failures.
 
-Its files are a fixed table, read once at import: a name in a request never reaches the file system. The page needs
-nothing from elsewhere and may fetch nothing from elsewhere; its policy says so to the browser, which also refuses any
-script or markup that an answer might smuggle in.
+Its files are a fixed table that is read at import, so names in requests never reach the file system. The page fetches
+nothing from other hosts. Its policy makes the browser enforce that, and refuse scripts and markup in answers.
 """
 
 from importlib.resources import files
@@ -54,18 +53,18 @@ _POLICY = "; ".join(
         "script-src 'self'",
         "style-src 'self'",
         "connect-src 'self'",
-        "img-src 'self' data:",  # the icon, and pictures that came within an answer; no others are asked for
+        "img-src 'self' data:",  # the icon, and images inside of answers; none are fetched
         "base-uri 'none'",
         "form-action 'none'",
         "frame-ancestors 'none'",
-        "require-trusted-types-for 'script'",  # no text becomes markup or code, whoever forgets it
+        "require-trusted-types-for 'script'",  # text never becomes markup or code by mistake
         "trusted-types 'none'",
     )
 )
 _HEADERS = {
     "Content-Security-Policy": _POLICY,
     "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",  # a page that opens this one cannot reach into it
+    "Cross-Origin-Opener-Policy": "same-origin",  # a page that opens this one gets no access to it
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 
@@ -91,10 +90,10 @@ async def asset(request: web.Request) -> web.Response:
 
 
 async def offer(request: web.Request) -> web.Response:
-    """What the caller may choose from: `{"models": [...], "assistants": [...], "default": ..., "key": ...}`.
+    """The caller's choices: `{"models": [...], "assistants": [...], "default": ..., "key": ...}`.
 
-    `default` is the model that answers where neither model nor assistant is named; `key` says whether one would open
-    more.
+    `default` is the model that answers if neither model nor assistant is named. `key` says whether a key would give
+    access to more.
     """
     config = request.app[SERVICES].config
     caller = authenticate(request)

@@ -1,4 +1,4 @@
-"""What handlers answer with."""
+"""Parts of responses that several handlers use."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,13 +26,13 @@ def error_response(error: GatewayError) -> web.Response:
     response = json_response(error.body(), status=error.status)
     response.headers.update(error.headers)
     if not error.retryable and (error.status >= 500 or error.status == 409):
-        response.headers["X-Should-Retry"] = "false"  # the OpenAI SDKs retry these statuses, unless they are told so
+        response.headers["X-Should-Retry"] = "false"  # otherwise the OpenAI SDKs retry these statuses
     return response
 
 
 @contextmanager
 def attached(request: web.Request, stream: HeldStream[Any], *, as_guest: bool = False) -> Iterator[None]:
-    """The request watches the stream. A guest may not stop it."""
+    """Within the block, the request is a viewer of the stream. A guest may not stop the stream."""
     streams = request.app[SERVICES].streams
     claim(request, stream)
     cut = partial(_cut, request)
@@ -45,7 +45,7 @@ def attached(request: web.Request, stream: HeldStream[Any], *, as_guest: bool = 
 
 @contextmanager
 def counted(stream: HeldStream[Any], size: int) -> Iterator[None]:
-    """Bytes of a body that is held for the stream's client, however slowly that reads."""
+    """Within the block, the stream counts the bytes of a body that is held until its client has read it."""
     stream.log.grow(size)
     try:
         yield
@@ -59,7 +59,7 @@ def _cut(request: web.Request) -> None:
 
 
 def claim(request: web.Request, stream: HeldStream[Any]) -> None:
-    """The first request to come, which started it, has it on its line of the log; the others have watched it."""
+    """The first request started the stream, and its log line has the record. Later requests only viewed it."""
     if stream.is_claimed:
         request[VIEWED] = stream.id
         return
@@ -69,13 +69,13 @@ def claim(request: web.Request, stream: HeldStream[Any]) -> None:
 
 
 def ticketed_start(request: web.Request, stream: HeldStream[Any]) -> bytes:
-    """The start block for the one who asked."""
+    """The start block for the client that asked, with a ticket."""
     retry_ms = request.app[SERVICES].config.stream.retry_ms
     return start_block(stream.id, retry_ms=retry_ms, ticket=stream.tickets.issue(may_stop=True))
 
 
 async def success(generation: Generation[Any]) -> None:
-    """Returns when the answer is there and whole. Raises the GatewayError that it failed with."""
+    """Waits until the answer is complete. Raises the GatewayError with which it failed."""
     await until(generation.log, lambda: generation.log.ended)
     if not generation.is_whole:
         raise Stopped() if generation.failure is None else generation.failure.copy()

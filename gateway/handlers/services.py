@@ -1,4 +1,4 @@
-"""What handlers work with, put together once in `app.create_app`."""
+"""The objects that handlers use. `app.create_app` creates them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,10 +28,10 @@ class Services:
 
 
 SERVICES = web.AppKey("services", Services)
-CLIENT = web.RequestKey("client", str)  # its address
+CLIENT = web.RequestKey("client", str)  # the address of the client
 CALLER = web.RequestKey("caller", Caller)
-LIMITS = web.RequestKey("limits", Mapping[str, str])  # what the response says of them
-RESPONSE = web.RequestKey("response", web.StreamResponse)  # from the moment that its header is sent
+LIMITS = web.RequestKey("limits", Mapping[str, str])  # the header fields about limits
+RESPONSE = web.RequestKey("response", web.StreamResponse)  # once its header is prepared
 REQUEST_ID = web.RequestKey("request_id", str)
 STARTED = web.RequestKey[HeldStream[Any]]("started", HeldStream)  # the stream that the request started
-VIEWED = web.RequestKey("viewed", str)  # the id of one that another had started
+VIEWED = web.RequestKey("viewed", str)  # the id of a stream that another request had started

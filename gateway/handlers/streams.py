@@ -1,7 +1,7 @@
-"""Streams by their address: `POST /streams` starts one, `GET` watches it, `DELETE` stops it.
+"""Streams with an address: `POST /streams` starts one, `GET` watches it, and `DELETE` stops it.
 
-A page that has no key gets the address from its backend, with a ticket in it. What a ticket or a key does not open, and
-what is not there, is the same 404.
+A page without a key gets the address, which contains a ticket, from its backend. A stream that does not exist and one
+that the ticket or key does not open get the same 404.
 """
 
 from aiohttp import web
@@ -39,7 +39,7 @@ async def create(request: web.Request) -> web.Response:
     caller = authenticate(request)
     check_caller(services.config, caller)
     key = idempotency_key(request, query, caller)
-    if key is None:  # else the stream may be there already
+    if key is None:  # with one, the stream may exist already
         await services.streams.check(allowance(caller, None, Assistant()))
     fields = view_fields(query) | await read_fields(request, caller, services.config.server.max_body_bytes)
     asked = admit(services.config, caller, fields, is_kept=True)
@@ -50,7 +50,7 @@ async def create(request: web.Request) -> web.Response:
 
 
 def _created(request: web.Request, stream: HeldStream[StreamLog]) -> web.Response:
-    """Addresses start with `public_url` where there is one, and with `/` else."""
+    """The body of the response. Addresses start with `public_url`, or with `/` if that is not set."""
     base = (request.app[SERVICES].config.server.public_url or "").rstrip("/")
     address = f"{base}/streams/{stream.id}"
     ticket, viewing = stream.tickets.issue(may_stop=True), stream.tickets.issue(may_stop=False)
@@ -87,7 +87,7 @@ async def watch(request: web.Request) -> web.StreamResponse:
 
 
 async def stop(request: web.Request) -> web.Response:
-    """Stopping what has ended changes nothing, and is no error."""
+    """Stops the stream. If it has ended already, nothing changes."""
     stream, may_stop = _opened(request, read_query(request))
     if not may_stop:
         raise StreamNotFound()
@@ -96,16 +96,16 @@ async def stop(request: web.Request) -> web.Response:
 
 
 def _opened(request: web.Request, query: dict[str, str]) -> tuple[HeldStream[StreamLog], bool]:
-    """The stream of the path, if the request holds what opens it, and whether that may stop it, too.
+    """The stream of the path, and whether the request may stop it.
 
-    A ticket opens it, as long as the key that made it is valid, and so does that key itself. Raises StreamNotFound,
-    and TwoKeys whether or not there is such a stream.
+    The stream is opened by its key, or by a ticket as long as that key is valid. Raises StreamNotFound. Raises TwoKeys
+    whether or not the stream exists.
     """
     services = request.app[SERVICES]
     try:
         caller = authenticate(request)
     except Unauthorized:
-        caller = None  # a ticket may stand in the place of a key
+        caller = None  # a ticket may be sent in place of a key
     ticket = query.get("ticket") or secret(request)
     stream = services.streams.find(request.match_info["id"])
     if stream is None:
