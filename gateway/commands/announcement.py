@@ -8,7 +8,7 @@ from gateway import __version__
 from gateway.config import Config
 from gateway.demo.models import MODELS
 
-_BEGINNINGS = (  # of the lines below, and of those that a failed start prints
+_BEGINNINGS = (  # of the lines that this module and a failed start print
     b"gateway ",
     b"  upstream ",
     b"  callers need an API key",
@@ -25,7 +25,7 @@ _FAULT = re.compile(rb"  [A-Za-z_][\w.\[\]-]*: ")  # "  server.port: ..."
 
 
 def is_announcement(line: bytes) -> bool:
-    """Is this one of the gateway's own lines that stand between the JSON lines of a log?"""
+    """Whether a line of a log is a message that `gateway serve` prints at its start, and not a log line."""
     return line.startswith(_BEGINNINGS) or _FAULT.match(line) is not None
 
 

@@ -28,7 +28,7 @@ from gateway.upstream.redaction import redact
 from gateway.upstream.routing import Target
 
 _SECONDS = 30.0  # for one upstream: 10 for its list of models, and the rest for the first token of a cold model
-_UNHEARD = (UpstreamUnreachable, UpstreamTLS, Timeout, OutOfDescriptors)  # the question did not reach it
+_UNHEARD = (UpstreamUnreachable, UpstreamTLS, Timeout, OutOfDescriptors)  # the upstream did not get the question
 _MOST_NAMES = 5  # of missing models that are reported
 
 
@@ -94,7 +94,7 @@ async def _asked_for_a_token(client: UpstreamClient, upstream: Upstream, model: 
     except UpstreamRejected as error:
         if error.status == 404:
             raise
-        redact(error, upstream)  # it accepted the key and understood the question, which is all that is checked
+        redact(error, upstream)  # the upstream accepted the key and understood the question
         return Finding(
             upstream.name, f"reachable, without a list of models; to a question it answered: {error.message}"
         )
