@@ -1,1 +1,1 @@
-"""Answers while they live: the registry that holds them, the generation of each, and its viewers."""
+"""Streams in memory: the registry that holds them, the generation of each, and its viewers."""

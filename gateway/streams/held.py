@@ -18,23 +18,23 @@ R = TypeVar("R", bound=Recording)
 
 
 class HeldStream(Generic[R]):
-    """What is held of one stream, and by whose request."""
+    """A stream in the registry. `request` is the one that started it."""
 
     def __init__(self, generation: Generation[R], request: AdmittedRequest, tickets: Tickets) -> None:
         self.generation = generation
         self.owner = request.owner
         self.on_disconnect = request.on_disconnect
-        self.is_kept = request.is_kept  # can anybody come back to it once it has ended?
+        self.is_kept = request.is_kept  # a client can resume it after its end
         self.tickets = tickets
         self.idempotency_key: tuple[str, str] | None = None
         self.scope = request.allowance.scope
-        self.is_attended = False  # has its owner, or who may stop it, come to watch it?
-        self.is_claimed = False  # has a request taken it as the one that it started?
-        self.cuts: list[Callable[[], None]] = []  # one for each viewer: it closes its connection at once
-        self.left_at: float | None = None  # on the loop's clock: since when nobody has watched it
-        self.unwatched = 0.0  # seconds without any viewer, since one who may stop it was last there
-        self.timer: asyncio.TimerHandle | None = None  # what happens next, if nobody comes
-        self.expires_at: float | None = None  # on the loop's clock; None while it runs
+        self.is_attended = False  # a viewer who may stop it has come, or the time for that has passed
+        self.is_claimed = False  # the request that started it has its record
+        self.cuts: list[Callable[[], None]] = []  # one for each viewer: closes its connection at once
+        self.left_at: float | None = None  # on the loop's clock, since when it has waited for a viewer
+        self.unwatched = 0.0  # seconds without any viewer since the last viewer who may stop it
+        self.timer: asyncio.TimerHandle | None = None  # fires if no viewer comes in time
+        self.expires_at: float | None = None  # on the loop's clock; None until it is kept after its end
         self.frames: dict[tuple[Format, bool], Frames] = {}
         self.snapshot: Snapshot | None = None
         self.dying = 0  # bytes that it held when it was ended to make room
@@ -57,7 +57,7 @@ class HeldStream(Generic[R]):
 
     @property
     def is_done(self) -> bool:
-        """Is nothing of it running any more, the closing of its upstream included?"""
+        """Whether its task has finished, which includes closing the upstream connection."""
         return self.generation.task.done()
 
     def when_unwatched(self) -> Next:
@@ -86,7 +86,7 @@ class HeldStream(Generic[R]):
 
 
 def shared_frames(stream: HeldStream[StreamLog], format: Format, reasoning: bool) -> Frames:
-    """All viewers of one view share its frames."""
+    """The frames of a view, which all its viewers share."""
     frames = stream.frames.get((format, reasoning))
     if frames is None:
         view = sse_view(stream.id, format=format, reasoning=reasoning)

@@ -1,7 +1,7 @@
-"""Orders that are carried out once, however often they are sent: what an idempotency key started, it starts no more.
+"""Idempotency keys: a request with a known key gets the stream that the first request with this key started.
 
-A key is remembered as long as its stream is held. It is free again when the first request was refused, was cancelled
-because its client had left, or failed before anybody had seen any of it: then to ask again is what was meant.
+A key is remembered as long as its stream is held. It is free again if the first request was refused, was cancelled
+because its client left, or failed before any client could see content. Then a retry starts a new stream.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from gateway.log.base import StreamLog
 from gateway.streams.held import HeldStream
 
 Key = tuple[str, str]
-"""Whose it is (see `limits.identity`), and the idempotency key."""
+"""The caller (see `limits.identity`) and the idempotency key."""
 
 Kept = HeldStream[StreamLog]
 
@@ -27,14 +27,14 @@ class Once:
     async def get(
         self, key: Key, request: AdmittedRequest, start: Callable[[AdmittedRequest], Awaitable[Kept]]
     ) -> Kept:
-        """What `start` makes of the request, or made of it before. Raises IdempotencyConflict for another request."""
+        """Calls `start`, or returns its earlier result for this key. Raises IdempotencyConflict for another request."""
         known = self._started.get(key)
         if known is None or known.is_void:
             known = self._started[key] = _Started(request, asyncio.ensure_future(start(request)))
             known.task.add_done_callback(lambda _: self._remember(key, known))
         elif known.fingerprint != _fingerprint(request):
             raise IdempotencyConflict()
-        return await asyncio.shield(known.task)  # whoever came second does not depend on the first one's staying
+        return await asyncio.shield(known.task)  # if one caller leaves, the others still get the stream
 
     def __len__(self) -> int:
         return len(self._started)

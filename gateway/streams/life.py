@@ -1,8 +1,8 @@
-"""What becomes of a stream that nobody watches: a decision over what is known of it, without a clock.
+"""Decides what happens to a stream without viewers. Pure: it has no clock.
 
 running ──last viewer leaves──> its policy: `cancel` ends it, `drain` finishes it, `detach` waits for a viewer
-   │                            before its owner has come: waits for the owner, and asks again
-   └──it ends──> kept for those who come back, or forgotten
+   │                            if its owner has not come yet: waits for the owner, then decides again
+   └──it ends──> kept for clients that come back, or forgotten
 """
 
 from enum import Enum
@@ -23,7 +23,7 @@ class Next(Enum):
 def when_unwatched(
     *, is_done: bool, has_ended: bool, is_attended: bool, policy: OnDisconnect, can_be_resumed: bool
 ) -> Next:
-    """`is_done`: nothing of it runs any more. `has_ended`: its log has. `is_attended`: its owner has come to watch."""
+    """`is_done`: its task has finished. `has_ended`: its log has an end. `is_attended`: its owner has come to watch."""
     if is_done:
         return Next.KEEP if can_be_resumed else Next.FORGET
     if has_ended:

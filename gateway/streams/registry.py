@@ -1,9 +1,9 @@
-"""The registry of streams: it reserves what an answer takes, starts it, and holds it until it is forgotten.
+"""The registry of streams: it reserves the limits of an answer, starts it, and holds it until it is forgotten.
 
-`life` decides what becomes of a stream whose last viewer has left. Streams that wait for a viewer are orphans, which
-are bounded in number: beyond that, the oldest of the caller with the most is ended. Ended streams make room for new
-ones, those first that nobody has looked at for longest. A running stream makes no room for a new one. Running streams
-have a bound of their own in bytes; beyond it the largest is ended.
+`life` decides what happens to a stream whose last viewer has left. A stream that waits for a viewer is an orphan. The
+number of orphans is bounded: beyond it, the registry ends the oldest orphan of the caller with the most. Ended streams
+are forgotten to make room for new ones, beginning with those that had no viewer for the longest time. A running stream
+is never ended for a new one. Running streams have a bound of their own in bytes; beyond it `room` chooses which end.
 """
 
 import asyncio
@@ -34,13 +34,13 @@ from gateway.upstream.client import UpstreamClient
 from gateway.upstream.dialects.openai import Decoder
 from gateway.upstream.dialects.relay import Relay
 
-_ID_BYTES = 16  # 128 random bits: an id is not a secret, but it must not be guessable either
-_CLOSE_SECONDS = 5.0  # for closing upstream connections, which takes moments; then the process goes regardless
-_HARD = 2  # times `store.max_bytes`: what runs may take that much, since it cannot make room as ended streams do
-_LOOKS = 8  # at all streams, which takes 2 ms where 20,000 are held, for every `store.max_bytes` beyond that bound
+_ID_BYTES = 16  # 128 random bits: an id is not a secret, but nobody must be able to guess it
+_CLOSE_SECONDS = 5.0  # to close upstream connections, which is quick; after that the process ends in any case
+_HARD = 2  # times `store.max_bytes`, for all living streams: running ones cannot be forgotten to make room
+_LOOKS = 8  # checks of all streams per `store.max_bytes` beyond that bound; a check of 20,000 streams takes 2 ms
 _SHED = "The gateway is full, and no other answer was larger than this one. Ask for a shorter one."
-_LAST_WORDS_SECONDS = 5.0  # for viewers of such an answer to read its end; those who lag are cut then
-_RETRY_SECONDS = "5"  # until there may be room again, or another process in this one's place
+_LAST_WORDS_SECONDS = 5.0  # for viewers of such an answer to read its end; then their connections are closed
+_RETRY_SECONDS = "5"  # until there may be room again, or a new process has taken over
 
 R = TypeVar("R", bound=Recording)
 
@@ -64,10 +64,10 @@ class Streams:
         self._limits = config.stream
         self._held: dict[str, HeldStream[Any]] = {}
         self._running = 0
-        self._shed_at = 0  # bytes held at which all streams are looked at
-        self._orphans: OrderedDict[str, HeldStream[Any]] = OrderedDict()  # running, and waiting for somebody to come
-        self._idle: OrderedDict[str, HeldStream[Any]] = OrderedDict()  # ended, with nobody watching
-        self._polled: OrderedDict[str, HeldStream[StreamLog]] = OrderedDict()  # those with a snapshot
+        self._shed_at = 0  # bytes held at which all streams are checked again
+        self._orphans: OrderedDict[str, HeldStream[Any]] = OrderedDict()  # running, without viewers, waiting for one
+        self._idle: OrderedDict[str, HeldStream[Any]] = OrderedDict()  # ended, without viewers
+        self._polled: OrderedDict[str, HeldStream[StreamLog]] = OrderedDict()  # with a snapshot
         self._dying = 0  # bytes of streams that were ended to make room, and are still held
         self._once = Once()
         self._loop = asyncio.get_running_loop()
@@ -76,7 +76,7 @@ class Streams:
     # Beginning
 
     async def check(self, allowance: Allowance) -> None:
-        """Raises what `record` and `relay` would raise already: to be asked before a body is read."""
+        """Raises the errors that `record` and `relay` would raise now. Call it before the body is read."""
         self._check()
         try:
             await self.limiter.check(allowance)
@@ -85,14 +85,14 @@ class Streams:
                 raise
 
     async def record(self, request: AdmittedRequest, key: Key | None = None) -> HeldStream[StreamLog]:
-        """Starts an answer whose entries are kept, or finds the one that the idempotency key has started before.
+        """Starts an answer whose entries are kept, or finds the one that the idempotency key started earlier.
 
         Raises ShuttingDown, Busy, OutOfDescriptors, RateLimited, TooManyStreams or IdempotencyConflict.
         """
         if key is None:
             return await self._record(request)
         stream = await self._once.get(key, request, self._record_expecting)
-        if request.is_kept and not stream.is_kept:  # who comes second can come back, though the first one could not
+        if request.is_kept and not stream.is_kept:  # this client can resume it, although the first could not
             stream.is_kept, stream.on_disconnect = True, request.on_disconnect
         return stream
 
@@ -102,13 +102,13 @@ class Streams:
         return self._start(stream_id, request, self._store.create(stream_id), Decoder(), reservation)
 
     async def _record_expecting(self, request: AdmittedRequest) -> HeldStream[StreamLog]:
-        """Whoever asked may have left by now."""
+        """Records the answer and waits for its owner, because the client may have left already."""
         stream = await self._record(request)
         self.expect(stream)
         return stream
 
     async def relay(self, asked: Completion, view: View) -> HeldStream[Window]:
-        """Starts an answer that is passed on, chunk by chunk or as one body. Raises as `record` does."""
+        """Starts an answer that is passed on, chunk by chunk or as one body. Raises the same errors as `record`."""
         reservation = await self._reserve(asked.request)
         decoder = Relay(whole=not asked.stream, hide_usage=asked.hide_usage, choices=asked.choices)
         window = Window(view, count=self._store.grow)
@@ -133,7 +133,7 @@ class Streams:
         return reservation
 
     def _check(self) -> None:
-        """Is there room for one more? Raises ShuttingDown or Busy."""
+        """Checks that one more stream can start, and makes room for it. Raises ShuttingDown or Busy."""
         if self.closing:
             raise ShuttingDown(headers={"Retry-After": _RETRY_SECONDS})
         if self._running >= self._config.server.max_running:
@@ -164,25 +164,25 @@ class Streams:
         generation.task.add_done_callback(lambda _: self._done(stream))
         return stream
 
-    # Who watches
+    # Viewers
 
     def find(self, stream_id: str) -> HeldStream[StreamLog] | None:
-        """One that can be watched: an answer that is only passed on belongs to its request."""
+        """The stream, if it can have several viewers. An answer that is only passed on belongs to its request."""
         stream = self._held.get(stream_id)
         return stream if stream is not None and stream.log.is_kept else None
 
     def snapshot(self, stream: HeldStream[StreamLog]) -> list[bytes]:
-        """The stream as JSON, in parts that all clients who poll share."""
+        """The stream as JSON, in parts that all polling clients share."""
         if stream.snapshot is None:
             stream.snapshot = Snapshot(stream.id, stream.log)
         self._polled[stream.id] = stream
         self._polled.move_to_end(stream.id)
-        return stream.snapshot.parts()  # which the log counts, so that snapshots or streams may have to make room
+        return stream.snapshot.parts()  # the log counts them, so snapshots or streams may be dropped
 
     def attach(self, stream: HeldStream[Any], cut: Callable[[], None], *, as_guest: bool = False) -> None:
-        """Adds a viewer, whose connection `cut` closes at once. A guest may read and not stop."""
+        """Adds a viewer. `cut` closes the viewer's connection at once. A guest may read the stream but not stop it."""
         stream.cuts.append(cut)
-        self._dying -= stream.dying  # whoever comes back to it now makes it one that is read
+        self._dying -= stream.dying  # with a new viewer, the stream counts as living again
         stream.dying = 0
         stream.is_attended |= not as_guest
         stream.cancel_timer()
@@ -200,13 +200,13 @@ class Streams:
             self._left(stream)
 
     def expect(self, stream: HeldStream[Any]) -> None:
-        """Its owner is still to come: if nobody does in time, that is as if the last viewer had left."""
+        """Waits for the owner. If no viewer comes in time, the stream is treated as if its last viewer had left."""
         stream.is_attended = False
         if not stream.viewers:
             self._left(stream)
 
     def _left(self, stream: HeldStream[Any]) -> None:
-        """Nobody watches it."""
+        """Handles a stream that has no viewers."""
         stream.cancel_timer()
         stream.frames.clear()
         match stream.when_unwatched():
@@ -226,7 +226,7 @@ class Streams:
                 pass
 
     def _orphan(self, stream: HeldStream[Any], seconds: float, then: Callable[[HeldStream[Any]], None]) -> None:
-        """Calls `then` after `seconds` without a viewer, which a guest's visit interrupts and does not start anew."""
+        """Calls `then` after `seconds` without a viewer. A guest's visit interrupts the time and does not reset it."""
         self._orphans[stream.id] = stream
         stream.left_at = self._loop.time()
         stream.timer = self._loop.call_later(max(0.0, seconds - stream.unwatched), then, stream)
@@ -234,7 +234,7 @@ class Streams:
             self._give_up(self._oldest_of_the_most())
 
     def _oldest_of_the_most(self) -> HeldStream[Any]:
-        """The oldest orphan of the caller who has the most: no caller pushes out another who has fewer."""
+        """The oldest orphan of the caller with the most, so that no caller displaces another who has fewer."""
         most, _ = Counter(stream.scope for stream in self._orphans.values()).most_common(1)[0]
         return next(stream for stream in self._orphans.values() if stream.scope == most)
 
@@ -250,17 +250,17 @@ class Streams:
         stream.generation.interrupt(EndReason.CLIENT_GONE)
 
     def _oldest_left_by(self, scope: str) -> HeldStream[Any] | None:
-        """The answer that the caller has left longest ago. It gives way, so that a page that was reloaded may ask."""
+        """The answer that the caller left longest ago. It is ended so that a reloaded page can ask again."""
         own = (stream for stream in self._orphans.values() if stream.scope == scope and stream.is_attended)
         return next(own, None)
 
     # The end
 
     def _done(self, stream: HeldStream[Any]) -> None:
-        """Nothing of it runs any more."""
+        """Called when the stream's task has finished."""
         self._running -= 1
         self._descriptors.drop_upstream()
-        if not stream.is_claimed:  # whoever asked had left before it began
+        if not stream.is_claimed:  # the client left before the stream began
             log_stream_end(StreamEndRecord(key=stream.owner, stream=stream.record))
             stream.is_claimed = True
         stream.cancel_timer()
@@ -269,7 +269,7 @@ class Streams:
             self._left(stream)
 
     def _keep(self, stream: HeldStream[Any]) -> None:
-        """For those who come back, until its time has passed or others need the room."""
+        """Keeps an ended stream for clients that come back, until its time has passed or its room is needed."""
         if stream.expires_at is None:
             stream.expires_at = self._loop.time() + self._limits.keep_seconds
         self._idle[stream.id] = stream
@@ -281,12 +281,12 @@ class Streams:
         return self._store.full or len(self._held) >= self._config.store.max_streams
 
     def _make_room(self) -> None:
-        """For one more."""
+        """Forgets ended streams without viewers until one more stream fits, as far as possible."""
         while self._idle and self._is_full:
             self._forget(next(iter(self._idle.values())))
 
     def _relieve(self) -> None:
-        """Called where the store holds more than its bound: first ended streams make room, and then running ones."""
+        """Called when the store holds more than its bound. Drops snapshots, then ended streams, then running ones."""
         while self._polled and self._store.overfull:
             _, polled = self._polled.popitem(last=False)
             polled.drop_snapshot()
@@ -297,10 +297,10 @@ class Streams:
             self._shed_at = _HARD * bound
         elif living > self._shed_at:
             self._shed_at = living + bound // _LOOKS
-            self._loop.call_soon(self._shed)  # not within the append of one of them
+            self._loop.call_soon(self._shed)  # not now: this may be called within an append to a stream
 
     def _shed(self) -> None:
-        """Ends streams until the others are within the bound."""
+        """Ends streams until the remaining ones are within the bound."""
         excess = self._store.size - self._dying - _HARD * self._store.bound
         for stream in list(first_to_go(self._held.values(), excess)):
             self._make_die(stream)
@@ -309,7 +309,7 @@ class Streams:
         stream.dying = stream.log.held
         self._dying += stream.dying
         wait = 0.0 if stream.log.ended else _LAST_WORDS_SECONDS
-        stream.generation.interrupt(AnswerTooLarge(_SHED))  # nothing, where it has ended
+        stream.generation.interrupt(AnswerTooLarge(_SHED))  # does nothing if it has ended
         self._loop.call_later(wait, stream.cut_all)
 
     def _forget(self, stream: HeldStream[Any]) -> None:
@@ -323,14 +323,14 @@ class Streams:
         self._once.forget(stream)
 
     def __len__(self) -> int:
-        """How many are being made."""
+        """The number of running streams."""
         return self._running
 
     def __iter__(self) -> Iterator[HeldStream[Any]]:
         return iter(list(self._held.values()))
 
     async def close(self) -> None:
-        """Ends what runs, with a failure that says so, and waits until every upstream connection is closed."""
+        """Ends all running streams with ShuttingDown, and waits until every upstream connection is closed."""
         self.closing = True
         running = [stream.generation for stream in self._held.values() if not stream.is_done]
         for generation in running:

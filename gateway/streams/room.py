@@ -1,4 +1,4 @@
-"""Which streams give way where more is held than there is room for. Pure: streams in, the first to go first."""
+"""Chooses the streams to end when memory is short. Pure: streams in, streams to end out, in order."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -8,9 +8,10 @@ from gateway.streams.held import HeldStream
 
 
 def first_to_go(streams: Iterable[HeldStream[Any]], excess: int) -> Iterator[HeldStream[Any]]:
-    """As many as hold `excess` bytes together: those that are only read still, and then running ones.
+    """Streams that hold `excess` bytes together: first ended ones that still have viewers, then running ones.
 
-    Of running streams, the largest of the caller who holds most goes first: no caller pushes out another who has less.
+    Of the running streams, the first is the largest of the caller who holds most. So no caller displaces another who
+    holds less.
     """
     living = [stream for stream in streams if not stream.dying]
     read = [stream for stream in living if stream.log.ended and stream.viewers]
@@ -27,7 +28,7 @@ def _largest_first(streams: Iterable[HeldStream[Any]]) -> list[HeldStream[Any]]:
 
 
 def _largest_of_the_most(streams: Iterable[HeldStream[Any]]) -> Iterator[HeldStream[Any]]:
-    """The largest of the caller who holds most without those before it, again and again."""
+    """Yields the largest stream of the caller who holds most, subtracts it, and repeats."""
     queues: dict[str, deque[HeldStream[Any]]] = {}
     for stream in _largest_first(streams):
         queues.setdefault(stream.scope, deque()).append(stream)

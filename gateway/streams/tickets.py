@@ -1,6 +1,6 @@
-"""Tickets: secrets that open one stream, for reading, or for reading and stopping.
+"""Tickets: secrets that give access to one stream, to read it, or to read and stop it.
 
-A page gets one instead of a key. Only hashes are kept; a ticket is 128 random bits, so a plain hash is enough.
+A page gets a ticket instead of a key. Only hashes are kept. A ticket has 128 random bits, so a plain hash is enough.
 """
 
 import hmac
@@ -9,13 +9,13 @@ from collections.abc import Callable
 from hashlib import sha256
 
 _BYTES = 16
-_LONGEST = 64  # characters of what is taken for a ticket at all; ours have 22
-_MOST = 32  # of one stream: each retry of the request that started it is given two
-_FIRST = 2  # that never make room for others: those of the request itself
+_LONGEST = 64  # characters of a text that is checked as a ticket; real ones have 22
+_MOST = 32  # of one stream: each retry of the request that started it gets two
+_FIRST = 2  # that are never removed to make room: those of the first request
 
 
 class Tickets:
-    """Those of one stream. They expire together, at a time fixed from the start. `now` is a clock, in seconds."""
+    """The tickets of one stream. All expire `seconds` after the start. `now` is a clock, in seconds."""
 
     def __init__(self, seconds: float, now: Callable[[], float]) -> None:
         self._now = now
@@ -31,11 +31,11 @@ class Tickets:
 
     @property
     def expires_in(self) -> int:
-        """Whole seconds."""
+        """Whole seconds until the tickets expire."""
         return max(0, int(self._expires_at - self._now()))
 
     def admit(self, ticket: str, *, to_stop: bool) -> bool:
-        """May its bearer read the stream, or stop it? All are compared, whichever it is."""
+        """Whether the ticket allows to read the stream, or to stop it. Every ticket is compared, in constant time."""
         if len(ticket) > _LONGEST or self._now() >= self._expires_at:
             return False
         offered = _hash(ticket)

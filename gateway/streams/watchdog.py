@@ -1,8 +1,8 @@
-"""One timer per stream that looks at timestamps, instead of a timer per read.
+"""One timer per stream that compares timestamps, instead of a timer per read.
 
-A stream reads fifty to a hundred times a second; arming and cancelling a timer for each read costs more than parsing
-what was read. So whoever makes progress writes down when, and the timer, when it rings, looks whether the time is up
-or how long it still has to sleep.
+A stream reads fifty to a hundred times a second. To arm and cancel a timer for each read would cost more than parsing
+the read. So each read only stores its time. When the timer fires, it checks whether a timeout has passed, and otherwise
+sleeps until the next one can pass.
 """
 
 import asyncio
@@ -15,8 +15,8 @@ from gateway.errors import FirstTokenTimeout, IdleTimeout, Timeout, TotalTimeout
 class Watchdog:
     """Calls `expire` once, with the timeout that was passed. Times are the loop's, in seconds.
 
-    `last_read` is written by its owner after each read; `begin` is called once, when the first content has come.
-    While `paused` it is us who do not read, so an upstream's silence is not its own.
+    Its owner sets `last_read` after each read, and calls `begin` once, at the first content. While `paused` is set, the
+    gateway does not read, so `idle` does not count.
     """
 
     __slots__ = ("_expire", "_handle", "_limits", "_loop", "first_token", "last_read", "paused", "started")
@@ -32,7 +32,7 @@ class Watchdog:
         self._sleep()
 
     def begin(self) -> None:
-        """The first token came with the last read: from now on `idle` counts, and it may be due before the alarm."""
+        """The first token came with the last read. From now on `idle` counts, and it may end before the timer fires."""
         self.first_token = self.last_read
         self.cancel()
         self._sleep()
@@ -49,7 +49,7 @@ class Watchdog:
             self._expire(timeout())
 
     def _sleep(self) -> None:
-        """Until the next deadline, and at least until the loop's next turn: nothing expires inside a call."""
+        """Sleeps until the next deadline, and at least until the loop's next turn: no timeout is raised in a call."""
         self._handle = self._loop.call_at(self._next()[0], self._look)
 
     def _next(self) -> tuple[float, type[Timeout]]:
@@ -60,10 +60,10 @@ class Watchdog:
 def deadline(
     limits: Timeouts, started: float, first_token: float | None, last_read: float
 ) -> tuple[float, type[Timeout]]:
-    """The next moment at which time is up, and what is to be said then.
+    """The next deadline, and the error that is raised then.
 
-    Before the first token only `first_token` and `total` count: an upstream may be silent for long while it thinks, and
-    its comments and empty deltas in that time are no beginning. After it, any bytes reset `idle`.
+    Before the first token only `first_token` and `total` count. The upstream may be silent for long while the model
+    thinks, and comments and empty deltas in that time are not a first token. After it, any bytes reset `idle`.
     """
     step: tuple[float, type[Timeout]]
     if first_token is None:
