@@ -1,1 +1,1 @@
-"""Where the entries of a stream are kept: a port in `base`, a module per kind of store."""
+"""Storage of the entries of streams: an interface in `base`, and a module for each kind of store."""

@@ -1,7 +1,7 @@
-"""The port behind which streams are kept.
+"""The interfaces of logs and of the store that keeps them.
 
-A log is append-only and whole: no entry is changed or dropped while the log is held. Entries that arrived in one
-upstream read are appended as one batch, and followers are told once per batch.
+A log is append-only and complete: no entry is changed or dropped while the log is held. Entries that arrived in one
+upstream read are appended as one batch, and followers are called once per batch.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,11 +11,11 @@ from gateway.entries import Entry
 
 
 class Recording(Protocol):
-    """What a generation writes its entries to."""
+    """The object to which a generation writes its entries."""
 
     @property
     def is_kept(self) -> bool:
-        """Can it be read from any place, by many? Else it is passed on to one reader and let go of."""
+        """Whether many viewers can read it from any entry. Otherwise one reader gets the entries, which then go."""
         ...
 
     @property
@@ -30,29 +30,29 @@ class Recording(Protocol):
 
     @property
     def ended(self) -> bool:
-        """True from the moment the end entry is in; nothing is appended after it."""
+        """Whether the end entry was appended. Nothing is appended after it."""
         ...
 
     @property
     def held(self) -> int:
-        """Bytes of memory that it takes, as they are counted in its store."""
+        """Bytes of memory that it takes, as counted by its store."""
         ...
 
     def grow(self, size: int) -> None:
-        """Counts `size` bytes that are kept on its behalf elsewhere; a negative number gives them back."""
+        """Counts `size` bytes that are held for this stream elsewhere. A negative number subtracts them."""
         ...
 
     @property
     def full(self) -> bool:
-        """Must the upstream not be read until `room` returns?"""
+        """Whether the upstream must not be read until `room` returns."""
         ...
 
     async def room(self) -> None:
-        """Returns when it is not full."""
+        """Waits until it is not full."""
         ...
 
     def abandon(self) -> None:
-        """Nobody will read it any more, though it may still be written."""
+        """Called when nobody will read it any more. It may still be written."""
         ...
 
     def append(self, batch: Sequence[Entry]) -> None: ...
@@ -67,7 +67,7 @@ class Recording(Protocol):
 
 
 class StreamLog(Recording, Protocol):
-    """A recording that is kept: entry `n` is `entries[n - 1]`. It is never full; its size is bounded instead."""
+    """A recording that is kept. Entry `n` is `entries[n - 1]`. It is never full, but its size is bounded."""
 
     @property
     def entries(self) -> Sequence[Entry]: ...
@@ -76,17 +76,17 @@ class StreamLog(Recording, Protocol):
 class StreamStore(Protocol):
     @property
     def full(self) -> bool:
-        """Is there no room for one more?"""
+        """Whether there is no room for one more log."""
         ...
 
     @property
     def overfull(self) -> bool:
-        """Does it hold more than its bound? `relieve` is called with every growth beyond it."""
+        """Whether it holds more than its bound. `relieve` is called at every growth beyond the bound."""
         ...
 
     @property
     def bound(self) -> int:
-        """Bytes past which no new log is created."""
+        """Bytes beyond which no new log is created."""
         ...
 
     @property
@@ -97,11 +97,11 @@ class StreamStore(Protocol):
     relieve: Callable[[], None]
 
     def create(self, stream_id: str) -> StreamLog:
-        """A new, empty log. Raises Busy when there is no room for one more."""
+        """Creates an empty log. Raises Busy if there is no room."""
         ...
 
     def grow(self, size: int) -> None:
-        """Counts bytes of a log that is no stream's own: see Window."""
+        """Counts bytes of a log that the store did not create: see Window."""
         ...
 
     def discard(self, stream_id: str) -> None: ...

@@ -1,4 +1,4 @@
-"""A stream as one JSON object, for clients that poll. Each entry is encoded once, however often they ask."""
+"""A stream as one JSON object, for clients that poll. Each entry is encoded once for all polls."""
 
 import msgspec
 
@@ -6,15 +6,15 @@ from gateway.entries import Kind
 from gateway.log.base import StreamLog
 from gateway.log.views import event_id, text_view
 
-_PIECE = 65_536  # bytes of a piece: the last, smaller one is the only one that each client holds for itself
+_PIECE = 65_536  # bytes of a shared piece; each client gets a copy of the last one only, which is smaller
 
 _encode_json = msgspec.json.Encoder().encode
 
 
 class Snapshot:
-    """Holds the text so far as pieces of a JSON string, which the log counts as its own.
+    """Holds the text so far as pieces of a JSON string. The log counts their bytes.
 
-    Pieces are never changed: clients that read slowly share them.
+    Pieces never change, so clients that read slowly share them.
     """
 
     def __init__(self, stream_id: str, log: StreamLog) -> None:
@@ -23,10 +23,10 @@ class Snapshot:
         self._log = log
         self._pieces: list[bytes] = []
         self._last = bytearray()
-        self._taken = 0  # entries whose text is in there
+        self._taken = 0  # entries whose text is in the pieces
 
     def parts(self) -> list[bytes]:
-        """`{"id", "state", "events", "last_event_id", "end", "text"}` as it is now, in parts of one JSON object."""
+        """The current JSON object `{"id", "state", "events", "last_event_id", "end", "text"}`, in parts."""
         entries = self._log.entries
         self._take(len(entries))
         kind, payload = entries[-1] if entries else (None, b"")
@@ -42,7 +42,7 @@ class Snapshot:
         return [head.removesuffix(b"}") + b',"text":"', *self._pieces, bytes(self._last) + b'"}']
 
     def _take(self, number: int) -> None:
-        """The texts up to entry `number`."""
+        """Adds the texts up to entry `number`."""
         before = self.size
         for index in range(self._taken, number):
             if text := text_view(index + 1, self._log.entries[index]):

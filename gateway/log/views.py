@@ -1,8 +1,8 @@
-"""Views: pure functions from a numbered entry to the bytes that one kind of client sees, or to none.
+"""Views: pure functions from a numbered entry to the bytes for one kind of client. The bytes may be empty.
 
-A view's frame depends on nothing but the stream's id, the entry's number and the entry. That is what lets all viewers
-of a stream share the bytes, and what makes a resumed stream the same to the byte as one that was never cut. Numbers
-belong to entries, so a view that leaves some out has gaps in its ids.
+A view's frame depends only on the stream's id, the entry's number and the entry. So all viewers of a stream can share
+the bytes, and a resumed stream has the same bytes as one that was never interrupted. Numbers belong to entries, so a
+view that leaves some entries out has gaps in its ids.
 """
 
 import re
@@ -15,26 +15,26 @@ from gateway.entries import EndReason, Entry, Kind
 from gateway.sse import Event, encode, encode_data
 
 View = Callable[[int, Entry], bytes]
-"""`view(number, entry)`: the frame of the stream's entry, or `b""` where this view shows nothing of it."""
+"""`view(number, entry)`: the frame of the entry, or `b""` if this view does not show it."""
 
 _EVENT_ID = re.compile(r"([A-Za-z0-9_-]{22})\.(0|[1-9][0-9]{0,8})", re.ASCII)
 _encode_json = msgspec.json.Encoder().encode
 _LF, _CR = b"\n\r"  # as numbers: bytes look for one three times as fast as for bytes of one
 _CHUNK = Kind.CHUNK
-_TEXT = Kind.TEXT  # a name of the module is found faster than an enumeration's, and it is asked for once per event
+_TEXT = Kind.TEXT  # a module's name is looked up faster than an enum's member, and this is done once per event
 
 
 class Format(StrEnum):
-    """How an SSE view puts text into `data`: bare, or as JSON for clients that need every carriage return."""
+    """The form of text in `data` of an SSE view: bare, or as JSON for clients that must keep carriage returns."""
 
     TEXT = "text"
     JSON = "json"
 
 
 def start_block(stream_id: str, *, retry_ms: int, ticket: str | None = None) -> bytes:
-    """The block before any entry: with it, the client can come back before the upstream has said a word.
+    """The block before all entries. With its id, the client can resume before the first entry.
 
-    `ticket` is for the one who asked.
+    `ticket` is only for the client that started the stream.
     """
     data = _encode_json({"stream": stream_id} if ticket is None else {"stream": stream_id, "ticket": ticket})
     return encode(Event(data, "start", event_id(stream_id, 0)), retry=retry_ms)
@@ -45,13 +45,13 @@ def event_id(stream_id: str, number: int) -> str:
 
 
 def read_event_id(text: str) -> tuple[str, int] | None:
-    """The stream and the number that an event id holds; None for what is none of ours."""
+    """The stream and the number in an event id; None if the gateway did not make the id."""
     match = _EVENT_ID.fullmatch(text)
     return None if match is None else (match[1], int(match[2]))
 
 
 def sse_view(stream_id: str, *, format: Format, reasoning: bool) -> View:
-    """Server-sent events. Reasoning is shown only where it was asked for. The id is the last line of each block."""
+    """Server-sent events. Reasoning is left out unless `reasoning` is set. The id is the last line of each block."""
     name = f"id: {stream_id}.".encode()
     as_json = format is Format.JSON
 
@@ -71,15 +71,16 @@ def sse_view(stream_id: str, *, format: Format, reasoning: bool) -> View:
 
 
 def text_view(number: int, entry: Entry) -> bytes:
-    """The bare answer. A refusal is part of it: without it, a refused question would look like an empty answer."""
+    """The bare answer. It includes a refusal, because a refused question would otherwise look like an empty answer."""
     kind, payload = entry
     return payload if kind is Kind.TEXT or kind is Kind.REFUSAL else b""
 
 
 def chunk_view(number: int, entry: Entry) -> bytes:
-    """The chunks of a stream that is only passed on, as OpenAI's own servers frame them.
+    """The chunks of a stream that is only passed on, framed as by OpenAI's own servers.
 
-    Bare `data` lines: SDKs stumble over an `id`, an `event` or a `retry`. `[DONE]` is said only where it is true.
+    These are bare `data` lines, because some SDKs fail at an `id`, `event` or `retry` line. `[DONE]` is sent only if
+    the answer is complete.
     """
     kind, payload = entry
     if kind is _CHUNK:
