@@ -1,4 +1,4 @@
-"""The event-stream format, both ways, without I/O: lines from bytes, events from lines, bytes from events."""
+"""Reads and writes the event-stream format, without I/O: lines from bytes, events from lines, bytes from events."""
 
 from gateway.sse.event import HEARTBEAT, Event, encode, encode_data
 from gateway.sse.parser import END, EventTooLarge, Parser

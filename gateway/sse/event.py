@@ -6,15 +6,15 @@ WHATWG HTML, section 9.2 "Server-sent events": https://html.spec.whatwg.org/mult
 from dataclasses import dataclass
 
 HEARTBEAT = b":\n\n"
-"""A comment line in a block of its own: no client dispatches it, every proxy sees traffic."""
+"""A comment line in a block of its own. Clients ignore it, and proxies see traffic."""
 
 _LF, _CR = b"\n\r"  # as numbers: bytes look for one three times as fast as for bytes of one
-_FORBIDDEN = ("\r", "\n", "\0")  # would end the line, or make the client ignore the id
+_FORBIDDEN = ("\r", "\n", "\0")  # they would end the line, or make the client ignore the id
 
 
-@dataclass(slots=True)  # not frozen: one is made per upstream event, and frozen costs three times as much to build
+@dataclass(slots=True)  # not frozen: one is made per upstream event, and a frozen one takes three times as long to make
 class Event:
-    """What a client dispatches: `data` is UTF-8 bytes, `id` the last event id in force, `type` never empty."""
+    """An event as a client dispatches it. `data` is UTF-8, `id` is the last event ID, and `type` is never empty."""
 
     data: bytes
     type: str = "message"
@@ -24,11 +24,11 @@ class Event:
 def encode(event: Event, *, retry: int | None = None) -> bytes:
     """The event as one block, its fields in the order retry, event, data, id.
 
-    The id comes last because some clients take it when its line is read. If the connection is cut inside the event,
-    such a client then still comes back with the id before, and gets the event.
+    The id comes last because some clients store it as soon as they have read its line. If the connection breaks inside
+    the event, such a client still sends the id of the event before, and gets this event again.
 
-    An empty `id` and the type `message` are left out, being what a client assumes. `retry` is in milliseconds.
-    Raises ValueError for an id or type that holds CR, LF or NUL: they are refused, not cleaned.
+    An empty `id` and the type `message` are left out, because clients assume them. `retry` is in milliseconds.
+    Raises ValueError for an id or type that contains CR, LF or NUL.
     """
     head = "" if retry is None else f"retry: {retry:d}\n"
     if event.type != "message":
@@ -38,7 +38,7 @@ def encode(event: Event, *, retry: int | None = None) -> bytes:
 
 
 def encode_data(data: bytes) -> bytes:
-    r"""One `data:` line per line of `data`; CR, LF and CRLF all end a line, so a client reads each as ``\n``."""
+    r"""One `data:` line per line of `data`. CR, LF and CRLF each end a line, and a client reads each as ``\n``."""
     if _LF not in data and _CR not in data:
         return b"data: %b\n" % data
     lines = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")

@@ -1,15 +1,15 @@
-"""Bytes in, complete lines out, as the event-stream format ends them: LF, CR or CRLF, in any mix.
+"""Splits an event stream into lines: bytes in, complete lines out. A line ends with LF, CR or CRLF, in any mix.
 
-Three things make this more than a call of `splitlines`:
+A call of `splitlines` is not enough, for three reasons:
 
-- A CR ends its line *now*; whether an LF follows is known only with the next bytes, and waiting for those would hold
-  an event back until the next one. So the LF is swallowed when and if it comes.
-- A line that is not finished is held in one growing buffer and joined once. Searching it again with every read, or
-  `+=` on bytes, would make a peer that sends one byte at a time cost quadratic time.
-- A comment may be endless (some providers send nothing else for minutes), so an unfinished one is thrown away as it
-  arrives. A finished one is passed on; it is the parser that knows what to do with lines.
+- A CR ends its line at once. Only the next bytes show whether an LF follows. To wait for them would delay an event
+  until the next one. So an LF is dropped if it follows a CR at the end of a read.
+- An unfinished line is held in one growing buffer and joined once. To search it again at every read, or to use `+=` on
+  bytes, would take quadratic time for a peer that sends one byte at a time.
+- A comment may be endless (some providers send nothing else for minutes), so an unfinished comment is dropped as it
+  arrives. A finished one is passed on, and the parser ignores it.
 
-`bytes.splitlines` knows just these three line ends. (`str.splitlines` would also split at U+2028, U+0085, form feed.)
+`bytes.splitlines` splits at exactly these three line ends. (`str.splitlines` also splits at U+2028, U+0085 and others.)
 """
 
 _BOM = b"\xef\xbb\xbf"
@@ -17,15 +17,15 @@ _LINE_ENDS = (b"\n", b"\r")
 
 
 class LineSplitter:
-    """Feed it reads, take lines without their ends. It holds at most one unfinished line; the parser bounds it."""
+    """Takes reads and returns lines without their ends. It holds at most one unfinished line; the parser bounds it."""
 
     __slots__ = ("_at_start", "_comment", "_held", "_skip_lf")
 
     def __init__(self) -> None:
-        self._held = bytearray()  # the line that has begun and not ended
-        self._comment = False  # is that line a comment, and so not held?
-        self._skip_lf = False  # did the last read end with a CR, so that an LF now belongs to it?
-        self._at_start = True  # could the next bytes be (the rest of) a byte-order mark?
+        self._held = bytearray()  # the unfinished line
+        self._comment = False  # the unfinished line is a comment and is not held
+        self._skip_lf = False  # the last read ended with a CR, so a first LF belongs to it
+        self._at_start = True  # the next bytes may be a byte-order mark, or its rest
 
     @property
     def held(self) -> int:
@@ -34,7 +34,7 @@ class LineSplitter:
 
     @property
     def is_between_lines(self) -> bool:
-        """Would the next bytes begin a line, whatever they are?"""
+        """Whether the next bytes begin a new line in any case."""
         return not (self._held or self._comment or self._skip_lf or self._at_start)
 
     def feed(self, chunk: bytes) -> list[bytes]:
@@ -70,7 +70,7 @@ class LineSplitter:
             self._held += tail
 
     def _without_bom(self, chunk: bytes) -> bytes:
-        """One mark at the very start is not text; its three bytes may come in three reads."""
+        """Removes a byte-order mark at the start of the stream. Its three bytes may come in three reads."""
         chunk = bytes(self._held) + chunk
         self._held.clear()
         if len(chunk) < len(_BOM) and _BOM.startswith(chunk):
