@@ -8,10 +8,10 @@ One stream, from top to bottom:
                               splitter, decoder)         the stream's log
                               ─> log of entries
 
-The rooms, from top to bottom. A room imports from those below it and never upwards, and one module imports each
-adapter package; `tests/test_architecture.py` holds them to it.
+The rooms, from top to bottom. A room imports only from itself and from the rooms below it. Each adapter package is
+imported by one module only. `tests/test_architecture.py` checks both rules.
 
-    cli  commands/   what a person runs: serve, check, usage, key
+    cli  commands/   the commands for a person: serve, check, usage, key
     serve  app  door wiring: the process, its sockets, the routes           demo/  an upstream to try it with
     handlers/        HTTP in, HTTP out: a module per surface, middleware, sinks (aiohttp-sse), origins, negotiation
     streams/         registry, held (one stream), life, room, generation, watchdog, viewer, frames, tickets, idempotency
@@ -24,19 +24,19 @@ adapter package; `tests/test_architecture.py` holds them to it.
 
 To change:
 
-    what a provider's stream looks like      one file in upstream/dialects/ and its rows in the test table
-    what a client sees of an entry           one view in log/views.py
-    where streams are kept                   one file in log/; one suite runs over all of them
-    which target a model has                 upstream/routing.py
+    the form of a provider's stream          one file in upstream/dialects/ and its rows in the test table
+    the form of an entry for clients         one view in log/views.py
+    the storage of streams                   one file in log/; one test suite runs over all of them
+    the target of a model                    upstream/routing.py
     a limit                                  admission/limits.py, its order in admission/admit.py, its field in config/
     an endpoint                              handlers/ and its row in app.py
     an error                                 one class in errors.py: status, code, message
     an option                                config/schema.py and config.example.toml, which a test loads
 
 Words: *downstream* is the client side, *upstream* the provider side, a *target* an upstream plus a model name, an
-*attempt* one request to one target, a *generation* one answer being produced, a *stream* its recorded *entries*, a
-*view* what one kind of client sees of them, a *viewer* one client that follows, a *frame* the bytes of one entry in one
-view, a *dialect* a provider's wire shape, a *heartbeat* a comment line that keeps a silent connection open.
+*attempt* one request to one target, a *generation* the production of one answer, a *stream* its recorded *entries*, a
+*view* their form for one kind of client, a *viewer* one client that follows, a *frame* the bytes of one entry in one
+view, a *dialect* the wire format of a provider, a *heartbeat* a comment line that keeps a silent connection open.
 """
 
 __version__ = "0.1.0"

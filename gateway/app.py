@@ -1,4 +1,4 @@
-"""Everything is put together here, in one place, and nothing reaches for a global."""
+"""Creates the application: all objects are made and connected here, and there are no global ones."""
 
 import asyncio
 import logging
@@ -24,8 +24,8 @@ from gateway.upstream.catalogue import Catalogue
 from gateway.upstream.client import UpstreamClient
 from gateway.upstream.dialects.listing import ModelFields
 
-# Bytes of a request line or header line. Past it aiohttp's parser answers a bare 400 of its own, and a query that is
-# merely too long should get our 414.
+# Bytes of a request line or header line. For a longer one aiohttp's parser sends a bare 400 of its own. The bound is
+# high, so that a query that is too long gets the 414 of the gateway.
 _LONGEST_LINE = 65_536
 
 
@@ -57,10 +57,10 @@ def create_app(config: Config, descriptors: Descriptors | None = None) -> web.Ap
 
 
 def server_options() -> dict[str, Any]:
-    """How `web.AppRunner` is to run the app.
+    """The options of `web.AppRunner` for the app.
 
-    A handler is cancelled when its client leaves: with a silent upstream, nobody else would notice. The access log is
-    our own.
+    A handler is cancelled when its client leaves, because nothing else would show it while the upstream is silent. The
+    gateway writes its own access log.
     """
     server_logger = logging.getLogger("gateway.server")
     if not server_logger.filters:
@@ -68,12 +68,12 @@ def server_options() -> dict[str, Any]:
     return {
         "handler_cancellation": True,
         "access_log": None,
-        "keepalive_timeout": 75.0,  # above nginx's 60, so that nginx closes first; it bounds a slow header too
+        "keepalive_timeout": 75.0,  # above nginx's 60, so that nginx closes first; it also bounds a slow header
         "logger": server_logger,
         "max_line_size": _LONGEST_LINE,
         "max_field_size": _LONGEST_LINE,
-        "auto_decompress": False,  # `reading` does it: the library answers an unknown coding in words of its own
-        "shutdown_timeout": 10.0,  # for the last events of ended streams to be written; a stalled client is cut then
+        "auto_decompress": False,  # `reading` does it, because aiohttp has a message of its own for an unknown coding
+        "shutdown_timeout": 10.0,  # to write the last events of ended streams; then stalled clients are disconnected
     }
 
 

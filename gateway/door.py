@@ -1,8 +1,8 @@
-"""Listens for clients, and lets connections wait in the system's queue while as many are open as there may be.
+"""Listens for clients. While the limit on connections is reached, new ones wait in the system's queue.
 
-An event loop that runs out of descriptors closes the next client without a word (libuv), or stops listening for a
-second (asyncio). So it stops listening before that. The sockets are kept meanwhile: the system goes on to take
-connections for them, and they are the loop's again as soon as a client has left.
+An event loop without free descriptors closes the next connection without an answer (libuv), or stops listening for a
+second (asyncio). So the door stops listening before that. It keeps the sockets, so the system goes on to accept
+connections into its queue. The loop listens on them again as soon as a client has left.
 """
 
 import asyncio
@@ -14,25 +14,25 @@ from aiohttp import web
 
 from gateway.admission.descriptors import Descriptors
 
-_QUEUE = 1024  # connections that the system holds for us; Linux takes up to 4096, and the others try again themselves
-_UNACKNOWLEDGED_MS = 120_000  # for a peer to acknowledge what it was sent; connections have it from their listener
-_LOOK_SECONDS = 1.0  # between two looks whether there is room again; a client who leaves is noticed at once
+_QUEUE = 1024  # connections in the system's queue; Linux allows up to 4096, and clients beyond it retry by themselves
+_UNACKNOWLEDGED_MS = 120_000  # for a peer to acknowledge what it was sent; connections inherit it from their listener
+_LOOK_SECONDS = 1.0  # between two checks for room; the end of a client's connection is noticed at once
 
 
 class Door:
-    """Where `server` is reached. `close` it."""
+    """The listening sockets of `server`. The owner must call `close`."""
 
     def __init__(self, server: web.Server, descriptors: Descriptors) -> None:
         self._server = server
         self._descriptors = descriptors
         self._sockets: list[socket.socket] = []
-        self._listeners: list[asyncio.Server] = []  # none while it is shut
+        self._listeners: list[asyncio.Server] = []  # empty while the door is shut
         self._opening: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._watch_connections()
 
     async def open(self, host: str, port: int) -> str:
-        """Listens; returns its address as a URL. Raises OSError."""
+        """Starts to listen, and returns the address as a URL. Raises OSError."""
         listener = await asyncio.get_running_loop().create_server(self._server, host, port, backlog=_QUEUE)
         self._listeners = [listener]
         self._sockets = [socket.socket(fileno=socket.dup(one.fileno())) for one in listener.sockets]
@@ -52,7 +52,7 @@ class Door:
             one.close()
 
     def _watch_connections(self) -> None:
-        """aiohttp tells the server of each connection; a version that did not would leave the door open."""
+        """Counts connections in two methods that aiohttp calls for each. Without these calls the door never shuts."""
         server = self._server
         made, lost = server.connection_made, server.connection_lost
 
@@ -70,7 +70,7 @@ class Door:
             if not self._listeners:
                 self._look()
 
-        server.connection_made = connection_made  # type: ignore[method-assign]  # there is no other way to be told
+        server.connection_made = connection_made  # type: ignore[method-assign]  # aiohttp has no other hook
         server.connection_lost = connection_lost  # type: ignore[method-assign]  # the same
 
     def _shut(self) -> None:
@@ -79,13 +79,13 @@ class Door:
         self._listeners = []
 
     def _look(self) -> None:
-        """Opens it again if there is room."""
+        """Listens again if there is room."""
         if self._listeners or self._opening is not None or not self._sockets or self._descriptors.full:
             return
         self._opening = asyncio.get_running_loop().create_task(self._reopen())
 
     def _look_later(self) -> None:
-        """As long as it is shut: it is not always a client who leaves room."""
+        """Checks again and again while the door is shut, because room also comes from others than clients."""
         if self._timer is not None:
             self._timer.cancel()
         if self._sockets and not self._listeners:

@@ -1,8 +1,8 @@
-"""What a stream is made of: numbered entries, each a kind and a payload of bytes.
+"""The parts of a stream: numbered entries, each a kind and a payload of bytes.
 
-Decoders make them, logs keep them, views show them. An entry's number is its place in the log, counted from 1;
-0 is the `start` block, before any entry. Payloads are UTF-8: plain text for the first three kinds, JSON for the others.
-A stream holds deltas of the first six kinds, or, where it is only passed on, chunks.
+Decoders make entries, logs keep them, and views show them. An entry's number is its place in the log, counted from 1.
+The number 0 is the `start` block before all entries. Payloads are UTF-8: plain text for the first three kinds, JSON for
+the others. A stream contains deltas of the first six kinds, or chunks if it is only passed on.
 """
 
 from enum import StrEnum
@@ -14,13 +14,13 @@ class Kind(StrEnum):
     REFUSAL = "refusal"
     TOOL = "tool"  # one tool-call fragment, as the upstream sent it
     EXTRA = "extra"  # the other fields of one delta: audio, images, annotations
-    REASONING_EXTRA = "reasoning_extra"  # the same of those that tell how the model thought
+    REASONING_EXTRA = "reasoning_extra"  # the same for fields about the reasoning
     CHUNK = "chunk"  # one event's data as the upstream sent it: a `chat.completion.chunk`, or a `chat.completion`
     FAILURE = "failure"  # {"error": {...}, "retryable": bool}; an end follows
     END = "end"  # always last
 
 
-# A plain tuple: it costs a fifth of what a named one costs to build, and one is built per event.
+# A plain tuple, because one is made per event, and a named tuple takes five times as long to make.
 Entry = tuple[Kind, bytes]
 
 

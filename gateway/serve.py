@@ -1,4 +1,4 @@
-"""Runs apps on sockets until a signal says stop. The event loop is uvloop's, but on Windows."""
+"""Runs applications on sockets until a signal stops them. The event loop is uvloop's, except on Windows."""
 
 import asyncio
 import contextlib
@@ -32,9 +32,9 @@ def run(main: Coroutine[Any, Any, None]) -> None:
 
 
 async def serve(config: Config, announce: Callable[[str], None], *, cost: int = 1) -> None:
-    """Serves the gateway until SIGTERM or SIGINT. `announce` is given the address once it is open. Raises OSError.
+    """Serves the gateway until SIGTERM or SIGINT. Calls `announce` with its address once it listens. Raises OSError.
 
-    `cost` is how many descriptors an upstream takes in this process.
+    `cost` is the number of descriptors that one upstream connection takes in this process.
     """
     stopped = _stop_signal()
     descriptors = Descriptors(highest_limit(), cost=cost)
@@ -45,7 +45,7 @@ async def serve(config: Config, announce: Callable[[str], None], *, cost: int = 
 
 
 async def serve_app(app: web.Application, host: str, port: int, announce: Callable[[str], None]) -> None:
-    """The same for another app than the gateway."""
+    """Serves another application in the same way."""
     stopped = _stop_signal()
     highest_limit()
     async with listening(app, host, port, access_log=None) as address:
@@ -57,7 +57,7 @@ async def serve_app(app: web.Application, host: str, port: int, announce: Callab
 async def listening(
     app: web.Application, host: str, port: int, descriptors: Descriptors | None = None, **options: Any
 ) -> AsyncIterator[str]:
-    """The app on an open socket; yields its address as a URL. Port 0 takes any that is free. Raises OSError."""
+    """Serves the app on a socket and yields its address as a URL. Port 0 means any free port. Raises OSError."""
     runner = web.AppRunner(app, **options)
     await runner.setup()
     assert runner.server is not None
@@ -81,6 +81,6 @@ def _stop_signal() -> asyncio.Event:
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     if sys.platform == "win32":
         return None
-    import uvloop  # has no Windows build, so it is not imported where it cannot be
+    import uvloop  # does not exist on Windows
 
     return uvloop.new_event_loop
