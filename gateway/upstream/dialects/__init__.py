@@ -1,1 +1,1 @@
-"""How a provider's wire shape becomes entries: one module per shape, each with a `Decoder`."""
+"""Turns the wire formats of providers into entries. `openai` has the decoder; `relay` and `assembled` extend it."""

@@ -1,7 +1,7 @@
-"""Puts one `chat.completion` together where an upstream streams although one JSON body was asked for.
+"""Builds one `chat.completion` if an upstream streams although one JSON body was asked for.
 
-The parts are those of the JSON answer of `/chat`. `logprobs` and fields that OpenAI's answers do not have outside of
-the message are lost on the way.
+The fields are those of the JSON answer of `/chat`. `logprobs` are lost, and so are fields outside of the message that
+OpenAI's answers do not have.
 """
 
 from collections.abc import Callable
@@ -15,15 +15,15 @@ from gateway.upstream.dialects.chunks import Chunk
 from gateway.upstream.dialects.completion import Outcome, completion
 from gateway.upstream.dialects.openai import Decoder
 
-_PART = 100  # bytes that a part takes beside its text: a tuple, a bytes object, a place in a list
+_PART = 100  # bytes that a part takes in addition to its text: a tuple, a bytes object, a place in a list
 
 _encode_json = msgspec.json.Encoder().encode
 
 
 class Assembled(Decoder):
-    """`outcome` is asked once, at the end. `most` bounds the bytes of the answer, which is held until then.
+    """`outcome` is called once, at the end. `most` bounds the bytes of the answer, which is held until then.
 
-    `count` is told how many bytes more are held, or how many less.
+    `count` is called with the number of bytes by which the held bytes grow or, if negative, shrink.
     """
 
     whole = True
@@ -31,7 +31,7 @@ class Assembled(Decoder):
     def __init__(
         self, outcome: Callable[[], Outcome], *, choices: int, most: int, count: Callable[[int], None]
     ) -> None:
-        """Raises UpstreamError for several choices: the parts are not told apart."""
+        """Raises UpstreamError for several choices, because the decoder does not separate their parts."""
         super().__init__()
         if choices > 1:
             raise UpstreamError(
@@ -57,7 +57,7 @@ class Assembled(Decoder):
         self.decode(Event(data), entries)
 
     def rest(self) -> list[Entry]:
-        """The whole answer, if there is one."""
+        """The whole answer, if it is complete."""
         self._count(-self._counted)
         self._parts += super().rest()
         if not self.complete:
@@ -66,6 +66,6 @@ class Assembled(Decoder):
         (choice,) = value["choices"]
         if choice["message"]["reasoning_content"] is None:
             del choice["message"]["reasoning_content"]
-        if choice["finish_reason"] is None:  # strict clients take no null here
+        if choice["finish_reason"] is None:  # strict clients do not accept null here
             choice["finish_reason"] = "tool_calls" if "tool_calls" in choice["message"] else "stop"
         return [(Kind.CHUNK, _encode_json(value))]

@@ -1,8 +1,8 @@
 """One `chat.completion.chunk`, as typed structs: https://platform.openai.com/docs/api-reference/chat-streaming
 
-The textbook shape is decoded straight into them. A second, slower and forgiving reader makes the same structs of any
-other shape: content as a list of parts, further fields of a delta, a NaN, a lone surrogate, bytes that are not UTF-8,
-choices that are not a list. So there is one place where a chunk is given its meaning: a `Decoder`.
+A chunk in the standard form is decoded directly into them. A second, slower and tolerant reader makes the same structs
+from any other form: content as a list of parts, additional fields of a delta, a NaN, a lone surrogate, bytes that are
+not UTF-8, choices that are not a list. So only a `Decoder` has to interpret chunks.
 """
 
 import json
@@ -14,11 +14,11 @@ import msgspec
 
 from gateway.upstream.dialects.extras import extras, is_text, is_thought
 
-_MAX_DIGITS = 4300  # of an integer: Python's own guard against quadratic time
+_MAX_DIGITS = 4300  # of an integer; Python has the same bound against quadratic time
 
 
 class Delta(msgspec.Struct, gc=False, forbid_unknown_fields=True):
-    """The fields of type None may be there and empty. With a value, or with any other field, a delta is read again."""
+    """Fields of type None may be present if they are null. Other values and fields need the tolerant reader."""
 
     content: str | None = None
     reasoning_content: str | None = None
@@ -32,13 +32,13 @@ class Delta(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     annotations: None = None
     images: None = None  # OpenRouter, as the next
     reasoning_details: None = None
-    extra: dict[str, Any] | None = msgspec.field(default=None, name="(extra)")  # filled by the forgiving reader alone
+    extra: dict[str, Any] | None = msgspec.field(default=None, name="(extra)")  # only the tolerant reader sets it
 
 
 class Choice(msgspec.Struct, gc=False):
     index: int | None = None
     delta: Delta | None = None
-    message: Delta | None = None  # where a whole answer came although a stream was asked for
+    message: Delta | None = None  # in a whole answer that came although a stream was asked for
     finish_reason: str | None = None
     usage: msgspec.Raw = msgspec.Raw()  # Moonshot
 
@@ -58,13 +58,13 @@ class Chunk(msgspec.Struct, gc=False):
 
 
 decode_chunk: Callable[[bytes], Chunk] = msgspec.json.Decoder(Chunk).decode
-"""Raises ValueError or RecursionError for what is not of the textbook shape."""
+"""Decodes a chunk in the standard form. Raises ValueError or RecursionError for any other data."""
 
 
 def only_text(chunk: Chunk) -> str | None:
-    """The text of a chunk that says nothing else; None, or "", for any other.
+    """The text of a chunk that contains nothing else. None, or "", for other chunks.
 
-    It is of one choice, which has no other index than 0 and goes on.
+    Such a chunk has one choice, whose index is 0 or missing and which has no finish reason.
     """
     if not chunk.choices or len(chunk.choices) > 1 or chunk.error or chunk.x_groq:
         return None
@@ -77,7 +77,7 @@ def only_text(chunk: Chunk) -> str | None:
     return delta.content
 
 
-# The forgiving reader: from any JSON value to the same structs
+# The tolerant reader: from any JSON object to the same structs
 
 
 def read_chunk(value: dict[str, Any]) -> Chunk:
@@ -119,7 +119,7 @@ def _delta(value: Any) -> Delta | None:
 
 
 def _calls(delta: dict[str, Any]) -> list[dict[str, Any]]:
-    """The fragments of tool calls. One object is a list of one; a `function_call` is a fragment of the only call."""
+    """The fragments of tool calls. A single object counts as a list of one, and a `function_call` as the only call."""
     calls = delta.get("tool_calls")
     found = [call for call in calls if isinstance(call, dict)] if isinstance(calls, list) else []
     if isinstance(calls, dict) and calls:
@@ -130,7 +130,7 @@ def _calls(delta: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def read_index(value: Any) -> int | None:
-    """An index as a number. Servers also write `0.0` and `"0"`."""
+    """An index as a number. Some servers write `0.0` or `"0"`."""
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < _MAX_DIGITS:
         return int(value)
     if isinstance(value, float) and value.is_integer():
@@ -155,7 +155,7 @@ def _thought_of(content: Any) -> str | None:
 
 
 def read_json(data: bytes) -> Any:
-    """Any JSON, and the near-JSON that servers send (NaN, lone surrogates, bytes that are not UTF-8), or None."""
+    """Reads JSON, and near-JSON with NaN, lone surrogates or bytes that are not UTF-8. Returns None for other data."""
     try:
         return json.loads(data.decode(errors="replace"), parse_constant=_nothing, parse_float=_float, parse_int=_int)
     except (ValueError, RecursionError):
@@ -163,7 +163,7 @@ def read_json(data: bytes) -> Any:
 
 
 def _nothing(_: str) -> None:
-    """NaN and the infinities are not JSON, so they are not passed on."""
+    """Turns NaN and the infinities into null, because they are not JSON."""
 
 
 def _float(digits: str) -> float | None:
@@ -176,7 +176,7 @@ def _int(digits: str) -> int | None:
 
 
 def _as_text(value: Any) -> str | None:
-    """A string that can be encoded: a surrogate without its other half becomes U+FFFD."""
+    """The string in a form that can be encoded. A surrogate without its other half becomes U+FFFD."""
     if not isinstance(value, str):
         return None
     return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
@@ -187,7 +187,7 @@ def as_object(value: Any) -> dict[str, Any] | None:
 
 
 def as_raw(value: Any) -> msgspec.Raw:
-    """The value as JSON; nothing for None, and for what is nested too deeply to be written again."""
+    """The value as JSON. Empty for None, and for a value that is nested too deeply to be encoded."""
     try:
         return msgspec.Raw() if value is None else msgspec.Raw(dump(value))
     except RecursionError:
@@ -195,6 +195,6 @@ def as_raw(value: Any) -> msgspec.Raw:
 
 
 def dump(value: Any) -> bytes:
-    """JSON that any client can read. (`ensure_ascii` writes a lone surrogate as an escape.)"""
+    """The value as JSON that any client can read. (`ensure_ascii` would write a lone surrogate as an escape.)"""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()

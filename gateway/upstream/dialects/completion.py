@@ -10,11 +10,11 @@ from gateway.upstream.dialects.chunks import as_object, read_json
 from gateway.upstream.dialects.extras import joined
 from gateway.upstream.dialects.tool_calls import assembled
 
-_OWN = frozenset({"role", "refusal", "tool_calls"})  # no stranger's field takes their place
+_OWN = frozenset({"role", "refusal", "tool_calls"})  # other fields of the upstream do not replace these
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """What a stream knows besides its entries, once it has ended. `usage` is the upstream's own object."""
+    """Data of an ended stream that are not in its entries. `usage` is the upstream's own object."""
 
     id: str
     created: int
@@ -43,7 +43,7 @@ def completion(entries: Sequence[Entry], outcome: Outcome, *, reasoning: bool) -
 
 
 def _calls(entries: Sequence[Entry], outcome: Outcome) -> dict[str, Any]:
-    """Where the answer ended with a `function_call`, the caller knows calls by that older name."""
+    """The tool calls. If the finish reason is `function_call`, the caller expects the field with this older name."""
     calls = assembled([payload for kind, payload in entries if kind is Kind.TOOL])
     if len(calls) == 1 and outcome.finish_reason == "function_call":
         return {"function_call": calls[0]["function"]}
@@ -51,7 +51,7 @@ def _calls(entries: Sequence[Entry], outcome: Outcome) -> dict[str, Any]:
 
 
 def _others(entries: Sequence[Entry], text: str | None) -> dict[str, Any]:
-    """The fields that have no kind of entry of their own. Parts of a content that are no text follow the text."""
+    """The fields that have no kind of entry of their own. Parts of `content` that are not text follow the text."""
     fields = joined(_objects(entries, Kind.EXTRA))
     if isinstance(fields.get("content"), list) and text:
         fields["content"].insert(0, {"type": "text", "text": text})

@@ -1,6 +1,6 @@
-"""The fields of a delta that are neither text, reasoning, refusal nor tool calls: audio, pictures, annotations, others.
+"""The fields of a delta that are neither text, reasoning, refusal nor tool calls: audio, images, annotations, others.
 
-They are passed on as one JSON object per delta, so that nothing of an answer is dropped in silence.
+They are passed on as JSON objects, so that no part of an answer is lost.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,14 +12,14 @@ _TEXT_PARTS = ("text", "output_text")
 _TOLD_OTHERWISE = frozenset(
     {"content", "reasoning_content", "reasoning", "refusal", "tool_calls", "function_call", "role"}
 )
-_NO_CONTENT = frozenset({"channel", "obfuscation"})  # Groq's name of the kind of text; OpenAI's padding
+_NO_CONTENT = frozenset({"channel", "obfuscation"})  # Groq: the kind of text; OpenAI: padding
 _OF_REASONING = frozenset({"reasoning_details", "reasoning_text", "thinking_blocks"})  # OpenRouter, others, LiteLLM
-_NO_ANSWER = frozenset({"annotations", "citations", "provider_specific_fields"})  # say something about an answer
+_NO_ANSWER = frozenset({"annotations", "citations", "provider_specific_fields"})  # remarks on an answer
 _NAMES_NOT_JOINED = frozenset({"id", "type", "format", "index", "name", "mime_type", "signature"})
 
 
 def extras(delta: Mapping[str, Any]) -> dict[str, Any]:
-    """The other fields of the delta that are not empty. `content` holds the parts that are no text."""
+    """The other fields of the delta that are not empty. `content` has only the parts that are not text."""
     others = _TOLD_OTHERWISE | _NO_CONTENT
     found = {name: value for name, value in delta.items() if value and name not in others}
     content = delta.get("content")
@@ -29,7 +29,7 @@ def extras(delta: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def is_text(part: Any) -> bool:
-    """Is this part of a content a text? A bare string is one."""
+    """Whether this part of a content is text. A bare string is."""
     return isinstance(part, str) or (isinstance(part, dict) and part.get("type", "text") in _TEXT_PARTS)
 
 
@@ -38,7 +38,7 @@ def is_thought(part: Any) -> bool:
 
 
 def by_kind(fields: Mapping[str, Any]) -> Iterator[tuple[Kind, dict[str, Any]]]:
-    """The fields that tell how the model thought, and the others."""
+    """The fields about the reasoning, and the others, each with their kind."""
     thoughts = {name: value for name, value in fields.items() if name in _OF_REASONING}
     others = {name: value for name, value in fields.items() if name not in _OF_REASONING}
     if thoughts:
@@ -48,14 +48,14 @@ def by_kind(fields: Mapping[str, Any]) -> Iterator[tuple[Kind, dict[str, Any]]]:
 
 
 def are_answer(fields: Iterable[str]) -> bool:
-    """Is one of the fields an answer by itself?"""
+    """Whether one of the fields is an answer by itself."""
     return any(name not in _OF_REASONING | _NO_ANSWER for name in fields)
 
 
 def joined(all_of_them: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """The fields of several deltas as those of one message: texts and lists are appended, objects joined by name."""
+    """Joins the fields of several deltas. Texts and lists are appended, and objects are joined field by field."""
     message: dict[str, Any] = {}
-    texts: dict[tuple[str, ...], list[str]] = {}  # joined once: to append to strings took seconds for a megabyte
+    texts: dict[tuple[str, ...], list[str]] = {}  # joined once: appending to strings took seconds for a megabyte
     for fields in all_of_them:
         for name, value in fields.items():
             if isinstance(value, dict):

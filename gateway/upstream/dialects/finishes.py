@@ -1,35 +1,35 @@
-"""What a `finish_reason` means for the completeness of an answer.
+"""Decides by a `finish_reason` whether an answer is complete.
 
-OpenAI's own values are `stop`, `length`, `tool_calls`, `content_filter` and `function_call`: each is an end. Any other
-value is an end too, unless it stands in one of the two tables below. Values are compared in lower case.
+OpenAI's own values are `stop`, `length`, `tool_calls`, `content_filter` and `function_call`. Each means that the answer
+is complete. So does any other value that is not in one of the two tables below. Values are compared in lower case.
 """
 
 SAYS_NOTHING = frozenset({"", "null", "none"})
-"""Written by servers that turn the missing value of another language into a string."""
+"""Values of servers that write a missing value as a string. They count as null."""
 
 GAVE_UP = frozenset(
     {
         "abort",  # vLLM and SGLang: the engine dropped the request, and `[DONE]` follows (vllm-project/vllm#57082)
         "aborted",
         "cancel",
-        "canceled",  # LLM Gateway: its word for another server's `abort` (theopenco/llmgateway#1701)
+        "canceled",  # LLM Gateway, for the `abort` of another server (theopenco/llmgateway#1701)
         "cancelled",
-        "error",  # OpenRouter and Mistral document it; vLLM
-        "error_limit",  # Cohere, also through Oracle, as the next two
+        "error",  # vLLM; documented by OpenRouter and Mistral
+        "error_limit",  # Cohere, also through Oracle; the next two, too
         "error_toxic",
         "user_cancel",
         "failed",
         "function_call_filter: malformed_function_call",  # Gemini through its OpenAI-compatible endpoint
-        "insufficient_system_resource",  # DeepSeek: interrupted for want of resources
+        "insufficient_system_resource",  # DeepSeek: interrupted because resources were short
         "internal_error",
-        "malformed_function_call",  # Gemini, as the last one
+        "malformed_function_call",  # Gemini; the last one, too
         "network_error",  # Zhipu (GLM): the inference failed
         "server_error",
         "timeout",
         "unexpected_tool_call",
     }
 )
-"""The server ended the answer without finishing it. A later `[DONE]` does not change that."""
+"""Values of an answer that the server did not complete. A later `[DONE]` does not change that."""
 
 
 def gave_up(reason: str) -> bool:

@@ -1,8 +1,8 @@
-"""Joins a character whose two surrogates come in two chunks.
+"""Joins the two surrogates of a character if they come in two chunks.
 
-JSON escapes a character beyond U+FFFF as two surrogates (RFC 8259, section 7). A server that cuts its text anywhere may
-send the first at the end of one delta and the second at the start of the next. The first is held back until the next
-text of the same field. A half whose other half never comes becomes U+FFFD.
+JSON escapes a character beyond U+FFFF as two surrogates (RFC 8259, section 7). Some servers send the first at the end
+of one delta and the second at the start of the next. The first is held back until the next text of the same field. If
+the second does not come, the first becomes U+FFFD.
 """
 
 from collections.abc import Iterator
@@ -11,12 +11,12 @@ from typing import Any
 
 _TEXTS = ("content", "reasoning_content", "reasoning", "refusal")
 _REPLACEMENT = "\ufffd"
-_MOST_HELD = 1024  # fields; a stranger may number its tool calls as it likes
+_MOST_HELD = 1024  # fields; an upstream may send any number of tool calls
 
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """A field of a delta: of which choice, and, for the arguments of a tool call, of which call."""
+    """The place of a text: the choice, the field of its delta and, for arguments, the tool call."""
 
     choice: Any
     name: str
@@ -24,7 +24,7 @@ class _Place:
 
 
 class Halves:
-    """`single`: there is one answer, however its choices are numbered."""
+    """`single`: there is one answer, and all indexes of choices mean it."""
 
     __slots__ = ("_single", "held")
 
@@ -33,7 +33,7 @@ class Halves:
         self._single = single
 
     def mend(self, chunk: dict[str, Any]) -> bool:
-        """Joins what was held to the texts of the chunk, and holds back their last halves. Has anything changed?"""
+        """Puts held halves before the texts of the chunk, and holds new ones back. Returns whether it has changed."""
         changed = False
         for choice in _dicts(chunk.get("choices")):
             place, delta = 0 if self._single else _scalar(choice.get("index")), choice.get("delta")
@@ -45,7 +45,7 @@ class Halves:
         return changed
 
     def rest(self) -> list[tuple[Any, dict[str, Any]]]:
-        """The deltas, each with the index of its choice, that end what is still held."""
+        """A delta with U+FFFD for each held half, with the index of its choice. Nothing is held after it."""
         deltas = [(place.choice, _delta(place)) for place in self.held]
         self.held.clear()
         return deltas
@@ -60,7 +60,7 @@ class Halves:
         return bool(field.owner[field.name] != text)
 
     def _release(self, choice: Any, delta: dict[str, Any]) -> bool:
-        """The choice ends: its halves stay halves."""
+        """Adds U+FFFD for the held halves of a choice that ends. Returns whether there were any."""
         ended = [place for place in self.held if place.choice == choice]
         for place in ended:
             del self.held[place]
@@ -74,7 +74,7 @@ class Halves:
 
 @dataclass(frozen=True, slots=True)
 class _Field:
-    """A text, and where it stands."""
+    """A text in a chunk: its place, and the object and the field that contain it."""
 
     place: _Place
     owner: dict[str, Any]
@@ -100,7 +100,7 @@ def _fields(choice: Any, delta: dict[str, Any]) -> Iterator[_Field]:
 
 
 def _delta(place: _Place) -> dict[str, Any]:
-    """The delta that brings U+FFFD to the place."""
+    """A delta that adds U+FFFD at the place."""
     arguments = {"arguments": _REPLACEMENT}
     if place.name == "function_call":
         return {place.name: arguments}
@@ -110,11 +110,11 @@ def _delta(place: _Place) -> dict[str, Any]:
 
 
 def _dicts(value: Any) -> list[dict[str, Any]]:
-    """The objects of a list; an object that should be a list of one is taken as that."""
+    """The objects in a list. A single object counts as a list of one."""
     values = [value] if isinstance(value, dict) else value
     return [item for item in values if isinstance(item, dict)] if isinstance(values, list) else []
 
 
 def _scalar(value: Any) -> Any:
-    """Something that can be part of a key."""
+    """The value if it can be part of a key, or None."""
     return value if isinstance(value, int | float | str) else None

@@ -1,7 +1,7 @@
 """An upstream's list of models: https://platform.openai.com/docs/api-reference/models/list
 
 Servers add fields of their own, such as `context_length`, `max_model_len` or prices. They stay raw JSON, so that they
-go on as they were written. Together's list is the bare array.
+pass unchanged. Together's list is a bare array.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from gateway.upstream.shapes import stripped
 
 ModelFields = Mapping[str, msgspec.Raw]
 
-_MOST_MODELS = 10_000  # that are looked at, which takes about 10 ms; the longest lists have some hundreds
+_MOST_MODELS = 10_000  # that are read, which takes about 10 ms; the longest lists have some hundreds
 _UNREADABLE = "The model's server did not say which models it has."
 
 
@@ -23,7 +23,7 @@ class _List(msgspec.Struct):
 
 
 def models_in(body: bytes) -> Sequence[ModelFields]:
-    """The objects of the list, without the rubbish between them. Raises UpstreamError where there is no such list."""
+    """The objects of the list; other values in it are ignored. Raises UpstreamError if there is no such list."""
     try:
         body.decode()
         value = msgspec.json.decode(stripped(body), type=_List | list[msgspec.Raw])
@@ -37,7 +37,7 @@ def models_in(body: bytes) -> Sequence[ModelFields]:
 
 
 def text_in(fields: ModelFields, name: str) -> str | None:
-    """The field, where it is a text."""
+    """The field, or None if it is not a string."""
     text: str | None = _read(fields[name], str) if name in fields else None
     return text
 
@@ -47,7 +47,7 @@ def is_a(raw: msgspec.Raw, kind: type) -> bool:
 
 
 def _read(raw: msgspec.Raw, kind: Any) -> Any:
-    """None where it is of another kind."""
+    """The value, or None if it is of another kind."""
     try:
         return msgspec.json.decode(raw, type=kind)
     except (ValueError, RecursionError):

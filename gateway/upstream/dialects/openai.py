@@ -1,4 +1,4 @@
-"""What OpenAI-compatible servers stream, as entries: events in, entries out, and what else is to be known of an answer.
+"""Decodes the streams of OpenAI-compatible servers: events in, entries out. It also collects data such as usage.
 
 https://platform.openai.com/docs/api-reference/chat-streaming
 """
@@ -32,20 +32,20 @@ from gateway.upstream.dialects.usage import has_counts
 
 DATA_FIELDS = frozenset({b"error"})  # old llama.cpp: `error: {...}` as a field of its own
 
-_MAX_USAGE = 16_384  # bytes: the longest known are under 1 KiB, and it goes into every end
-_TEXT = Kind.TEXT  # a name of the module is found faster than an enumeration's; this one is asked for once per event
+_MAX_USAGE = 16_384  # bytes: the longest known are under 1 KiB, and each end entry contains it
+_TEXT = Kind.TEXT  # a module's name is looked up faster than an enum's member, and this is done once per event
 
 
 class Decoder:
-    """One attempt's events become entries; what is not an entry is kept here as it comes.
+    """Turns the events of one attempt into entries, and keeps the other data of the answer as attributes.
 
-    Shapes: `usage` is the last usage object that counts anything, as JSON, or None; `skipped` counts events that were
-    not JSON; `said` is how many bytes of content there were, as UTF-8.
+    `usage` is the last usage object with a count, or None. `skipped` counts events that were not JSON. `said` counts
+    the bytes of content, as UTF-8.
     """
 
-    whole = False  # is the answer asked for as one JSON body, and not as a stream?
+    whole = False  # the answer was asked for as one JSON body, and not as a stream
     choices = 1  # that were asked for
-    passed_finish = False  # has a finish reason gone on to the client that says that the answer is whole?
+    passed_finish = False  # the client got a finish reason that means that the answer is complete
 
     def __init__(self) -> None:
         self.id: str | None = None
@@ -53,15 +53,15 @@ class Decoder:
         self.model: str | None = None
         self.done = False  # `[DONE]` was seen: nothing after it counts
         self.skipped = 0
-        self.has_content = False  # has the answer begun, be it with a thought?
+        self.has_content = False  # the answer has begun, perhaps with reasoning
         self.said = 0
         self._usage: bytes | None = None
-        self._answered = False  # has any content come?
+        self._answered = False  # an answer has begun; reasoning alone does not count
         self._reason: str | None = None  # the last finish reason
-        self._finished = False  # has it come, and no content after it?
-        self._gave_up = False  # does it say that the server did not finish the answer?
+        self._finished = False  # it came, and no content after it
+        self._gave_up = False  # it means that the server did not complete the answer
         self._others: set[int | None] = set()  # indexes of choices that are not the answer
-        self._began_at_zero = False  # has a choice without an index, or with 0, come?
+        self._began_at_zero = False  # a choice with the index 0 or without an index came
         self._halves = Halves(single=True)
         self._holds_half = False  # of a character
         self._template: Template | None = None  # of the last chunk, if that was nothing but text
@@ -69,31 +69,31 @@ class Decoder:
 
     @property
     def finish_reason(self) -> str | None:
-        """None where content came after it, and nothing else said that the answer is whole."""
+        """The last finish reason. None if content came after it and there was no `[DONE]`."""
         return self._reason if self._finished or self.done else None
 
     @property
     def complete(self) -> bool:
-        """Has the upstream said that the answer is whole?
+        """Whether the upstream has marked the answer as complete.
 
-        It says so with `[DONE]`, or with a finish reason and no content after it.
+        The mark is `[DONE]`, or a finish reason without content after it.
         """
         return self.done or self._finished
 
     @property
     def may_be_whole(self) -> bool:
-        """The same for a stream that ended cleanly."""
+        """Whether the answer is complete if the stream ends cleanly here."""
         return self.complete
 
     @property
     def usage(self) -> dict[str, Any] | None:
-        """Decoded only when it is asked for, once per stream: some servers send it with every chunk."""
+        """Decodes the object only when it is needed, because some servers send one with every chunk."""
         return None if self._usage is None else as_object(read_json(self._usage))
 
     def decode(self, event: Event, entries: list[Entry]) -> Chunk | None:
-        """Adds to `entries` what the event holds; returns its chunk, if it is one.
+        """Adds the entries of the event to `entries`. Returns the event's chunk, or None.
 
-        Raises UpstreamError when the event reports an error, in any of the shapes in which servers do.
+        Raises UpstreamError if the event reports an error, in any of the known forms.
         """
         self._template = None
         if event.data == b"[DONE]":
@@ -111,9 +111,9 @@ class Decoder:
         return chunk
 
     def decode_data(self, data: bytes, entries: list[Entry]) -> None:
-        """The same for the data of an event without a type. Nearly every one is a piece of text, and nothing else.
+        """A faster `decode` for the data of an event without a type. Nearly all such events contain only text.
 
-        With `Parser.whole`, reading an event takes 0.7 µs instead of 2.0.
+        With `Parser.whole`, it takes 0.7 µs to read an event instead of 2.0 µs.
         """
         if self._template is not None and (payload := self._template.text_in(data)):
             self._take_text(payload, data, entries)
@@ -138,33 +138,33 @@ class Decoder:
         self._learn(data, payload)
 
     def decode_completion(self, body: bytes, entries: list[Entry]) -> None:
-        """A whole JSON body that came where a stream was asked for: an error, or one delta and the end."""
+        """Decodes a whole JSON body: an error, or a complete answer."""
         chunk = self.decode(Event(body), entries)
         if chunk is None:
-            if body.strip()[:1] in (b"", b"{"):  # nothing, or half of an object
+            if body.strip()[:1] in (b"", b"{"):  # an empty body, or part of an object
                 raise UpstreamIncomplete()
             raise UpstreamError("The model's server answered with something that is not a JSON object.")
         if not chunk.choices and (words := reason_in(read_json(body)).words):
             raise UpstreamError(words, note=words)
         if not self._finished:
-            self.done = True  # a whole message is whole, even where nobody says why it ended
+            self.done = True  # a whole message is complete, even without a finish reason
 
     def finish(self) -> None:
-        """Call it where the upstream ended cleanly. Raises UpstreamIncomplete or UpstreamEmpty."""
+        """Checks the answer after a clean end of the upstream. Raises UpstreamIncomplete or UpstreamEmpty."""
         if not self.may_be_whole:
             raise UpstreamIncomplete()
         if not self._answered and self._reason is None:
             raise UpstreamEmpty()
 
     def rest(self) -> list[Entry]:
-        """The entries that are still owed when the stream ends, however it ends: halves of characters."""
+        """The entries that remain when the stream has ended in any way: halves of characters."""
         self._template = None
         entries: list[Entry] = []
         for _, delta in self._halves.rest():
             self._take(read_chunk({"choices": [{"delta": delta}]}), entries)
         return entries
 
-    # What a chunk means
+    # Chunks
 
     def _take(self, chunk: Chunk, entries: list[Entry]) -> None:
         if chunk.choices:
@@ -180,29 +180,29 @@ class Decoder:
             self._take_usage(chunk.x_groq.usage)
 
     def _learn(self, data: bytes, text: bytes) -> None:
-        """Of the first, second, fourth, eighth chunk and so on: where each differs from the last, that costs little."""
+        """Makes a template of the first, second, fourth, eighth chunk and so on: it is in vain if each chunk differs."""
         self._misses += 1
         self._template = template_of(data, text) if self._misses.bit_count() == 1 else None
 
     def _take_text(self, payload: bytes, data: bytes, entries: list[Entry]) -> None:
-        """`data` is the chunk whose only content is `payload`."""
+        """Adds the entry for `payload`, which is the only content of the chunk `data`."""
         entries.append((_TEXT, payload))
         self.said += len(payload)
         self._finished = False
         self._began_at_zero = True
 
     def _of_the_answer(self, choices: list[Choice]) -> list[Choice]:
-        """One choice is asked for. Where a chunk holds several, the answer is the one with the lowest index."""
+        """One choice was asked for. If a chunk contains several, the answer is that with the lowest index."""
         indexes = {choice.index or 0 for choice in choices}
         lowest = min(indexes, default=0)
         self._others |= indexes - {lowest}
         return [choice for choice in choices if (choice.index or 0) == lowest]
 
     def _is_another(self, choice: Choice) -> bool:
-        """Does a choice with an index belong to an answer that nobody asked for?
+        """Whether a choice with an index belongs to a second answer, which was not asked for.
 
-        Some servers count the index up with every chunk, or begin at 1, and mean one answer. A second answer begins
-        with a role of its own, or in one chunk with the first.
+        Some servers increment the index with every chunk, or begin at 1, although there is one answer. A second answer
+        begins with a role of its own, or in the same chunk as the first.
         """
         if self._began_at_zero and choice.delta is not None and choice.delta.role and not size(choice.delta):
             self._others.add(choice.index)
@@ -236,7 +236,7 @@ class Decoder:
             self._take_usage(choice.usage)
 
     def _take_calls(self, fragments: list[msgspec.Raw], entries: list[Entry]) -> None:
-        """A fragment that says nothing, as the tail of Qwen's calls, does not take a finish back."""
+        """Adds fragments of tool calls. An empty one, such as the last of Qwen's calls, does not cancel a finish."""
         finished = self._finished
         for call in _objects(fragments):
             self._add(Kind.TOOL, call, entries)
@@ -250,7 +250,7 @@ class Decoder:
             self._gave_up = gave_up(reason)
 
     def _take_extra(self, fields: dict[str, Any], entries: list[Entry]) -> None:
-        """The fields of a delta that have no kind of their own. Remarks on an answer do not take its finish back."""
+        """Adds the fields that have no kind of their own. Remarks on an answer do not cancel its finish."""
         finished = self._finished and not are_answer(fields)
         for kind, part in by_kind(fields):
             if payload := bytes(as_raw(part)):
@@ -266,12 +266,12 @@ class Decoder:
 
     def _take_usage(self, raw: msgspec.Raw) -> None:
         usage = bytes(raw)
-        if not usage.startswith(b"{") or len(usage) > _MAX_USAGE:  # null, or something else that calls itself usage
+        if not usage.startswith(b"{") or len(usage) > _MAX_USAGE:  # null, or not a usage object
             return
-        if self._usage is None or has_counts(usage):  # zeros take no real count back
+        if self._usage is None or has_counts(usage):  # zeros do not replace a count
             self._usage = usage
 
-    # What the structs refused
+    # Chunks that the structs refused
 
     def _decode_odd(self, event: Event, entries: list[Entry]) -> Chunk | None:
         value = read_json(event.data)
@@ -283,18 +283,18 @@ class Decoder:
             self._take(chunk, entries)
             self._raise_error(event, value)
             return chunk
-        if event.data.strip(b" ") == b"[DONE]":  # Mistral has been seen to put two spaces after the colon
+        if event.data.strip(b" ") == b"[DONE]":  # Mistral sometimes sends two spaces after the colon
             self.done = True
         elif event.type == "error":
             raise _error(event.data.decode(errors="replace") if value is None else value)
         elif isinstance(value, list) and len(value) == 1 and (as_object(value[0]) or {}).get("error"):
-            raise _error(value[0])  # Google wraps its errors so
-        elif value is None and event.data.strip():  # an event without data keeps a connection open
+            raise _error(value[0])  # Google's errors have this form
+        elif value is None and event.data.strip():  # empty events only keep the connection open
             self.skipped += 1
         return None
 
     def _raise_error(self, event: Event, value: dict[str, Any]) -> None:
-        """Looks closely at an event that may be an error, and raises it if it is. `value` is its data, read."""
+        """Raises the error that the event reports, if it reports one. `value` is its decoded data."""
         if groq := (as_object(value.get("x_groq")) or {}).get("error"):
             raise _error({"error": value.get("error") or groq})
         if event.type == "error" or value.get("object") == "error" or value.get("error") or _is_flat_error(value):
@@ -305,13 +305,13 @@ class Decoder:
 
 
 def _is_flat_error(value: dict[str, Any]) -> bool:
-    """FastAPI's `detail` and lists of `errors` need no code: no other event has them."""
+    """Whether it is an error without a wrapper. `detail` (FastAPI) and `errors` need no code beside them."""
     has_reason = ("message" in value and "code" in value) or value.get("detail") or value.get("errors")
     return "choices" not in value and bool(has_reason)
 
 
 def _error(value: Any) -> UpstreamError:
-    """The error that a server put into its stream."""
+    """The error for one that a server sent in its stream."""
     reason, inner = reason_in(value), as_object(value) or {}
     while isinstance(inner.get("error"), dict):
         inner = inner["error"]
@@ -321,7 +321,7 @@ def _error(value: Any) -> UpstreamError:
 
 
 def size(delta: Delta) -> int:
-    """Bytes of everything that a delta says."""
+    """The bytes of all content of a delta."""
     texts = (delta.content, delta.reasoning_content or delta.reasoning, delta.refusal)
     counted = sum([len(text.encode()) for text in texts if text])
     if delta.tool_calls:
@@ -330,19 +330,19 @@ def size(delta: Delta) -> int:
 
 
 def answers(delta: Delta) -> bool:
-    """Is there an answer in it? A thought is none, nor is a remark such as an annotation."""
+    """Whether the delta contains a part of an answer. Reasoning and remarks such as annotations do not count."""
     said = delta.content or delta.refusal or (delta.tool_calls and _objects(delta.tool_calls))
     return bool(said or (delta.extra and are_answer(delta.extra)))
 
 
 def speaks(delta: Delta) -> bool:
-    """Does it go on with an answer, so that an earlier finish reason was not the end?"""
+    """Whether the delta continues the answer, so that an earlier finish reason was not the end."""
     calls = _objects(delta.tool_calls or [])
     texts = delta.content or delta.reasoning_content or delta.reasoning or delta.refusal
     return bool(texts or not all(map(is_empty, calls)) or (delta.extra and are_answer(delta.extra)))
 
 
 def _objects(values: list[msgspec.Raw]) -> list[bytes]:
-    """Those of the values that are objects, as valid UTF-8."""
+    """The values that are objects, as valid UTF-8."""
     found = [data for data in map(bytes, values) if data.startswith(b"{")]
     return [data if data.isascii() else data.decode(errors="replace").encode() for data in found]

@@ -1,6 +1,6 @@
-"""Finds the reason that an error gives, in any of the shapes in which servers write one, and cleans it.
+"""Finds the reason in an error of an upstream, in any of the known forms, and cleans it.
 
-The shapes: OpenAI's `{"error": {"message", "code", "param"}}`, the same without the wrapper, `{"error": "..."}`,
+The forms are OpenAI's `{"error": {"message", "code", "param"}}`, the same without the wrapper, `{"error": "..."}`,
 `{"detail": ...}` as a text, as an object or as FastAPI's list of `{"loc", "msg"}`, `{"message"}`, `{"errors": [...]}`,
 the problem details of RFC 9457, a list of any of these, and plain text.
 """
@@ -14,19 +14,19 @@ from gateway.upstream.dialects.chunks import as_object, read_json
 from gateway.upstream.redaction import cleaned
 from gateway.upstream.shapes import stripped
 
-# In this order: Spring, NestJS and OAuth put a mere name into `error` where another field holds the sentence.
+# `error` comes late, because Spring, NestJS and OAuth put only a name into it, and the sentence into another field.
 _PLACES = ("message", "msg", "detail", "errors", "error_description", "error_msg", "error", "title")
-_DEEPEST = 6  # objects and lists inside of each other; Mistral's errors, the deepest known, have four
-_MOST_ENTRIES = 3  # of a list that are told: one mistake in a request makes a list of dozens in FastAPI
+_DEEPEST = 6  # levels of objects and lists; Mistral's errors, the deepest known, have four
+_MOST_ENTRIES = 3  # of a list that a message has; in FastAPI, one mistake in a request can make a list of dozens
 _MOST_STEPS = 10  # of the path to a field
-_MAX_CODE = 64  # characters of an error code; longer ones are prose, not codes
-_MOST_TEXT = 65_536  # characters of a text that are looked at; `cleaned` cuts it further
+_MAX_CODE = 64  # characters of an error code; a longer text is a sentence
+_MOST_TEXT = 65_536  # characters of a text that are searched; `cleaned` cuts it further
 _PAGES = ("<!doctype", "<html", "<head", "<body", "<?xml")
 _TRACEBACK = "Traceback (most recent call last)"
 
 
 class Reason(msgspec.Struct, frozen=True):
-    """`words` are for a person, `param` names a field of the request. All are cleaned."""
+    """`words` are for a person, and `param` names a field of the request. All are cleaned."""
 
     words: str | None = None
     code: str | None = None
@@ -53,18 +53,18 @@ def reason_in(value: Any, *, depth: int = _DEEPEST) -> Reason:
 
 
 def only_one(body: bytes) -> bytes:
-    """The object in a list of one: Google's errors come so. Other JSON is returned as it is."""
+    """The object in a list of one, as in Google's errors. Other data are returned unchanged."""
     if not body.startswith(b"["):
         return body
     try:
         (value,) = msgspec.json.decode(body, type=list[msgspec.Raw])
-    except (ValueError, RecursionError):  # not JSON, or not one
+    except (ValueError, RecursionError):  # not JSON, or not one value
         return body
     return bytes(value)
 
 
 def _in_object(fields: dict[str, Any], depth: int) -> Reason:
-    """The first of the places that has words; a code and a param may stand beside it or in it."""
+    """The words of the first field that has some. A code and a param may be beside this field or inside of it."""
     words = code = param = None
     for name in _places(fields):
         inner = reason_in(fields.get(name), depth=depth)
@@ -80,7 +80,7 @@ def _in_object(fields: dict[str, Any], depth: int) -> Reason:
 
 
 def _places(fields: dict[str, Any]) -> Sequence[str]:
-    """An `error` that is an object comes first."""
+    """The fields to search, in order. An `error` that is an object or a list comes first."""
     return ("error", *_PLACES) if isinstance(fields.get("error"), dict | list) else _PLACES
 
 
@@ -94,13 +94,13 @@ def _in_list(values: list[Any], depth: int) -> Reason:
 
 
 def _by_field(errors: Any, depth: int) -> Reason:
-    """`{"max_tokens": ["must be positive"]}`, as ASP.NET, Rails and Laravel have it."""
+    """The reason in `{"max_tokens": ["must be positive"]}`, the form of ASP.NET, Rails and Laravel."""
     fields = as_object(errors) or {}
     return _in_list([{"loc": [name], "msg": words} for name, words in fields.items()], depth)
 
 
 def _path(loc: Any) -> str | None:
-    """FastAPI's path to a field, as OpenAI writes one: `messages[0].content`."""
+    """FastAPI's path to a field in OpenAI's form: `messages[0].content`."""
     if not isinstance(loc, list):
         return None
     steps = loc[1:] if loc[:1] == ["body"] else loc
@@ -109,7 +109,7 @@ def _path(loc: Any) -> str | None:
 
 
 def _words(value: Any) -> str | None:
-    """A text that says something to a person. Of a traceback that is its last line."""
+    """The text, cleaned. None for a web page. Of a traceback, only the last line."""
     if not isinstance(value, str):
         return None
     text = value[:_MOST_TEXT].strip()
@@ -126,7 +126,7 @@ def _code(value: Any) -> str | None:
 
 
 def _plain_text(body: bytes) -> str | None:
-    """Neither a page nor what cannot be text, such as a body in a coding that is not decoded."""
+    """The text of a body. None for a web page, and for binary data such as a compressed body."""
     try:
         text = body.decode()
     except UnicodeDecodeError:
@@ -136,5 +136,5 @@ def _plain_text(body: bytes) -> str | None:
 
 
 def _is_json(body: bytes) -> bool:
-    """A number, true, false or null: it says nothing."""
+    """Whether the body is JSON. Here that can only be a number, true, false or null, which is not a reason."""
     return read_json(body) is not None or body == b"null"

@@ -1,9 +1,9 @@
-"""An upstream's chunks, passed on as they are: for clients that speak the dialect themselves.
+"""Passes an upstream's chunks on unchanged, for clients that use the same dialect.
 
-The gateway looks in each chunk for an error, an end, usage and the first content. The bytes go on untouched, with
-these exceptions. An error becomes a failure. An event that is not JSON is skipped. Near-JSON (a NaN, a lone surrogate,
-bytes that are not UTF-8) is written again so that any client can read it, and so are a character that was cut in two
-and a finish reason that says nothing. A usage chunk is left out where the gateway asked for it and the client did not.
+The gateway searches each chunk for an error, an end, usage and the first content. The bytes pass unchanged, with these
+exceptions. An error becomes a failure. An event that is not JSON is skipped. Near-JSON (a NaN, a lone surrogate, bytes
+that are not UTF-8) is encoded again so that any client can read it. So is a chunk with half a character, or with a
+finish reason that means null. A usage chunk is left out if the gateway asked for it and the client did not.
 """
 
 from typing import Any
@@ -21,9 +21,9 @@ _CHUNK = Kind.CHUNK
 
 
 class Relay(Decoder):
-    """`whole`: the answer was asked for as one JSON body. `hide_usage`: a chunk of only usage is not passed on.
+    """`whole`: the answer was asked for as one JSON body. `hide_usage`: a chunk with only usage is not passed on.
 
-    `choices` is how many were asked for. With one, all indexes mean the one answer; see `Decoder`.
+    `choices` is the number that was asked for. With one, all indexes mean the same answer; see `Decoder`.
     """
 
     def __init__(self, *, whole: bool, hide_usage: bool, choices: int = 1) -> None:
@@ -31,11 +31,11 @@ class Relay(Decoder):
         self.whole = whole
         self.choices = choices
         self._hide_usage = hide_usage
-        self._is_odd = False  # was the event that was read last refused by the structs?
-        self._is_mute = False  # did it have a finish reason that says nothing?
+        self._is_odd = False  # the structs refused the last event
+        self._is_mute = False  # the last event had a finish reason that means null
         self._begun_ones: set[int] = set()  # the indexes of the choices that have begun
-        self._ended_ones: set[int] = set()  # and of those that have a finish reason, and no content after it
-        self._is_in_text = False  # has the first choice begun, and not ended?
+        self._ended_ones: set[int] = set()  # the indexes of those with a finish reason and no content after it
+        self._is_in_text = False  # the first choice has begun and not ended
         self._halves = Halves(single=choices == 1)
 
     @property
@@ -44,7 +44,7 @@ class Relay(Decoder):
 
     @property
     def may_be_whole(self) -> bool:
-        """An upstream that answers with fewer choices than were asked for ends cleanly all the same."""
+        """A clean end is also complete if the upstream sent fewer choices than were asked for."""
         return self.done or (bool(self._ended_ones) and self._begun_ones <= self._ended_ones)
 
     def decode(self, event: Event, entries: list[Entry]) -> Chunk | None:
@@ -61,7 +61,7 @@ class Relay(Decoder):
         return chunk
 
     def decode_completion(self, body: bytes, entries: list[Entry]) -> None:
-        """A whole JSON body: as it is where it was asked for, else as the one chunk of a stream."""
+        """Passes a whole JSON body on: unchanged if it was asked for, and otherwise as the only chunk of a stream."""
         passed: list[Entry] = []
         super().decode_completion(body, passed)
         self.has_content = True
@@ -86,10 +86,10 @@ class Relay(Decoder):
         entries.append((_CHUNK, data if data.isascii() else data.decode(errors="replace").encode()))
 
     def _of_the_answer(self, choices: list[Choice]) -> list[Choice]:
-        return choices  # all of them go on
+        return choices  # all of them are passed on
 
     def _take_choice(self, choice: Choice, entries: list[Entry]) -> None:
-        """Deltas are not taken apart here, only counted."""
+        """Counts the content of a choice. The deltas do not become entries of their own."""
         index = (choice.index or 0) if self.choices > 1 else 0
         self._begun_ones.add(index)
         delta = choice.delta or choice.message
@@ -118,7 +118,7 @@ class Relay(Decoder):
             self._is_mute = True
             return
         self._take_reason(reason)
-        self.passed_finish |= not self._gave_up  # a chunk that says "given up" becomes an error, and does not go on
+        self.passed_finish |= not self._gave_up  # otherwise the chunk becomes an error and is not passed on
         self._ended_ones.add(index)
         self._is_in_text = False
         self.has_content = True
@@ -142,7 +142,7 @@ def _has_usage(chunk: Chunk) -> bool:
 
 
 def _without_mute_reasons(data: bytes) -> bytes:
-    """A finish reason that says nothing is null: strict clients take no other value than OpenAI's."""
+    """Replaces finish reasons that mean null by null, because strict clients accept only OpenAI's values."""
     fields = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
     choices = msgspec.json.decode(fields["choices"], type=list[dict[str, msgspec.Raw]])
     for choice in choices:
@@ -153,7 +153,7 @@ def _without_mute_reasons(data: bytes) -> bytes:
 
 
 def _readable(data: bytes) -> bytes:
-    """As it is, if it is JSON that only our structs refused; near-JSON is written again."""
+    """The data unchanged if they are JSON that only the structs refused. Near-JSON is encoded again."""
     try:
         msgspec.json.decode(data)
     except (ValueError, RecursionError):
@@ -162,7 +162,7 @@ def _readable(data: bytes) -> bytes:
 
 
 def _as_delta(choice: dict[str, Any]) -> dict[str, Any]:
-    """A choice of a whole answer as that of a chunk; in a chunk, tool calls are numbered."""
+    """Turns a choice of a whole answer into one of a chunk, where tool calls have an index."""
     delta = dict(as_object(choice.get("message")) or as_object(choice.get("delta")) or {})
     calls = delta.get("tool_calls")
     if isinstance(calls, list):

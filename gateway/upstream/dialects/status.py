@@ -1,7 +1,7 @@
 """Turns an upstream's HTTP status into an error. Pure: status, header fields and body in, an error out.
 
-A caller's own mistake is told in the upstream's words, cleaned. A refused key is the operator's trouble, not the
-caller's, and the body may quote the key: the caller is told none of it. The log has the upstream's words in any case.
+For a mistake of the caller, the message has the upstream's words, cleaned. A refused key concerns the operator and not
+the caller, and the body may quote the key, so the message has none of it. The log has the upstream's words in any case.
 """
 
 from collections.abc import Mapping
@@ -50,7 +50,7 @@ _LONGEST_RETRY_AFTER = 64  # characters; an HTTP date has 29
 
 
 def error_from_status(status: int, headers: Mapping[str, str], body: bytes) -> GatewayError:
-    """The error for a response whose status is not 200. `body` may be cut short; it is only looked at."""
+    """The error for a response whose status is not 200. `body` may be only the beginning of the body."""
     reason = reason_of(body)
     if status == 429:
         return UpstreamRateLimited(reason.words, headers=_retry_after(headers), note=reason.words)
@@ -74,7 +74,7 @@ def error_from_status(status: int, headers: Mapping[str, str], body: bytes) -> G
 
 
 def refused_usage(error: UpstreamError) -> UpstreamMisconfigured | None:
-    """The error for the operator, if the upstream refused the `stream_options` that the gateway added."""
+    """The error for the operator if the upstream refused the `stream_options` that the gateway added, or None."""
     said = " ".join([text for text in (error.message, error.note, error.param) if text])
     if not any(name in said for name in _OWN_OPTIONS):
         return None
@@ -93,7 +93,10 @@ def speaks_tls() -> UpstreamTLS:
 
 
 def _is_about_the_path(reason: Reason, body: bytes) -> bool:
-    """A missing model is told in JSON. Routers tell of an unknown path in HTML, in plain text, or in few words."""
+    """Whether a 404 means an unknown path. For that, routers send HTML, plain text or known words.
+
+    For a missing model, servers send other words in JSON.
+    """
     is_json = stripped(body)[:1] in (b"{", b"[")
     if reason.words is None or not is_json:
         return True

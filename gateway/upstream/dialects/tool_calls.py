@@ -1,8 +1,8 @@
-"""Tool calls, put together from the fragments in which they are streamed.
+"""Joins the fragments of streamed tool calls.
 
-Providers differ: the tail of Qwen's has `id: ""` and `arguments: null`, Gemini's have no index, others give every
-call the index 0. So an empty field never overwrites, and arguments are appended. Another call begins with another
-index, with another id, or, where there is no id, with another name or with arguments behind arguments that are whole.
+Providers differ. The last fragment of Qwen's calls has `id: ""` and `arguments: null`. Gemini's have no index. Others
+give every call the index 0. So an empty field never overwrites another, and arguments are appended. A new call begins
+with another index or another id. Without an id, it begins with another name, or with new arguments after complete ones.
 """
 
 import json
@@ -12,13 +12,13 @@ from typing import Any
 from gateway.errors import UpstreamError
 from gateway.upstream.dialects.chunks import as_object, dump, read_index, read_json
 
-_LARGEST_INDEX = 1023  # an index is a number that a stranger sent; larger ones are taken as none
+_LARGEST_INDEX = 1023  # an upstream may send any number; a larger one counts as missing
 
 
 def assembled(payloads: Sequence[bytes]) -> list[dict[str, Any]]:
-    """The calls, in the order of their indexes. Raises UpstreamError for a payload that is not a JSON object."""
+    """The calls in the order of their indexes. Raises UpstreamError for a payload that is not a JSON object."""
     calls: list[_Call] = []
-    current: dict[int, _Call] = {}  # which call an index means at this place of the stream
+    current: dict[int, _Call] = {}  # the call that an index means at this place of the stream
     last: _Call | None = None
     highest = -1
     for fragment in map(_read, payloads):
@@ -35,7 +35,7 @@ def assembled(payloads: Sequence[bytes]) -> list[dict[str, Any]]:
 
 
 def is_empty(payload: bytes) -> bool:
-    """Does the fragment say nothing, as the tail of Qwen's calls?"""
+    """Whether the fragment is empty, such as the last one of Qwen's calls."""
     value = as_object(read_json(payload))
     return value is not None and not _Fragment(value).says_anything
 
@@ -48,7 +48,7 @@ class _Fragment:
         self.id = _text(value.get("id"))
         self.type = _text(value.get("type"))
         self.name = _text(function.get("name"))
-        self.arguments = _text(function.get("arguments"))  # a string that holds JSON; some servers send the object
+        self.arguments = _text(function.get("arguments"))  # JSON in a string; some servers send the object itself
 
     @property
     def says_anything(self) -> bool:
@@ -61,10 +61,10 @@ class _Call:
         self._id = ""
         self._type = "function"
         self._name = ""
-        self._arguments: list[str] = []  # joined once: to append to strings took seconds for a megabyte
+        self._arguments: list[str] = []  # joined once: appending to strings took seconds for a megabyte
 
     def is_followed_by(self, fragment: _Fragment) -> bool:
-        """Does the fragment begin another call?"""
+        """Whether the fragment begins another call."""
         if fragment.id:
             return fragment.id != self._id and bool(self._id or (self._name and fragment.name))
         if not fragment.name or not self._name:
@@ -83,7 +83,7 @@ class _Call:
         return {"id": self._id, "type": self._type, "function": function}
 
     def _is_whole(self) -> bool:
-        if not self._arguments or self._arguments[-1][-1] != "}":  # without this look, every fragment would be parsed
+        if not self._arguments or self._arguments[-1][-1] != "}":  # avoids parsing after every fragment
             return False
         try:
             json.loads("".join(self._arguments))
