@@ -1,1 +1,1 @@
-"""The provider's side: which target a model has, the client that asks it, and what its answers mean."""
+"""The provider side: the targets of models, the client that asks them, and the dialects of their answers."""

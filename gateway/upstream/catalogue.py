@@ -1,8 +1,8 @@
-"""The models that are offered here, with the fields that their upstreams list: context lengths, owners, prices.
+"""The models that the gateway offers, with the fields that their upstreams list: context lengths, owners, prices.
 
-Upstreams are asked for their lists when somebody asks for ours, all at the same time, and the lists are kept for a
-while. Ours does not depend on them: a model stands with the fields that every model has as long as its upstream is
-silent, answers rubbish, or does not list it. After a failure, an upstream's last list still holds.
+When a client asks for the gateway's list, all upstreams are asked for theirs at the same time, and the answers are kept
+for a while. The gateway's list does not depend on them: if an upstream is silent, sends something unreadable, or does
+not list a model, the model has only the fields of every model. After a failure, the last list of an upstream is used.
 """
 
 import asyncio
@@ -18,18 +18,18 @@ from gateway.upstream.dialects.listing import ModelFields, is_a, text_in
 from gateway.upstream.redaction import gives_away
 from gateway.upstream.routing import Target, route
 
-_FRESH_SECONDS = 60.0  # models come and go by the day, and nobody should wait long for one that has just come
-_RETRY_SECONDS = 10.0  # after a failure: an upstream that is starting is there soon
-_PATIENCE_SECONDS = 2.0  # that a caller waits; usual lists take half a second, and a slower one is kept for the next
-_LARGEST_MODEL = 16_384  # bytes of one model's fields; the longest, OpenRouter's, have about 6,000
-_LARGEST_LIST = 1_048_576  # bytes of the fields in one answer: OpenRouter's whole list
+_FRESH_SECONDS = 60.0  # lists change within days, and a new model should be listed soon
+_RETRY_SECONDS = 10.0  # after a failure: an upstream that is starting is ready soon
+_PATIENCE_SECONDS = 2.0  # that a caller waits; a usual list takes half a second, and a slower one is for later callers
+_LARGEST_MODEL = 16_384  # bytes of one model's fields; the longest, those of OpenRouter, have about 6,000
+_LARGEST_LIST = 1_048_576  # bytes of the fields in one answer, the size of OpenRouter's whole list
 _KINDS = {"created": int, "owned_by": str}  # SDKs declare these types
 
 _Ask = Callable[[Upstream], Awaitable[Sequence[ModelFields]]]
 
 
 class Catalogue:
-    """One per process; `close` it. `ask` gets an upstream's list; `now` is a clock, in seconds."""
+    """One per process. The owner must call `close`. `ask` gets an upstream's list. `now` is a clock, in seconds."""
 
     def __init__(self, ask: _Ask, config: Config, now: Callable[[], float]) -> None:
         self._ask = ask
@@ -40,7 +40,7 @@ class Catalogue:
         self._lists = {upstream.name: self._list(upstream) for upstream in config.upstreams}
 
     async def models(self, names: Sequence[str]) -> list[dict[str, Any]]:
-        """The models of these names, which are those of the configuration."""
+        """The models of these names, which must be in the configuration."""
         targets = [self._targets[name] for name in names]
         await self._refresh({target.upstream.name for target in targets})
         room = _LARGEST_LIST
@@ -52,13 +52,13 @@ class Catalogue:
         return models
 
     async def everything(self) -> Sequence[ModelFields]:
-        """All that the first upstream lists. Callers who come while it is asked share its answer.
+        """All models of the first upstream. Concurrent callers share one request and its answer.
 
         Raises a GatewayError.
         """
         if self._everything is None or self._everything.done():
             self._everything = asyncio.create_task(self._list_everything())
-            self._everything.add_done_callback(_look_at)  # where all callers have left
+            self._everything.add_done_callback(_look_at)  # if all callers have left
         try:
             return await asyncio.shield(self._everything)
         except GatewayError as error:
@@ -80,7 +80,7 @@ class Catalogue:
         return _List(upstream, wanted, self._ask, self._now)
 
     async def _refresh(self, upstreams: set[str]) -> None:
-        """Returns once each of them has answered, or when it is too late to wait for more."""
+        """Waits until each of them has answered, but at most _PATIENCE_SECONDS."""
         tasks = [task for upstream in upstreams if (task := self._lists[upstream].refresh()) is not None]
         if tasks:
             await asyncio.wait(tasks, timeout=_PATIENCE_SECONDS)
@@ -90,7 +90,7 @@ class Catalogue:
 
 
 class _List:
-    """An upstream's list, as far as it is of models that are offered here."""
+    """The part of an upstream's list with the models that the gateway offers."""
 
     def __init__(self, upstream: Upstream, wanted: set[str], ask: _Ask, now: Callable[[], float]) -> None:
         self.fields: dict[str, ModelFields] = {}
@@ -103,9 +103,9 @@ class _List:
         self._task: asyncio.Task[None] | None = None
 
     def refresh(self) -> asyncio.Task[None] | None:
-        """The task that asks for the list, for a caller to wait for; None where the list is there, or is slow to come.
+        """The task that asks for the list, to wait for. None if the list is fresh, or its upstream is too slow.
 
-        However many callers wait, there is one task.
+        All callers share one task.
         """
         now = self._now()
         if self._task is None or self._task.done():
@@ -131,18 +131,18 @@ class _List:
         self._due = self._now() + _FRESH_SECONDS
 
     def _kept(self, fields: ModelFields) -> Iterator[tuple[str, msgspec.Raw]]:
-        """The fields that go on. They are copied: as they were read, they would keep the whole body in memory."""
+        """The fields that are passed on. They are copied, because they would otherwise keep the body in memory."""
         own = _told(_typed(fields), self._upstream)
         return ((name, value.copy()) for name, value in _fitting(own, _LARGEST_MODEL))
 
 
 def _names(config: Config) -> set[str]:
-    """All that a caller may be offered by name."""
+    """All names of models that a caller may see."""
     return {model.name for model in config.models} | {name for key in config.keys for name in key.models}
 
 
 def _fitting(fields: ModelFields, room: int) -> Iterator[tuple[str, msgspec.Raw]]:
-    """Those that fit into so many bytes, the first ones first."""
+    """The fields that fit into `room` bytes, in their order."""
     for name, value in fields.items():
         size = _size({name: value})
         if size <= room:
@@ -155,7 +155,7 @@ def _size(fields: ModelFields) -> int:
 
 
 def _typed(fields: ModelFields) -> ModelFields:
-    """Without those that the gateway sets itself, and those of a type that SDKs do not expect."""
+    """The fields without those that the gateway sets itself, and without those of a type that SDKs do not expect."""
     return {
         name: value
         for name, value in fields.items()
@@ -164,7 +164,7 @@ def _typed(fields: ModelFields) -> ModelFields:
 
 
 def _told(fields: ModelFields, upstream: Upstream) -> ModelFields:
-    """Without those that hold a key, or an address that is not for everybody."""
+    """The fields without those that contain a key or an address of the upstream."""
     if not gives_away(_text(fields), upstream):
         return fields
     return {name: value for name, value in fields.items() if not gives_away(_text({name: value}), upstream)}
@@ -175,6 +175,6 @@ def _text(fields: ModelFields) -> str:
 
 
 def _look_at(task: "asyncio.Task[Any]") -> None:
-    """asyncio logs a failure that nobody has looked at."""
+    """Retrieves the exception, because asyncio logs one that was never retrieved."""
     if not task.cancelled():
         task.exception()

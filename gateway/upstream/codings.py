@@ -1,8 +1,8 @@
 """Undoes the content coding of an upstream's body (RFC 9110, section 8.4.1) while the body arrives.
 
-The gateway asks for no coding. Servers use gzip and deflate regardless, so both are decoded. Servers and proxies also
-name things that are no codings (`none`, `utf-8`); such a name means that the body has none. A body that is labelled as
-gzip and does not begin like gzip is taken as it is: proxies decode a body and forget to change the label.
+The gateway asks for no coding. Some servers use gzip or deflate all the same, so both are decoded. Some servers and
+proxies send names that are not codings (`none`, `utf-8`). Such a name means that the body has no coding. A body that is
+labelled as gzip and does not begin like gzip passes unchanged, because some proxies decode a body and keep the label.
 
 The output comes in pieces, so that a small body cannot become gigabytes at once.
 """
@@ -13,19 +13,19 @@ from collections.abc import Awaitable, Callable, Iterable
 
 from gateway.errors import UpstreamIncomplete, UpstreamMisconfigured
 
-_PIECE = 262_144  # bytes of output at once: as much as one read of a plain body brings
-_MOST_MEMBERS = 1024  # of a gzip body (RFC 1952, section 2.2): each copies the input that follows it
+_PIECE = 262_144  # bytes of output at once, as in one read of a plain body
+_MOST_MEMBERS = 1024  # of a gzip body (RFC 1952, section 2.2); after each, the rest of the input is copied
 _GZIP = frozenset({"gzip", "x-gzip"})
 DECODED = _GZIP | {"deflate"}
-_NOT_DECODED = frozenset({"br", "zstd", "compress", "x-compress", "dcb", "dcz"})  # of IANA's list of codings
+_NOT_DECODED = frozenset({"br", "zstd", "compress", "x-compress", "dcb", "dcz"})  # in IANA's list of codings
 _GZIP_START = 0x1F
-_ZLIB = 8  # the low half of the first byte of zlib's format; some servers send bare deflate under the same name
+_ZLIB = 8  # the low half of the first byte in zlib's format; some servers send bare deflate under the same name
 
 
 def inflater_for(fields: Iterable[str]) -> "Inflater | None":
-    """The decoder for the values of a response's `Content-Encoding` fields; None where nothing needs decoding.
+    """The decoder for the values of a response's `Content-Encoding` fields. None if there is no coding.
 
-    Raises UpstreamMisconfigured for a coding that cannot be decoded, and for several.
+    Raises UpstreamMisconfigured for a coding that cannot be decoded, and for more than one.
     """
     names = [name.strip().lower() for value in fields for name in value.split(",")]
     codings = [name for name in names if name in DECODED or name in _NOT_DECODED]
@@ -41,8 +41,8 @@ class Inflater:
     """Decodes one body."""
 
     def __init__(self, *, gzip: bool, may_be_plain: bool = True) -> None:
-        """`may_be_plain`: a body that is labelled as gzip and does not begin like gzip is taken as it is."""
-        self._has_more = False  # is there output before the next read?
+        """`may_be_plain`: a body that is labelled as gzip and does not begin like gzip passes unchanged."""
+        self._has_more = False  # there may be output before the next read
         self._gzip = gzip
         self._may_be_plain = may_be_plain
         self._plain = False
@@ -51,14 +51,14 @@ class Inflater:
         self._members = 0
 
     async def read(self, source: Callable[[], Awaitable[bytes]]) -> bytes:
-        """The next piece of the body, at least a byte; `b""` at the end. `source` returns the coded bytes likewise.
+        """The next piece of the body, which is `b""` only at its end. `source` returns coded bytes in the same way.
 
-        Raises UpstreamIncomplete where they are damaged.
+        Raises UpstreamIncomplete if the coded bytes are damaged.
         """
         piece = b""
         while not piece:
             if self._has_more:
-                await asyncio.sleep(0)  # a small body may hold gigabytes, and other streams want their turn
+                await asyncio.sleep(0)  # a small body may contain gigabytes, and other streams need their turn
                 piece = self._decode(self._rest)
             elif data := await source():
                 piece = self._feed(data)
@@ -97,7 +97,7 @@ class Inflater:
         return piece
 
     def _after_member(self, data: bytes) -> bytes:
-        """Another member of gzip may follow. Anything else is padding, which gzip ignores, too."""
+        """Goes on with the next member of a gzip body. Other data after a member are padding, and are ignored."""
         if not self._gzip or not data.startswith(b"\x1f"):
             self._rest, self._has_more = b"", False
             return b""

@@ -1,9 +1,9 @@
-"""What must not leave with an upstream's words: keys and addresses.
+"""Removes keys and addresses from messages of an upstream.
 
-Two nets. Patterns catch what looks like a key or an address, whoever it belongs to. And what the gateway itself sent to
-the upstream, its key, its header values and its host, is known to the letter, and taken out whatever it looks like.
+There are two steps. Patterns remove all texts that look like a key or an address. Then the values that the gateway
+itself sent to the upstream (its key, its header values and its host) are removed, because they are known exactly.
 
-The patterns have bounded runs: an upstream echoes what callers send it, so a message is a stranger's text.
+The patterns have bounded repetitions, because an upstream may repeat any text that a caller sent.
 """
 
 import re
@@ -13,11 +13,11 @@ from urllib.parse import urlsplit
 from gateway.config import Upstream, is_loopback
 from gateway.errors import GatewayError
 
-_MAX_MESSAGE = 500  # characters of an upstream's words that are passed on; its longest useful ones are about 300
-_SHORTEST_SECRET = 4  # characters; taking out shorter ones would garble words and tell nothing that a guess would not
+_MAX_MESSAGE = 500  # characters of a message that are passed on; the longest useful messages have about 300
+_SHORTEST_SECRET = 4  # characters; to remove shorter ones would damage words, and they can be guessed anyway
 
-# An upstream's words are passed on only after this. The patterns know ASCII letters alone (`a`): words run on in
-# scripts without spaces, where a sentence would look like a key, and a key behind a letter would not begin a word.
+# The patterns match only ASCII letters (flag `a`). In scripts without spaces, a sentence would otherwise look like a
+# key, and a key after a letter would not begin at a word boundary.
 
 _SECRETS = re.compile(
     r"""(?aix)
@@ -25,14 +25,14 @@ _SECRETS = re.compile(
     | \b (?: sk | pk | rk | gsk | xai | org | proj ) [-_] [\w*.-]{6,}   # provider keys and account ids
     | \b (?: [\w.-]{0,40} api [-_ ]? key [\w-]* (?: \s provided )? | authorization | token ) ["']? \s* [:=] \s*
       ["']? (?: bearer \s+ | basic \s+ )? \S+             # a field and its value
-    | \b [\w*-]{32,} \b                                    # anything long enough to be a key
+    | \b [\w*-]{32,} \b                                    # any word that is long enough to be a key
     """
 )
 _ADDRESSES = re.compile(
     r"""(?aix)
       \b [a-z][a-z0-9+.-]{0,20} :// \S+                         # URLs
     | (?<![\w.]) \d{1,3} (?: \. \d{1,3} ){3} (?: : \d+ )? (?! \w | \.\d )   # IPv4
-    | \[? (?: [0-9a-f]{1,4} : ){3,7} [0-9a-f:]* \]? (?: : \d+ )?      # IPv6, roughly, and with zeros left out
+    | \[? (?: [0-9a-f]{1,4} : ){3,7} [0-9a-f:]* \]? (?: : \d+ )?      # IPv6, roughly; the next has omitted zeros
     | \[? (?<![\w:]) (?: [0-9a-f]{1,4} (?: : [0-9a-f]{1,4} )* )? :: [0-9a-f]{1,4} \b [0-9a-f:.]* \]? (?: : \d+ )?
     | (?<![a-z0-9.-]) (?: [a-z0-9-]++ \. )+ (?: internal | local | lan | svc | cluster | corp )\b [\w.:-]*
     | (?<![\w.-]) [a-z] [a-z0-9-]{0,62}+ (?: \. [a-z0-9-]{1,63}+ ){0,8} : \d{4,5} \b    # host:port, not a time of day
@@ -42,8 +42,8 @@ _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 
 def cleaned(words: str) -> str:
-    """An upstream's words without what looks like a key or an address, and without control characters."""
-    words = words[: 4 * _MAX_MESSAGE]  # so that no pattern works on megabytes; `redacted` cuts the rest
+    """A message of an upstream without control characters, and without texts that look like a key or an address."""
+    words = words[: 4 * _MAX_MESSAGE]  # so that no pattern runs over megabytes; `redacted` cuts it to the final length
     words = _CONTROLS.sub(" ", words)
     words = _ADDRESSES.sub("[address]", words)
     words = _SECRETS.sub("[redacted]", words)
@@ -51,17 +51,17 @@ def cleaned(words: str) -> str:
 
 
 def redacted(words: str, upstream: Upstream) -> str:
-    """Cleaned words as they are told: without what the gateway itself sent to this upstream, and then cut.
+    """Cleaned words for a caller: without the values that the gateway sent to this upstream, and then cut.
 
-    In this order, since a cut through the middle of a key would leave its beginning.
+    The cut comes last, because a cut inside a key would leave the beginning of the key.
     """
     return _without(words, [*_sent(upstream), _host(upstream)])
 
 
 def redact(error: GatewayError, upstream: Upstream) -> str:
-    """Makes the error's words such as are told; returns those for the log: its code, and its note.
+    """Redacts the error's fields for the caller. Returns the text for the log: its code and its note.
 
-    The log tells the host of an upstream that is on this machine: that is no secret of anybody's.
+    The log may name the host of an upstream on this machine, because that is not a secret.
     """
     error.message = redacted(error.message, upstream)
     error.code = redacted(error.code, upstream)
@@ -81,9 +81,9 @@ def _without(words: str, secrets: Sequence[str]) -> str:
 
 
 def gives_away(text: str, upstream: Upstream) -> bool:
-    """Does it hold what the gateway itself sends to this upstream, or its address? `text` may be JSON.
+    """Whether the text contains a value that the gateway sends to this upstream, or its address. It may be JSON.
 
-    A host of one label, such as `vllm`, is a word like any other, and counts only where it is a part of an address.
+    A host of one label, such as `vllm`, may be an ordinary word. It counts only as a part of an address.
     """
     for sign in ("/", '"', "\\"):
         text = text.replace(f"\\{sign}", sign)
@@ -99,6 +99,6 @@ def _host(upstream: Upstream) -> str:
 
 
 def _sent(upstream: Upstream) -> Sequence[str]:
-    """The key, and the values of header fields."""
+    """The key and the values of header fields, without very short ones."""
     values = [secret.reveal() for secret in (upstream.api_key, *upstream.headers.values()) if secret is not None]
     return [value for value in values if len(value) >= _SHORTEST_SECRET]

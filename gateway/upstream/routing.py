@@ -1,4 +1,4 @@
-"""Which target answers for a model name. Pure functions of the configuration."""
+"""Finds the target of a model name. Pure functions of the configuration."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +11,7 @@ _MOST_NAMES = 20  # of the models that an error offers
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """An upstream, what it calls the model, how long it may take, and what its tokens cost."""
+    """An upstream, its own name of the model, its timeouts, and the prices of its tokens."""
 
     upstream: Upstream
     model: str
@@ -24,10 +24,10 @@ class Target:
 
 
 def route(config: Config, name: str | None) -> Target:
-    """The target for the model `name`, or for the default model where none is named.
+    """The target for the model `name`, or for the default model if `name` is empty.
 
-    With `[[models]]`, only those names exist; without, every name goes to the first upstream unchanged.
-    Raises InvalidRequest where no model is named and there is no default, ModelNotFound for an unknown name.
+    With `[[models]]`, only those names exist. Without it, every name goes to the first upstream unchanged.
+    Raises InvalidRequest if no model is named and there is no default, and ModelNotFound for an unknown name.
     """
     name = name or default_model(config)
     if name is None:
@@ -53,7 +53,7 @@ def unknown_model(known: Sequence[str]) -> ModelNotFound:
 
 
 def default_model(config: Config) -> str | None:
-    """What a request without a model and without an assistant asks."""
+    """The model for a request without a model and without an assistant."""
     if config.models:
         return config.models[0].name
     return config.default_model

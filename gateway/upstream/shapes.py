@@ -1,7 +1,7 @@
-"""Tells one JSON value, a stream of events and a web page apart by the first byte of a body.
+"""Distinguishes one JSON value, a stream of events and a web page by the first byte of a body.
 
-Servers label these in every wrong way: streams as `application/json` or `text/html`, errors as `text/event-stream`.
-The label decides only where the first byte does not.
+Some servers label them wrongly: streams as `application/json` or `text/html`, errors as `text/event-stream`. The label
+is used only if the first byte does not decide.
 """
 
 from enum import Enum
@@ -19,7 +19,7 @@ class Shape(Enum):
 
 
 def shape_of(start: bytes, label: str) -> Shape:
-    """The shape of a body that begins with `start`, an outcome of `stripped`. `label` is its media type."""
+    """The shape of a body that begins with `start`, a result of `stripped`. `label` is its media type."""
     if start.startswith((b"{", b"[")):
         return Shape.JSON
     if start.startswith(b"<"):
@@ -32,15 +32,15 @@ def shape_of(start: bytes, label: str) -> Shape:
 
 
 def stripped(start: bytes) -> bytes:
-    """Without the white space and the byte-order mark before the first byte that says something."""
+    """The bytes without a byte-order mark and white space at their start."""
     return start.lstrip(_BLANKS).removeprefix(_MARK).lstrip(_BLANKS)
 
 
 def is_told(start: bytes) -> bool:
-    """Has the first byte come that says something? A byte-order mark may come in pieces."""
+    """Whether the first byte after a byte-order mark has arrived. The mark may come in pieces."""
     return not _MARK.startswith(start)
 
 
 def without_mark(text: bytes) -> bytes:
-    """JSON without the byte-order mark that parsers refuse."""
+    """The text without a byte-order mark, which JSON parsers refuse."""
     return text.removeprefix(_MARK)

@@ -1,8 +1,8 @@
-"""Turns what the system and TLS say of a connection that was not made into an error. Pure.
+"""Turns the errors of the system and of TLS for a failed connection into errors of the gateway. Pure.
 
-Only some of these troubles pass: whoever is told "ask again in a moment" of a certificate that has expired, asks again
-for days. The caller is told whose it is to mend; the log has what the system said, and where the upstream is if that is
-this machine.
+Only some of these faults pass by themselves. With "ask again in a moment" for an expired certificate, a caller would
+ask again for days. So the message says who has to correct the fault. The log has the system's reason, and the address
+of the upstream if that is on this machine.
 """
 
 import errno
@@ -21,10 +21,10 @@ from gateway.errors import (
     UpstreamUnreachable,
 )
 
-_RETRY_SECONDS = "5"  # until some connections have ended
+_RETRY_SECONDS = "5"  # by then some connections have probably ended
 _OPERATOR = "The operator has to look at it."
 _LOOK_AT_PROXY = "The operator has to look at `proxy`."
-_PROXY_REFUSALS = frozenset({401, 403, 405, 407})  # asking again does not help
+_PROXY_REFUSALS = frozenset({401, 403, 405, 407})  # a retry does not help
 _CERTIFICATES = {  # OpenSSL's numbers, X509_V_ERR_*
     9: "is not valid yet",
     10: "has expired",
@@ -41,7 +41,7 @@ _WORDS = {
 
 
 def from_os(error: OSError, base_url: str) -> GatewayError:
-    """The error for a connection that the system, or TLS, did not make."""
+    """The error for a connection that failed in the system or in TLS."""
     note = _note(error, base_url)
     if error.errno in (errno.EMFILE, errno.ENFILE):
         return OutOfDescriptors(note=note, headers={"Retry-After": _RETRY_SECONDS})
@@ -55,7 +55,7 @@ def from_os(error: OSError, base_url: str) -> GatewayError:
 
 
 def from_proxy(error: OSError, proxy: str) -> GatewayError:
-    """The error for a connection to the proxy itself that was not made."""
+    """The error for a failed connection to the proxy itself."""
     note = _note(error, proxy)
     if error.errno in (errno.EMFILE, errno.ENFILE):
         return OutOfDescriptors(note=note, headers={"Retry-After": _RETRY_SECONDS})
@@ -68,7 +68,7 @@ def from_proxy(error: OSError, proxy: str) -> GatewayError:
 
 
 def place_of(url: str) -> tuple[str | None, int | None]:
-    """The host and port of a URL, or the port that its scheme implies."""
+    """The host and the port of a URL. A URL without a port has that of its scheme."""
     parts = urlsplit(url)
     return parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
 
@@ -84,7 +84,7 @@ def refused_by_proxy(status: int) -> GatewayError:
 
 
 def not_http() -> UpstreamError:
-    """The error for an answer that the HTTP parser refuses. Most often another protocol is spoken at this port."""
+    """The error for an answer that the HTTP parser refuses. Most often the port belongs to another protocol."""
     return UpstreamError(
         "The model's server did not answer in HTTP, or its header is too large. If that goes on, the operator has to "
         "look at the port in `base_url`.",
@@ -93,9 +93,9 @@ def not_http() -> UpstreamError:
 
 
 def without_a_word(name: str, base_url: str) -> UpstreamUnreachable:
-    """The error for a server that closed the connection instead of an answer, which is called `name`.
+    """The error for a server that closed the connection without an answer. `name` is that of the exception.
 
-    Most servers that speak TLS do so with a request that does not.
+    Most servers that expect TLS do so after a request without TLS.
     """
     note = f"{name}{_place(base_url)}"
     if urlsplit(base_url).scheme == "https":
@@ -117,7 +117,7 @@ def _tls_words(error: ssl.SSLError) -> str:
 
 
 def _note(error: OSError, base_url: str) -> str:
-    """Without the addresses that libraries put into what the system said."""
+    """The note for the log: the system's reason without the addresses that libraries add to it."""
     if isinstance(error, ssl.SSLCertVerificationError):
         said = f"the certificate is not accepted: {getattr(error, 'verify_message', '')}"
     elif isinstance(error, ssl.SSLError):
@@ -132,6 +132,6 @@ def _note(error: OSError, base_url: str) -> str:
 
 
 def _place(base_url: str) -> str:
-    """The host and port, if they are of this machine: only its operator can use them. Never a user or password."""
+    """The host and port, if they are on this machine, where they are no secret. Never a user name or a password."""
     parts = urlsplit(base_url)
     return f" at {parts.netloc.rpartition('@')[2]}" if is_loopback(parts.hostname or "") else ""
