@@ -1,4 +1,4 @@
-"""What a client of the native surface does with a response."""
+"""Helpers for tests of the native surface: they send requests and read responses as a client does."""
 
 import asyncio
 import json
@@ -29,7 +29,7 @@ def api_key(key: str) -> dict[str, str]:
 
 @dataclass
 class Answer:
-    """A whole event stream, read by the standard's own rules."""
+    """The events of a whole stream, read by the rules of the standard."""
 
     raw: bytes
     events: list[Dispatched] = field(init=False)
@@ -74,7 +74,7 @@ async def post(client: Client, body: object, **headers: str) -> ClientResponse:
 
 
 async def error_of(response: ClientResponse) -> tuple[int, str]:
-    """Status and code; asserts the one shape that every error has."""
+    """The status and the code of an error. Asserts the form that all errors have."""
     value = await response.json()
     assert set(value) == {"error"}
     assert set(value["error"]) == {"message", "type", "param", "code"}
@@ -85,7 +85,7 @@ async def error_of(response: ClientResponse) -> tuple[int, str]:
 
 
 async def eventually(holds: Callable[[], bool], *, within: float = 5.0) -> None:
-    """Waits for what other tasks have still to do; fails when it does not come to hold."""
+    """Waits until the condition holds, while other tasks run. Fails if it does not hold in time."""
     deadline = asyncio.get_running_loop().time() + within
     while not holds():
         assert asyncio.get_running_loop().time() < deadline, "it does not come to hold"
@@ -93,7 +93,7 @@ async def eventually(holds: Callable[[], bool], *, within: float = 5.0) -> None:
 
 
 async def start_of(response: ClientResponse) -> dict[str, str]:
-    """What the start block says: the stream, and the ticket where there is one."""
+    """The data of the start block: the stream, and the ticket if there is one."""
     (event,) = interpret(await response.content.readuntil(b"\n\n"))
     assert event.type == "start"
     value: dict[str, str] = json.loads(event.data)
@@ -103,7 +103,7 @@ async def start_of(response: ClientResponse) -> dict[str, str]:
 async def create(
     client: Client | ClientSession, body: object = None, *, query: str = "", **headers: str
 ) -> dict[str, Any]:
-    """`POST /streams`, and what it says."""
+    """Sends `POST /streams` and returns the answer."""
     body = {"question": "hi"} if body is None else body
     async with client.post(f"/streams{query}", json=body, headers=headers) as response:
         assert response.status == 201, await response.text()
@@ -112,14 +112,14 @@ async def create(
 
 
 async def watched(client: Client, url: str, **headers: str) -> Answer:
-    """A stream by its address, to its end."""
+    """Reads a stream by its address, to its end."""
     async with client.get(url, headers={**EVENTS, **headers}) as response:
         assert response.status == 200, await response.text()
         return Answer(await response.read())
 
 
 async def exchange(client: Client, data: bytes, *, until: bytes = b"") -> bytes:
-    """Raw bytes to the gateway, and what it answers: up to `until`, or up to the end of the connection."""
+    """Sends raw bytes to the gateway. Returns its answer up to `until`, or to the end of the connection."""
     reader, writer = await asyncio.open_connection("127.0.0.1", client.port)
     writer.write(data)
     raw = b""
@@ -135,7 +135,7 @@ async def exchange(client: Client, data: bytes, *, until: bytes = b"") -> bytes:
 async def connect(
     client: Client, *, receive_buffer: int | None = None
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """A connection of which little is read ahead, so that what is not taken waits at the gateway."""
+    """A connection with a small receive buffer, so that unread data wait at the gateway."""
     sock = socket.socket()
     if receive_buffer:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)

@@ -1,4 +1,4 @@
-"""The OpenAI surface as a client has it: questions, and all that came of an answer, byte for byte."""
+"""A client of the OpenAI surface: it sends questions, and keeps all bytes of the answer."""
 
 import json
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ def post(client: Client, body: object, **headers: str) -> Any:
 
 @dataclass
 class Body:
-    """What came of a response's body, and whether it broke off."""
+    """The received part of a response's body, and whether the body broke off."""
 
     raw: bytes
     broken: bool
@@ -38,7 +38,7 @@ class Body:
 
     @property
     def error(self) -> dict[str, Any]:
-        """The last block's; asserts the one shape that it has."""
+        """The error in the last block. Asserts the form of the block."""
         (line,) = self.blocks[-1].split(b"\n")
         value: dict[str, Any] = json.loads(line.removeprefix(b"data: "))
         assert set(value) == {"error"}
@@ -51,7 +51,7 @@ async def read(response: ClientResponse) -> Body:
     parts = []
     try:
         async for part in response.content.iter_any():
-            parts.append(part)  # noqa: PERF401 (what came before the break is kept)
+            parts.append(part)  # noqa: PERF401 (the parts before the break are kept)
     except ClientPayloadError:
         return Body(b"".join(parts), broken=True)
     return Body(b"".join(parts), broken=False)

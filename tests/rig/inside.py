@@ -1,4 +1,4 @@
-"""The gateway under a test, seen from inside: which streams it holds, and when it holds none."""
+"""Access to the inside of the gateway under test: the streams that it holds, and the moment when it holds none."""
 
 from typing import Any
 

@@ -1,8 +1,7 @@
-"""What a test run lets an outsider see (log lines, answers), searched for what must not be in it.
+"""Searches the log lines and answers of a test run for secrets that they must not contain.
 
-Nothing is declared by the tests. Keys are those that the gateways under test were configured with; prompts are what
-reached the upstream, which nobody else needs to hear. Tickets are found in the answers, which is where they belong, and
-nowhere else.
+Tests declare nothing. The keys are those in the configuration of the gateways under test. The prompts are those that
+reached the upstream. Tickets belong in answers, where the search finds them, and they must not be anywhere else.
 """
 
 import asyncio
@@ -14,14 +13,14 @@ from typing import Any
 
 from gateway.config import Config
 
-_SHORTEST = 12  # characters: shorter texts, such as "hi", are found in any log
-_MOST = 4_194_304  # bytes of answers that are kept of one test
-_TICKET = re.compile(rb'(?:"ticket":"|[?&]ticket=)([A-Za-z0-9_-]{22})')  # in a start block, in what POST /streams says
+_SHORTEST = 12  # characters; shorter texts, such as "hi", are in any log
+_MOST = 4_194_304  # bytes of answers that are kept for one test
+_TICKET = re.compile(rb'(?:"ticket":"|[?&]ticket=)([A-Za-z0-9_-]{22})')  # in a start block or of POST /streams
 
 
 class Overheard:
     def __init__(self) -> None:
-        self.said: list[tuple[str, bytes]] = []  # where, and what
+        self.said: list[tuple[str, bytes]] = []  # the place and the bytes
         self._sizes: Counter[str] = Counter()
         self._secrets: set[tuple[str, str]] = set()
 
@@ -49,7 +48,7 @@ class Overheard:
                 self.keep("a prompt", text)
 
     def leaks(self) -> list[str]:
-        """What was heard and should not have been. A text may stand in JSON, and be cut into pieces on its way."""
+        """The secrets that were found. A text may be escaped as in JSON, and may come in several pieces."""
         whole: dict[str, list[bytes]] = {}
         for where, data in self.said:
             whole.setdefault(where, []).append(data)
@@ -69,7 +68,7 @@ class Overheard:
 
 
 class HeardTransport:
-    """Stands before a connection's transport and hears what is written. uvloop's own transports take no attributes."""
+    """Wraps a connection's transport and records the writes. uvloop's transports do not accept attributes."""
 
     def __init__(self, transport: asyncio.Transport, heard: Overheard) -> None:
         self._transport = transport

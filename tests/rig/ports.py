@@ -1,6 +1,6 @@
-"""Loopback ports that no other test takes while this one counts on them.
+"""Loopback ports that no other test can take while a test needs them.
 
-The suite runs in several processes. A port that was closed just now may be given to any of them at once.
+The suite runs in several processes. The system may give a port that was just closed to any of them.
 """
 
 import contextlib
@@ -9,15 +9,15 @@ import socket
 from collections.abc import Iterator
 
 HOST = "127.0.0.1"
-# Below the range from which Linux gives ports of its own accord (from 32768): nothing gets one of these by chance.
+# Below the range from which Linux chooses free ports (from 32768), so no other program gets one of these by chance.
 _UNGIVEN = range(20_000, 32_000)
 _ATTEMPTS = 100
 
 
 def hold(port: int = 0) -> socket.socket:
-    """A socket that keeps `port`, or a free one, and refuses connections: it is bound, and does not listen.
+    """A socket that holds `port`, or a free one, and refuses connections: it is bound, but it does not listen.
 
-    A server of this process may listen there meanwhile, with `reuse_port`. Nobody else gets the port.
+    A server in this process can still listen there with `reuse_port`. No other process gets the port.
     """
     held = socket.socket()
     held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
@@ -33,7 +33,7 @@ def refusing() -> Iterator[int]:
 
 
 def free_port() -> int:
-    """A port for a program that is started next. Raises OSError if none was free in a hundred attempts."""
+    """A port for a program that the test starts next. Raises OSError if a hundred attempts find no free port."""
     for port in random.SystemRandom().sample(_UNGIVEN, _ATTEMPTS):
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind((HOST, port))

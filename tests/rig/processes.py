@@ -1,4 +1,4 @@
-"""The command as a process, with its standard streams in whatever state a shell can give them."""
+"""Runs the command as a process, with its standard streams in any state in which a shell can start it."""
 
 import asyncio
 import contextlib
@@ -13,7 +13,7 @@ COMMAND = (sys.executable, "-m", "gateway")
 
 @contextlib.asynccontextmanager
 async def running(*arguments: str, **environ: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
-    """`python -m gateway ARGUMENTS` on a free port; yields the process and the address that it announced."""
+    """Runs `python -m gateway ARGUMENTS` on a free port. Yields the process and the address that it announced."""
     process = await asyncio.create_subprocess_exec(
         *(*COMMAND, *arguments, "--port", "0"),
         stderr=asyncio.subprocess.PIPE,
@@ -34,9 +34,9 @@ async def running(*arguments: str, **environ: str) -> AsyncIterator[tuple[asynci
 async def shell(
     words: str, *arguments: str, stderr: int | None = None, **environ: str
 ) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
-    """The same as a shell starts it by `words`, in which `"$@"` is the command, on a port that was free just now.
+    """Runs the shell script `words`, in which `"$@"` is the command, with a port that is free.
 
-    Nothing is read of it. Yields once it answers.
+    It reads no output of the process. It yields once the gateway answers.
     """
     port = free_port()
     process = await asyncio.create_subprocess_exec(

@@ -1,4 +1,4 @@
-"""A plugin by which any test runs with its upstream's bytes pulled: `pytest -p tests.rig.pulled tests/streams`."""
+"""A pytest plugin: all tests run with pulled upstream bytes. Usage: `pytest -p tests.rig.pulled tests/streams`."""
 
 import pytest
 

@@ -1,15 +1,15 @@
-"""The rude end of a connection, as a process that is killed or a mobile network leaves it."""
+"""Ends connections with a reset, as after a killed process or a lost mobile network."""
 
 import asyncio
 import socket
 import struct
 from contextlib import suppress
 
-NOW = struct.pack("ii", 1, 0)  # SO_LINGER for no time: closing sends RST and no FIN
+NOW = struct.pack("ii", 1, 0)  # SO_LINGER with no time: closing sends RST instead of FIN
 
 
 def reset(writer: asyncio.StreamWriter) -> None:
-    """RST, unless the other side was faster: then the socket is closed, and uvloop has none to show."""
+    """Sends RST, unless the other side has already closed the connection. Then uvloop has no socket to return."""
     sock: socket.socket | None = writer.get_extra_info("socket")
     if sock is not None:
         with suppress(OSError):

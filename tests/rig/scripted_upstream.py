@@ -1,8 +1,8 @@
-"""An upstream on a real socket whose response is a list of steps, so that a test says what the wire does, in order.
+"""An upstream on a real socket. Its response is a list of steps, so a test defines all events on the wire in order.
 
     upstream.script(stream(delta("Hello"), Pause(0.1), delta(" world"), finish(), DONE))
 
-`stream` makes the steps of a chunked event stream; `Close`, `Reset` and `Stall` end it the way that real ones break.
+`stream` makes the steps of a chunked event stream. `Close`, `Reset` and `Stall` break it in the ways of real upstreams.
 """
 
 import asyncio
@@ -39,12 +39,12 @@ class Stall:
 
 @dataclass(frozen=True)
 class Close:
-    """FIN, whatever the headers promised."""
+    """Sends FIN, even if the headers announced more data."""
 
 
 @dataclass(frozen=True)
 class Reset:
-    """RST."""
+    """Sends RST."""
 
 
 Step = Send | Pause | Until | Stall | Close | Reset
@@ -57,7 +57,7 @@ def event(payload: object) -> bytes:
 
 
 def chunk(finish_reason: str | None = None, **fields: object) -> dict[str, object]:
-    """A `chat.completion.chunk` whose delta holds `fields`."""
+    """A `chat.completion.chunk` whose delta has these `fields`."""
     choice = {"index": 0, "delta": fields, "finish_reason": finish_reason}
     return {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 7, "model": "m-1", "choices": [choice]}
 
@@ -85,7 +85,7 @@ def chunked(data: bytes) -> bytes:
 
 
 def stream(*parts: bytes | Step, **fields: str) -> list[Step]:
-    """The steps of a chunked event stream; it ends cleanly unless the last part says otherwise."""
+    """The steps of a chunked event stream. It ends cleanly unless the last part breaks it."""
     steps: list[Step] = [Send(head(200, **fields, Transfer_Encoding="chunked"))]
     steps += [Send(chunked(part)) if isinstance(part, bytes) else part for part in parts]
     ends = not parts or not isinstance(parts[-1], Stall | Close | Reset)
@@ -93,7 +93,7 @@ def stream(*parts: bytes | Step, **fields: str) -> list[Step]:
 
 
 def answer(status: int, body: bytes | object, content_type: str = "application/json", **fields: str) -> list[Step]:
-    """A response with a length."""
+    """A response with a `Content-Length`."""
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     return [Send(head(status, content_type, Content_Length=str(len(data)), **fields) + data)]
 
@@ -113,11 +113,11 @@ class Received:
 
 @dataclass
 class ScriptedUpstream:
-    """Answers requests with the scripts in turn; the last one again and again."""
+    """Answers requests with the scripts in turn, and repeats the last one."""
 
     requests: list[Received] = field(default_factory=list)
     connections: int = 0
-    playing: int = 0  # scripts that are being played now
+    playing: int = 0  # scripts that are running
     left: int = 0  # connections that the other side closed before the script was over
     url: str = ""
     _scripts: list[Sequence[Step]] = field(default_factory=list)
@@ -138,14 +138,14 @@ class ScriptedUpstream:
         self._held.close()
 
     async def refuse(self) -> None:
-        """Breaks its connections off and refuses further ones. The port stays its own."""
+        """Breaks its connections off and refuses new ones. It keeps the port."""
         self._server.close()
         for writer in list(self._writers):
             writer.transport.abort()
         await self._server.wait_closed()
 
     async def until(self, *, requests: int = 0, left: int = 0, within: float = 5.0) -> None:
-        """Waits until so much has happened; raises TimeoutError."""
+        """Waits until so much has happened. Raises TimeoutError."""
         async with asyncio.timeout(within):
             while len(self.requests) < requests or self.left < left:
                 self._changed.clear()
@@ -171,7 +171,7 @@ class ScriptedUpstream:
                 await writer.wait_closed()
 
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        """One request and its script; False where the connection is over."""
+        """Handles one request with its script. Returns False if the connection has ended."""
         received = await _read_request(reader)
         if received is None:
             return False
@@ -204,7 +204,7 @@ async def _play(script: Sequence[Step], writer: asyncio.StreamWriter) -> bool:
         match step:
             case Send(data):
                 if writer.transport.is_closing():  # uvloop would raise RuntimeError
-                    await asyncio.Event().wait()  # `_leaves` is about to see it, and counts it
+                    await asyncio.Event().wait()  # `_leaves` is about to notice and count it
                 writer.write(data)
                 await writer.drain()
             case Pause(seconds):

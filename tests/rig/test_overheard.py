@@ -1,4 +1,4 @@
-"""That the search which every test ends with would find something."""
+"""The search at the end of every test finds secrets."""
 
 import logging
 
@@ -63,7 +63,7 @@ def test_the_log_is_heard_however_much_was_answered() -> None:
 
 
 async def test_what_is_heard(gateway: MakeGateway, upstream: ScriptedUpstream, overheard: Overheard) -> None:
-    """Everything on the gateway's sockets, and every log line; an upstream's key and the prompts are kept from it."""
+    """The search covers all bytes on the gateway's sockets and all log lines. Prompts and upstream keys are secrets."""
     upstream.script(stream(delta("all the way"), finish(), DONE))
     await ask(await gateway(), "where does it go?")
     logging.getLogger("gateway").warning("a line of the log")

@@ -1,4 +1,4 @@
-"""The two ways in which an upstream is read: its bytes are pushed, or pulled where aiohttp lacks what that needs."""
+"""The two ways to read an upstream: its bytes are pushed, or are pulled if aiohttp does not support that."""
 
 import pytest
 
@@ -7,5 +7,5 @@ PUSHES = "gateway.upstream.client._PUSHES"
 
 @pytest.fixture(params=["pushed", "pulled"])
 def both_ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """For modules of tests that are run over each: `pytestmark = pytest.mark.usefixtures("both_ways")`."""
+    """For test modules that run in both ways: `pytestmark = pytest.mark.usefixtures("both_ways")`."""
     monkeypatch.setattr(PUSHES, request.param == "pushed")

@@ -1,8 +1,8 @@
-"""A second reading of the event-stream format, straight from the text of the standard, to hold our parser against.
+"""A second parser of the event-stream format, written from the text of the standard, to check the real one against.
 
 https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation
 
-It takes a whole stream at once, as text, and is as slow and as plain as the standard's own words.
+It takes a whole stream at once, as text. It follows the words of the standard and is slow.
 """
 
 import re
@@ -17,7 +17,7 @@ class Dispatched:
 
 
 def interpret(stream: bytes) -> list[Dispatched]:
-    """Every event that a browser would dispatch."""
+    """All events that a browser would dispatch."""
     text = stream.decode("utf-8", errors="replace").removeprefix("\ufeff")
     *lines, _unfinished = re.split("\r\n|\r|\n", text)
     events: list[Dispatched] = []

@@ -1,6 +1,6 @@
-"""A client with a socket of its own, so that a test decides at which byte, and when, its connection is cut.
+"""A client with a socket of its own, so that a test can cut its connection at any byte and any time.
 
-It frames its requests and reads the chunked coding (RFC 9112, section 7.1) itself, so what came is known to the byte.
+It frames its requests and decodes the chunked coding (RFC 9112, section 7.1) itself, so a test sees every byte.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ HEARTBEAT = b":\n\n"
 
 @dataclass(frozen=True)
 class Response:
-    """One response, or what came of it. `is_whole`: did its body end as HTTP/1.1 ends one?"""
+    """The received part of one response. `is_whole`: its body has the end that HTTP/1.1 requires."""
 
     status: int
     fields: dict[str, str]
@@ -29,7 +29,7 @@ class Response:
 
 
 def read_response(raw: bytes) -> Response | None:
-    """None where not even the header has come."""
+    """The response in `raw`, or None if its header is not complete."""
     head, found, rest = raw.partition(b"\r\n\r\n")
     if not found:
         return None
@@ -43,7 +43,7 @@ def read_response(raw: bytes) -> Response | None:
 
 
 def _dechunked(rest: bytes) -> tuple[bytes, bool]:
-    """The data that came, that of an unfinished chunk too, and whether the last chunk did."""
+    """The received data, including those of an unfinished chunk, and whether the last chunk has come."""
     pieces: list[bytes] = []
     at = 0
     while (line_end := rest.find(b"\r\n", at)) >= 0:
@@ -57,7 +57,7 @@ def _dechunked(rest: bytes) -> tuple[bytes, bool]:
 
 
 class Wire:
-    """One connection with one request on it. `raw` is all that has come, or what a cut left of it."""
+    """One connection with one request on it. `raw` has all received bytes, or those before a cut."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.raw = b""
@@ -84,19 +84,19 @@ class Wire:
         return b"" if response is None else response.body
 
     async def head(self) -> Response:
-        """The response as soon as its header is there."""
+        """The response as soon as its header is complete."""
         await self._read(lambda: b"\r\n\r\n" in self.raw)
         return self.response
 
     async def whole(self) -> Response:
-        """The whole response; the connection is closed behind it."""
+        """The whole response. The connection is closed after it."""
         await self._read(lambda: (read_response(self.raw) or _NOTHING).is_whole)
         self.cut("fin")
         assert self.response.is_whole, f"the body broke off: {self.raw!r}"
         return self.response
 
     async def blocks(self, count: int) -> bytes:
-        """The first blocks of the body, and nothing behind them. Heartbeats do not count, and are left out."""
+        """The first blocks of the body, and nothing after them. Heartbeats are left out and do not count."""
         await self._read(lambda: len(_blocks(self.body)) >= count)
         found = _blocks(self.body)[:count]
         assert len(found) == count, f"the body ended too early: {self.raw!r}"
@@ -106,7 +106,7 @@ class Wire:
         await self._read(lambda: self.body.count(HEARTBEAT) >= count)
 
     async def some(self, *, size: int, seconds: float) -> bool:
-        """Reads that many bytes, or for that long; keeps no more. Was that less than the whole response?"""
+        """Reads that many bytes, or for that long, and keeps no more. Returns whether that is only a part."""
         with suppress(TimeoutError, ConnectionError):
             async with asyncio.timeout(seconds):
                 await self._read(lambda: len(self.raw) >= size or (read_response(self.raw) or _NOTHING).is_whole)
@@ -121,7 +121,7 @@ class Wire:
             self._writer.close()
 
     async def _read(self, is_enough: Callable[[], bool]) -> None:
-        """Until it is, or until the other side has closed."""
+        """Reads until it is, or until the other side has closed the connection."""
         async with asyncio.timeout(10):
             while not is_enough() and (data := await self._reader.read(65_536)):
                 self.raw += data
@@ -131,7 +131,7 @@ _opened: set[Wire] = set()
 
 
 def close_all() -> None:
-    """So that a test that failed leaves no socket to the next."""
+    """Closes all sockets, so that a failed test leaves none to the next."""
     for wire in list(_opened):
         wire.cut("rst")
 
@@ -158,22 +158,22 @@ def _request(method: bytes, path: str, fields: Mapping[str, str | bytes]) -> byt
     return b"\r\n".join([*lines, b"", b""])
 
 
-# What a client has of an event stream
+# The event stream as a client receives it
 
 
 def whole_blocks(body: bytes) -> bytes:
-    """As far as a browser would dispatch it: an unfinished block counts as not received. Heartbeats are left out."""
+    """The blocks that a browser would dispatch, without an unfinished one and without heartbeats."""
     return b"".join(_blocks(body))
 
 
 def last_event_id(body: bytes) -> str:
-    """What a browser would come back with; empty where it has had no event."""
+    """The last event ID that a browser would send. Empty if it has received no event."""
     events = interpret(body)
     return events[-1].last_event_id if events else ""
 
 
 def without_names(body: bytes) -> bytes:
-    """The body without what is drawn by lot for every stream: its id, and its asker's ticket."""
+    """The body without the random parts of every stream: its id and its ticket."""
     (stream_id,) = {event.last_event_id.partition(".")[0] for event in interpret(body)}
     return re.sub(rb',"ticket":"[\w-]{22}"', b"", body.replace(stream_id.encode(), b"STREAM"))
 
