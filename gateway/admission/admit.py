@@ -20,7 +20,7 @@ from gateway.upstream.routing import Target, default_model, route, unknown_model
 
 _PUBLIC_FIELDS = frozenset({"question", "messages", "assistant", "format", "reasoning", "on_disconnect", "stream"})
 _OWN_FIELDS = _PUBLIC_FIELDS | {"model", "n", "stream_options"}
-_PUBLIC_POLICIES = (OnDisconnect.CANCEL, OnDisconnect.DETACH)  # no tokens are spent for an anonymous reader who left
+_PUBLIC_POLICIES = (OnDisconnect.CANCEL, OnDisconnect.DETACH)  # `drain` would spend tokens on answers without a reader
 
 _NULL = msgspec.Raw(b"null")
 

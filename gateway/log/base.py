@@ -15,7 +15,7 @@ class Recording(Protocol):
 
     @property
     def is_kept(self) -> bool:
-        """Whether many viewers can read it from any entry. Otherwise one reader gets the entries, which then go."""
+        """Whether many viewers can read it from any entry. Otherwise one reader takes each entry once."""
         ...
 
     @property
