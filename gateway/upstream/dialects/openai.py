@@ -180,7 +180,7 @@ class Decoder:
             self._take_usage(chunk.x_groq.usage)
 
     def _learn(self, data: bytes, text: bytes) -> None:
-        """Makes a template of the first, second, fourth, eighth chunk and so on: it is in vain if each chunk differs."""
+        """Learns from the first, second, fourth, eighth chunk and so on, since all may differ."""
         self._misses += 1
         self._template = template_of(data, text) if self._misses.bit_count() == 1 else None
 
