@@ -20,7 +20,7 @@ imported by one module only. `tests/test_architecture.py` checks both rules.
     log/             entries that are kept or passed on: base, memory, window; views and snapshots of them
     observe/         records, formatters, the writer of the log, sums over it
     config/          schema, rules, load
-    sse/  entries  errors        the core: standard library only; no event loop, clock or environment
+    sse/  entries  errors  bounds  the core: standard library only; no event loop, clock or environment
 
 To change:
 
@@ -31,6 +31,7 @@ To change:
     a limit                                  admission/limits.py, its order in admission/admit.py, its field in config/
     an endpoint                              handlers/ and its row in app.py
     an error                                 one class in errors.py: status, code, message
+    a wait for others, a queue               bounds.py
     an option                                config/schema.py and config.example.toml, which a test loads
 
 Words: *downstream* is the client side, *upstream* the provider side, a *target* an upstream plus a model name, an

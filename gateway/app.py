@@ -12,11 +12,12 @@ from gateway.admission.auth import KeyRing
 from gateway.admission.bodies import Bodies
 from gateway.admission.descriptors import Descriptors
 from gateway.admission.memory_limiter import MemoryLimiter
+from gateway.bounds import DEFAULT_BOUNDS, Bounds
 from gateway.config import Config, Upstream
 from gateway.handlers import chat, completions, health, models, playground, streams
 from gateway.handlers.middleware import add_common_headers, guarded, observed
 from gateway.handlers.reading import expect
-from gateway.handlers.services import SERVICES, Services
+from gateway.handlers.services import BOUNDS, SERVICES, Services
 from gateway.log.memory import MemoryStore
 from gateway.observe.formatters import OneLine
 from gateway.streams.registry import Streams
@@ -29,8 +30,11 @@ from gateway.upstream.dialects.listing import ModelFields
 _LONGEST_LINE = 65_536
 
 
-def create_app(config: Config, descriptors: Descriptors | None = None) -> web.Application:
+def create_app(
+    config: Config, descriptors: Descriptors | None = None, bounds: Bounds = DEFAULT_BOUNDS
+) -> web.Application:
     app = web.Application(middlewares=[observed, guarded])
+    app[BOUNDS] = bounds
     app.on_response_prepare.append(add_common_headers)
     app.cleanup_ctx.append(lambda app: _services(app, config, descriptors or Descriptors(None)))
     app.on_shutdown.append(_end_streams)
@@ -78,7 +82,7 @@ def server_options() -> dict[str, Any]:
 
 
 async def _services(app: web.Application, config: Config, descriptors: Descriptors) -> AsyncIterator[None]:
-    client = UpstreamClient(config.upstreams)
+    client = UpstreamClient(config.upstreams, app[BOUNDS])
     store = MemoryStore(max_streams=config.store.max_streams, max_bytes=config.store.max_bytes)
     held = Streams(store=store, client=client, limiter=MemoryLimiter(), config=config, descriptors=descriptors)
 

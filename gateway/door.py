@@ -13,18 +13,19 @@ from typing import Any
 from aiohttp import web
 
 from gateway.admission.descriptors import Descriptors
+from gateway.bounds import DEFAULT_BOUNDS, Bounds
 
 _QUEUE = 1024  # connections in the system's queue; Linux allows up to 4096, and clients beyond it retry by themselves
 _UNACKNOWLEDGED_MS = 120_000  # for a peer to acknowledge what it was sent; connections inherit it from their listener
-_LOOK_SECONDS = 1.0  # between two checks for room; the end of a client's connection is noticed at once
 
 
 class Door:
     """The listening sockets of `server`. The owner must call `close`."""
 
-    def __init__(self, server: web.Server, descriptors: Descriptors) -> None:
+    def __init__(self, server: web.Server, descriptors: Descriptors, bounds: Bounds = DEFAULT_BOUNDS) -> None:
         self._server = server
         self._descriptors = descriptors
+        self._look_seconds = bounds.door_seconds
         self._sockets: list[socket.socket] = []
         self._listeners: list[asyncio.Server] = []  # empty while the door is shut
         self._opening: asyncio.Task[None] | None = None
@@ -90,7 +91,7 @@ class Door:
             self._timer.cancel()
         if self._sockets and not self._listeners:
             self._look()
-            self._timer = asyncio.get_running_loop().call_later(_LOOK_SECONDS, self._look_later)
+            self._timer = asyncio.get_running_loop().call_later(self._look_seconds, self._look_later)
 
     async def _reopen(self) -> None:
         loop = asyncio.get_running_loop()

@@ -12,6 +12,7 @@ from aiohttp import web
 
 from gateway.admission.descriptors import Descriptors, highest_limit
 from gateway.app import create_app, server_options
+from gateway.bounds import DEFAULT_BOUNDS, Bounds
 from gateway.config import Config
 from gateway.door import Door
 
@@ -55,13 +56,18 @@ async def serve_app(app: web.Application, host: str, port: int, announce: Callab
 
 @contextlib.asynccontextmanager
 async def listening(
-    app: web.Application, host: str, port: int, descriptors: Descriptors | None = None, **options: Any
+    app: web.Application,
+    host: str,
+    port: int,
+    descriptors: Descriptors | None = None,
+    bounds: Bounds = DEFAULT_BOUNDS,
+    **options: Any,
 ) -> AsyncIterator[str]:
     """Serves the app on a socket and yields its address as a URL. Port 0 means any free port. Raises OSError."""
     runner = web.AppRunner(app, **options)
     await runner.setup()
     assert runner.server is not None
-    door = Door(runner.server, descriptors or Descriptors(None))
+    door = Door(runner.server, descriptors or Descriptors(None), bounds)
     try:
         yield await door.open(host, port)
     finally:

@@ -15,6 +15,7 @@ from aiohttp.web_protocol import RequestHandler
 from hypothesis import settings
 
 from gateway.app import create_app, server_options
+from gateway.bounds import DEFAULT_BOUNDS, Bounds
 from gateway.config import Config, load
 from gateway.observe.formatters import JsonFormatter, TerminalFormatter
 from gateway.serve import _loop_factory
@@ -62,10 +63,10 @@ async def gateway(upstream: ScriptedUpstream, overheard: Overheard) -> AsyncIter
     options = server_options()
     assert options.pop("handler_cancellation")  # a TestServer has it anyway, and takes it only from itself
 
-    async def make(toml: str = "", config: Config | None = None) -> Client:
+    async def make(toml: str = "", config: Config | None = None, bounds: Bounds = DEFAULT_BOUNDS) -> Client:
         config = config or configured(upstream.url, toml)
         overheard.keep_keys(config)
-        server = TestServer(create_app(config))
+        server = TestServer(create_app(config, bounds=bounds))
         await server.start_server(**options)
         client: Client = TestClient(server)
         clients.append(client)

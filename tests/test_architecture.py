@@ -1,6 +1,7 @@
 """The house stands as the head of `gateway/__init__.py` draws it: floors, and one door to each foreign package."""
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
@@ -16,7 +17,7 @@ ROOT = Path(gateway.__file__).parent
 
 # Rooms, from the bottom to the top: a room imports from itself and from those below.
 FLOORS = [
-    ["gateway", "gateway.entries", "gateway.errors", "gateway.sse", "gateway.sse.*"],
+    ["gateway", "gateway.bounds", "gateway.entries", "gateway.errors", "gateway.sse", "gateway.sse.*"],
     ["gateway.config", "gateway.config.*"],
     ["gateway.log", "gateway.log.*", "gateway.observe", "gateway.observe.*"],
     ["gateway.upstream", "gateway.upstream.*"],
@@ -204,3 +205,24 @@ def is_ours(name: str) -> bool:
 
 def test_every_module_says_what_it_is() -> None:
     assert [module for module in PATHS if not ast.get_docstring(tree_of(module))] == []
+
+
+def patched_constants(tree: ast.AST) -> list[str]:
+    """The names in capitals that it patches, each with its module where that is told."""
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    patches = [call for call in calls if ast.unparse(call.func).rpartition(".")[2] in ("setattr", "patch", "object")]
+    names = [arg.value for call in patches for arg in call.args if isinstance(arg, ast.Constant)]
+    return [name for name in names if isinstance(name, str) and re.fullmatch(r"([\w.]+\.)?_?[A-Z][A-Z_]+", name)]
+
+
+def test_how_patched_constants_are_found() -> None:
+    source = (
+        'monkeypatch.setattr(m, "_MOST", 1); patch("a.b._SECONDS", 2); patch.object(c, "PIECE", 3); setattr(d, "e", 4)'
+    )
+    assert sorted(patched_constants(ast.parse(source))) == ["PIECE", "_MOST", "a.b._SECONDS"]
+
+
+def test_no_test_patches_a_time_or_a_size() -> None:
+    """One that a test has to change is a field of `Bounds`, or a parameter of its own."""
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in (ROOT.parent / "tests").rglob("*.py")]
+    assert [name for tree in trees for name in patched_constants(tree)] == []

@@ -9,8 +9,8 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from gateway import door
 from gateway.admission.descriptors import Descriptors
+from gateway.bounds import DEFAULT_BOUNDS, Bounds
 from gateway.serve import listening
 
 LIMIT = 50  # ten descriptors for clients and upstreams
@@ -19,13 +19,13 @@ Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 @asynccontextmanager
-async def opened(descriptors: Descriptors) -> AsyncIterator[int]:
+async def opened(descriptors: Descriptors, bounds: Bounds = DEFAULT_BOUNDS) -> AsyncIterator[int]:
     async def hello(request: web.Request) -> web.Response:
         return web.Response(text="hello")
 
     app = web.Application()
     app.router.add_get("/", hello)
-    async with listening(app, "127.0.0.1", 0, descriptors) as address:
+    async with listening(app, "127.0.0.1", 0, descriptors, bounds) as address:
         yield int(address.rpartition(":")[2])
 
 
@@ -81,13 +81,12 @@ async def test_it_opens_when_a_client_leaves() -> None:
             writer.close()
 
 
-async def test_it_opens_when_an_upstream_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_it_opens_when_an_upstream_leaves() -> None:
     """That of an answer whose own client has left before."""
-    monkeypatch.setattr(door, "_LOOK_SECONDS", 0.01)
     descriptors = Descriptors(LIMIT)
     for _ in range(5):
         descriptors.add_upstream()
-    async with opened(descriptors) as port:
+    async with opened(descriptors, Bounds(door_seconds=0.01)) as port:
         clients = await connected(port, 5)
         assert not await answered(port)
         descriptors.drop_upstream()

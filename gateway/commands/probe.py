@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from gateway.bounds import DEFAULT_BOUNDS, Bounds
 from gateway.config import Config, Timeouts, Upstream
 from gateway.errors import (
     GatewayError,
@@ -27,7 +28,6 @@ from gateway.upstream.dialects.listing import text_in
 from gateway.upstream.redaction import redact
 from gateway.upstream.routing import Target
 
-_SECONDS = 30.0  # for one upstream: 10 for its list of models, and the rest for the first token of a cold model
 _UNHEARD = (UpstreamUnreachable, UpstreamTLS, Timeout, OutOfDescriptors)  # the upstream did not get the question
 _MOST_NAMES = 5  # of missing models that are reported
 
@@ -42,30 +42,30 @@ class Finding:
         return f"{self.upstream}: {self.words}"
 
 
-def probe(config: Config) -> Sequence[Finding]:
+def probe(config: Config, bounds: Bounds = DEFAULT_BOUNDS) -> Sequence[Finding]:
     """One finding for each upstream, in their order."""
     with _unlogged():
-        return asyncio.run(_probe(config))
+        return asyncio.run(_probe(config, bounds))
 
 
-async def _probe(config: Config) -> Sequence[Finding]:
-    client = UpstreamClient(config.upstreams)
+async def _probe(config: Config, bounds: Bounds) -> Sequence[Finding]:
+    client = UpstreamClient(config.upstreams, bounds)
     try:
         return await asyncio.gather(
-            *[_in_time(client, upstream, _models(config, upstream)) for upstream in config.upstreams]
+            *[_in_time(bounds, client, upstream, _models(config, upstream)) for upstream in config.upstreams]
         )
     finally:
         await client.close()
 
 
-async def _in_time(client: UpstreamClient, upstream: Upstream, models: Sequence[str]) -> Finding:
+async def _in_time(bounds: Bounds, client: UpstreamClient, upstream: Upstream, models: Sequence[str]) -> Finding:
     loop = asyncio.get_running_loop()
     started = loop.time()
     try:
-        async with asyncio.timeout(_SECONDS):
+        async with asyncio.timeout(bounds.probe_seconds):
             return await _asked(client, upstream, models)
     except TimeoutError:
-        return Finding(upstream.name, f"did not answer within {_SECONDS:.0f} seconds", is_fault=True)
+        return Finding(upstream.name, f"did not answer within {bounds.probe_seconds:.0f} seconds", is_fault=True)
     except GatewayError as error:
         return _fault(error, upstream, seconds=loop.time() - started)
 
@@ -86,7 +86,7 @@ async def _asked(client: UpstreamClient, upstream: Upstream, models: Sequence[st
 
 async def _asked_for_a_token(client: UpstreamClient, upstream: Upstream, model: str) -> Finding:
     try:
-        response = await client.open(Target(upstream, model, Timeouts(connect=_SECONDS)), _question(model))
+        response = await client.open(Target(upstream, model, Timeouts()), _question(model))
         try:
             await response.begin()
         finally:

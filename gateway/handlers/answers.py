@@ -9,13 +9,13 @@ from aiohttp import HttpVersion11, web
 from gateway.admission.admit import Show
 from gateway.errors import StreamNotFound
 from gateway.handlers.responses import attached, counted, json_response, success
-from gateway.handlers.services import SERVICES
+from gateway.handlers.services import BOUNDS, SERVICES
 from gateway.handlers.sinks import EventStreamSink, TextSink, deliver
 from gateway.log.base import StreamLog
 from gateway.log.views import text_view
 from gateway.streams.frames import Frames
 from gateway.streams.held import HeldStream, shared_frames
-from gateway.streams.viewer import STALL_SECONDS, Viewer
+from gateway.streams.viewer import Viewer
 from gateway.upstream.dialects.completion import completion
 
 
@@ -29,7 +29,7 @@ async def events(
     await sink.open()
     if start:
         await sink.write(start)
-    await Viewer(frames, sink, cursor=cursor, heartbeat=heartbeat).run()
+    await Viewer(frames, sink, cursor=cursor, heartbeat=heartbeat, bounds=request.app[BOUNDS]).run()
     return sink.response
 
 
@@ -38,7 +38,7 @@ async def text(request: web.Request, stream: HeldStream[StreamLog], *, cursor: i
     if request.version < HttpVersion11:
         return await _whole_text(request, stream, cursor)
     sink = TextSink(request, ends_cleanly=lambda: stream.generation.is_whole)
-    await Viewer(Frames(stream.log, text_view), sink, cursor=cursor, heartbeat=None).run()
+    await Viewer(Frames(stream.log, text_view), sink, cursor=cursor, heartbeat=None, bounds=request.app[BOUNDS]).run()
     if not sink.opened:
         await success(stream.generation)
         await sink.open()
@@ -52,7 +52,7 @@ async def _whole_text(request: web.Request, stream: HeldStream[StreamLog], curso
     body = b"".join([text_view(number, entry) for number, entry in enumerate(entries, cursor + 1)])
     response = web.Response(body=body, content_type="text/plain", charset="utf-8")
     with counted(stream, len(body)):
-        return await deliver(request, response, stall_seconds=STALL_SECONDS)
+        return await deliver(request, response)
 
 
 async def whole(request: web.Request, stream: HeldStream[StreamLog], show: Show) -> web.StreamResponse:
@@ -61,7 +61,7 @@ async def whole(request: web.Request, stream: HeldStream[StreamLog], show: Show)
     value = completion(stream.log.entries, stream.generation.outcome(), reasoning=show.reasoning)
     response = json_response(value)
     with counted(stream, response.content_length or 0):
-        return await deliver(request, response, stall_seconds=STALL_SECONDS)
+        return await deliver(request, response)
 
 
 async def rest(

@@ -30,14 +30,14 @@ from gateway.admission.limits import allowance
 from gateway.config import Assistant
 from gateway.handlers.reading import authenticate, read_fields, read_query
 from gateway.handlers.responses import attached, success
-from gateway.handlers.services import SERVICES
+from gateway.handlers.services import BOUNDS, SERVICES
 from gateway.handlers.sinks import EventStreamSink, deliver
 from gateway.log.views import body_view, chunk_view
 from gateway.log.window import Window
 from gateway.sse import HEARTBEAT
 from gateway.streams.generation import Generation
 from gateway.streams.held import HeldStream
-from gateway.streams.viewer import STALL_SECONDS, Viewer, until
+from gateway.streams.viewer import Viewer, until
 
 Answer = Callable[[web.Request, HeldStream[Window]], Awaitable[web.StreamResponse]]
 
@@ -75,7 +75,7 @@ async def _streamed(request: web.Request, stream: HeldStream[Window]) -> web.Str
     await sink.open()
     if not spoke:
         await sink.write(HEARTBEAT)
-    await Viewer(window, sink, heartbeat=heartbeat).run()
+    await Viewer(window, sink, heartbeat=heartbeat, bounds=request.app[BOUNDS]).run()
     return sink.response
 
 
@@ -89,4 +89,4 @@ async def _whole(request: web.Request, stream: HeldStream[Window]) -> web.Stream
     await success(stream.generation)
     body, _ = stream.log.after(0)
     response = web.Response(body=body, content_type="application/json")
-    return await deliver(request, response, stall_seconds=STALL_SECONDS)
+    return await deliver(request, response)

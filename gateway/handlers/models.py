@@ -14,7 +14,6 @@ from gateway.handlers.reading import authenticate
 from gateway.handlers.responses import json_response
 from gateway.handlers.services import CALLER, SERVICES
 from gateway.handlers.sinks import deliver
-from gateway.streams.viewer import STALL_SECONDS
 from gateway.upstream.dialects.listing import ModelFields, text_in
 from gateway.upstream.routing import unknown_model
 
@@ -26,7 +25,7 @@ async def list_all(request: web.Request) -> web.StreamResponse:
     response = json_response({"object": "list", "data": models})
     with services.bodies.reading(identity(request[CALLER])) as count:  # a list may have megabytes
         count(response.content_length or 0)
-        return await deliver(request, response, stall_seconds=STALL_SECONDS)
+        return await deliver(request, response)
 
 
 async def retrieve(request: web.Request) -> web.Response:

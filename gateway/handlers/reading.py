@@ -21,14 +21,13 @@ from gateway.errors import (
     UpstreamIncomplete,
 )
 from gateway.handlers.negotiation import Representation, negotiate
-from gateway.handlers.services import CALLER, CLIENT, SERVICES
+from gateway.handlers.services import BOUNDS, CALLER, CLIENT, SERVICES
 from gateway.upstream.codings import DECODED, Inflater
 
 _LONGEST_QUERY = 8192  # bytes: what proxies and servers commonly take in a request line
 _MOST_FIELDS = 100  # in a query: ours has five
 _LONGEST_IDEMPOTENCY = 255  # characters; a UUID has 36
 _SHORTEST_ANONYMOUS = 16  # of who has no API key: then it is all that tells one caller from another
-_BODY_SECONDS = 30.0  # for a megabyte that is 280 kbit/s; slower is an attack or a phone in a tunnel
 
 
 def authenticate(request: web.Request) -> Caller:
@@ -120,7 +119,7 @@ async def read_body(request: web.Request, most: int, count: Callable[[int], None
     if expects and request.transport is not None:
         request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     try:
-        async with asyncio.timeout(_BODY_SECONDS):
+        async with asyncio.timeout(request.app[BOUNDS].body_seconds):
             body = bytearray()
             while part := await read():
                 count(len(part))

@@ -9,6 +9,7 @@ from aiohttp import web
 from gateway.admission.auth import Caller, KeyRing
 from gateway.admission.bodies import Bodies
 from gateway.admission.descriptors import Descriptors
+from gateway.bounds import Bounds
 from gateway.config import Config
 from gateway.streams.held import HeldStream
 from gateway.streams.registry import Streams
@@ -28,6 +29,7 @@ class Services:
 
 
 SERVICES = web.AppKey("services", Services)
+BOUNDS = web.AppKey("bounds", Bounds)
 CLIENT = web.RequestKey("client", str)  # the address of the client
 CALLER = web.RequestKey("caller", Caller)
 LIMITS = web.RequestKey("limits", Mapping[str, str])  # the header fields about limits

@@ -15,8 +15,8 @@ from aiohttp.http_writer import StreamWriter
 from aiohttp_sse import EventSourceResponse
 
 from gateway.errors import ClientGone
+from gateway.handlers.services import BOUNDS
 
-_LINGER_SECONDS = 60.0  # without progress in the last bytes of a body; as `viewer.STALL_SECONDS`
 _ROOM = 65_536  # bytes that may wait in the transport before a viewer lags: where asyncio's own flow control begins
 
 
@@ -80,7 +80,7 @@ class _BodySink:
             await self.response.write_eof(data)
         except ConnectionError as error:
             raise ClientGone from error
-        _watch_tail(self._request.transport)
+        _watch_tail(self._request)
 
     def write_now(self, data: bytes) -> bool:
         transport = self._transport
@@ -108,20 +108,18 @@ class _BodySink:
         if transport is None:
             return
         transport.close()
-        _watch_tail(transport)
+        _watch_tail(self._request)
 
     def abort(self) -> None:
         if self._request.transport is not None:
             self._request.transport.abort()  # not close(), which would wait until the buffer is taken
 
 
-async def deliver(
-    request: web.Request, whole: web.Response, *, stall_seconds: float, parts: Sequence[bytes] = ()
-) -> web.StreamResponse:
+async def deliver(request: web.Request, whole: web.Response, *, parts: Sequence[bytes] = ()) -> web.StreamResponse:
     """Sends a response piece by piece; aiohttp would wait for its client without a limit. Raises ClientGone.
 
     The body is that of `whole`, or `parts`, which several responses may share. A client that takes nothing of a piece
-    for `stall_seconds` is cut; one that is merely slow is not.
+    for `Bounds.stall_seconds` is cut; one that is merely slow is not.
     """
     parts = parts or [whole.body if isinstance(whole.body, bytes) else b""]
     response = web.StreamResponse(status=whole.status, headers=whole.headers)
@@ -129,7 +127,7 @@ async def deliver(
     try:
         await response.prepare(request)
         for piece in _pieces(parts):
-            async with asyncio.timeout(stall_seconds):
+            async with asyncio.timeout(request.app[BOUNDS].stall_seconds):
                 await response.write(piece)
                 await _drained(response)
         await response.write_eof()
@@ -139,7 +137,7 @@ async def deliver(
         if request.transport is not None:
             request.transport.abort()
         raise ClientGone from error
-    _watch_tail(request.transport)
+    _watch_tail(request)
     return response
 
 
@@ -155,21 +153,22 @@ async def _drained(response: web.StreamResponse) -> None:
         await writer.drain()
 
 
-def _watch_tail(transport: asyncio.Transport | None) -> None:
+def _watch_tail(request: web.Request) -> None:
     """Cuts a client that takes nothing of the last bytes: no task waits for them, and a transport has no limit.
 
     uvloop sends in the next turn of the loop. Nearly always the transport is empty then, and nothing is to watch.
     """
-    if transport is not None:
-        asyncio.get_running_loop().call_soon(_look_at_tail, transport, math.inf)
+    if request.transport is not None:
+        seconds = request.app[BOUNDS].stall_seconds
+        asyncio.get_running_loop().call_soon(_look_at_tail, request.transport, seconds, math.inf)
 
 
-def _look_at_tail(transport: asyncio.Transport, before: float) -> None:
+def _look_at_tail(transport: asyncio.Transport, seconds: float, before: float) -> None:
     left = transport.get_write_buffer_size()
     if left >= before:
         transport.abort()
     elif left:
-        asyncio.get_running_loop().call_later(_LINGER_SECONDS, _look_at_tail, transport, left)
+        asyncio.get_running_loop().call_later(seconds, _look_at_tail, transport, seconds, left)
 
 
 def is_unused(request: web.Request) -> bool:

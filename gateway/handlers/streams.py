@@ -30,7 +30,6 @@ from gateway.handlers.sinks import deliver
 from gateway.log.base import StreamLog
 from gateway.log.views import read_event_id, start_block
 from gateway.streams.held import HeldStream
-from gateway.streams.viewer import STALL_SECONDS
 
 
 async def create(request: web.Request) -> web.Response:
@@ -72,9 +71,7 @@ async def watch(request: web.Request) -> web.StreamResponse:
     answer = wanted(request)
     if answer is Representation.JSON:
         parts = request.app[SERVICES].streams.snapshot(stream)
-        return await deliver(
-            request, web.Response(content_type="application/json"), stall_seconds=STALL_SECONDS, parts=parts
-        )
+        return await deliver(request, web.Response(content_type="application/json"), parts=parts)
     show, as_text = shown(view_fields(query)), answer is Representation.TEXT
     last = last_event_id(request, query)
     if last:

@@ -2,7 +2,7 @@
 
 Frames wait here until the viewer takes them, and are gone then. When `limit` bytes wait, the upstream is not read until
 there is room: TCP slows it down, where a log would grow. That a viewer who takes nothing does not hold it up for ever
-is the viewer's own bound, `viewers.STALL_SECONDS`.
+is the viewer's own bound, `Bounds.stall_seconds`.
 """
 
 import asyncio

@@ -17,10 +17,9 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, suppress
 
-_MOST_LINES = 10_000  # ten seconds of a busy process; some 5 MB, since a line has about 500 bytes
-_MOST_BYTES = 16_777_216  # in the queue: a line may hold a message of an upstream, or a traceback
+from gateway.bounds import DEFAULT_BOUNDS, Bounds
+
 _PAUSE_SECONDS = 0.02  # to collect lines: waking up for each made a small request cost 79 µs instead of 64
-_DRAIN_SECONDS = 2.0  # for the last lines; a blocked reader does not delay the exit any longer
 _LONGEST_START = 65_536  # characters of a line without an end; a longer one is written in parts
 _LINE_END = ord("\n")
 
@@ -28,10 +27,11 @@ _LINE_END = ord("\n")
 class LogWriter(logging.Handler):
     """A handler whose lines are written by a thread to `descriptor`, which stays open. `close` it."""
 
-    def __init__(self, descriptor: int, *, encoding: str) -> None:
+    def __init__(self, descriptor: int, *, encoding: str, bounds: Bounds = DEFAULT_BOUNDS) -> None:
         super().__init__()
         self._descriptor = descriptor
         self._encoding = encoding
+        self._bounds = bounds
         self._changed = threading.Condition()
         self._lines: deque[bytes] = deque()
         self._size = 0
@@ -52,11 +52,11 @@ class LogWriter(logging.Handler):
 
     def say(self, text: str) -> None:
         """Puts one or several lines into the queue. Without room they are lost, and count as one line."""
-        line = text.encode(self._encoding, errors="backslashreplace") + b"\n"
+        line, bounds = text.encode(self._encoding, errors="backslashreplace") + b"\n", self._bounds
         with self._changed:
             if not (self._lines or self._lost):
                 self._changed.notify()
-            if self._lost or len(self._lines) >= _MOST_LINES or self._size + len(line) > _MOST_BYTES:
+            if self._lost or len(self._lines) >= bounds.log_lines or self._size + len(line) > bounds.log_bytes:
                 self._lost += 1  # all later lines are lost, too, until the thread has reported the loss in this place
                 return
             self._lines.append(line)
@@ -67,7 +67,7 @@ class LogWriter(logging.Handler):
         self._closing.set()
         with self._changed:
             self._changed.notify()
-        self._thread.join(_DRAIN_SECONDS)
+        self._thread.join(self._bounds.drain_seconds)
         super().close()
 
     # The thread
@@ -150,10 +150,12 @@ def _warning(words: str) -> logging.LogRecord:
 
 
 @contextmanager
-def logging_to(descriptor: int, formatter: logging.Formatter, *, encoding: str) -> Iterator[LogWriter]:
+def logging_to(
+    descriptor: int, formatter: logging.Formatter, *, encoding: str, bounds: Bounds = DEFAULT_BOUNDS
+) -> Iterator[LogWriter]:
     """Within the block, log records from INFO on and prints to standard error are written to the descriptor."""
     root = logging.getLogger()
-    level, writer = root.level, LogWriter(descriptor, encoding=encoding)
+    level, writer = root.level, LogWriter(descriptor, encoding=encoding, bounds=bounds)
     writer.setFormatter(formatter)
     root.addHandler(writer)
     root.setLevel(logging.INFO)

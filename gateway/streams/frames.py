@@ -7,9 +7,8 @@ from gateway.entries import Entry
 from gateway.log.base import Recording, StreamLog
 from gateway.log.views import View
 
-_PIECE = (
-    65_536  # bytes of one write: asyncio's own flow control begins there, and a stall is measured from write to write
-)
+# Bytes of one write: asyncio's own flow control begins there, and a stall is measured from write to write.
+_PIECE = 65_536
 
 
 class Source(Protocol):
@@ -32,10 +31,11 @@ class Frames:
     for whoever comes late; keeping every frame would more than double what a stream costs in memory, for the rare case.
     """
 
-    __slots__ = ("_behind", "_cursor", "_piece", "_view", "recording")
+    __slots__ = ("_behind", "_cursor", "_piece", "_piece_bytes", "_view", "recording")
 
-    def __init__(self, log: StreamLog, view: View) -> None:
+    def __init__(self, log: StreamLog, view: View, *, piece_bytes: int = _PIECE) -> None:
         self.recording = log
+        self._piece_bytes = piece_bytes
         self._view = view
         self._piece = b""
         self._cursor = self._behind = 0  # the piece is of the entries after the one, up to the other
@@ -52,7 +52,7 @@ class Frames:
 
     def _encode(self, cursor: int, entries: Sequence[Entry]) -> tuple[bytes, int]:
         frames, size = [], 0
-        while cursor < len(entries) and size < _PIECE:
+        while cursor < len(entries) and size < self._piece_bytes:
             frame = self._view(cursor + 1, entries[cursor])
             frames.append(frame)
             size += len(frame)

@@ -1,7 +1,7 @@
 """A viewer: a log, a view of it, a cursor, and the connection that it writes to.
 
 There is no queue per viewer. One that is slow lags behind in the log, blocks nobody and costs no copy; one whose
-connection takes nothing for `STALL_SECONDS` is cut, without an end, so that it comes back and resumes.
+connection takes nothing for `Bounds.stall_seconds` is cut, without an end, so that it comes back and resumes.
 
 A viewer that keeps up is written to in the generation's own step, right behind the upstream read. Its task sleeps
 through that, and wakes only for what needs waiting: a backlog, a heartbeat, the end.
@@ -11,11 +11,10 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
+from gateway.bounds import DEFAULT_BOUNDS, Bounds
 from gateway.log.base import Recording
 from gateway.sse import HEARTBEAT
 from gateway.streams.frames import Source
-
-STALL_SECONDS = 60.0  # a connection that took nothing for this long is as good as gone: proxies give up at 60 s too
 
 
 class Sink(Protocol):
@@ -54,17 +53,21 @@ class Viewer:
         "_silent",
         "_sink",
         "_source",
+        "_stall_seconds",
         "_timer",
         "_waiting",
         "_writing",
     )
 
-    def __init__(self, source: Source, sink: Sink, *, cursor: int = 0, heartbeat: float | None) -> None:
+    def __init__(
+        self, source: Source, sink: Sink, *, cursor: int = 0, heartbeat: float | None, bounds: Bounds = DEFAULT_BOUNDS
+    ) -> None:
         self._source = source
         self._recording = source.recording
         self._sink = sink
         self._cursor = cursor
         self._heartbeat = heartbeat
+        self._stall_seconds = bounds.stall_seconds
         self._loop = asyncio.get_running_loop()
         self._waiting: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -135,7 +138,7 @@ class Viewer:
     def _look(self) -> None:
         """One timer per viewer, for both of its waits: it looks at what was written when, and sleeps again."""
         now = self._loop.time()
-        patience = STALL_SECONDS if self._writing or self._heartbeat is None else self._heartbeat
+        patience = self._stall_seconds if self._writing or self._heartbeat is None else self._heartbeat
         due = self._last_write + patience
         if now >= due:
             if self._writing:
@@ -144,7 +147,7 @@ class Viewer:
             self._silent = self._heartbeat is not None
             self._wake()
             due = now + patience
-        self._timer = self._loop.call_at(min(due, now + STALL_SECONDS), self._look)
+        self._timer = self._loop.call_at(min(due, now + self._stall_seconds), self._look)
 
 
 async def until(recording: Recording, condition: Callable[[], bool], *, within: float | None = None) -> bool:

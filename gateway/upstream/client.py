@@ -26,6 +26,7 @@ import aiohttp
 from aiohttp.client_proto import ResponseHandler
 
 from gateway import __version__
+from gateway.bounds import DEFAULT_BOUNDS, Bounds
 from gateway.config import Upstream
 from gateway.errors import (
     ConnectTimeout,
@@ -48,9 +49,7 @@ from gateway.upstream.unreachable import from_os, from_proxy, not_http, place_of
 logger = logging.getLogger(__name__)
 
 _ERROR_BODY = 65_536  # bytes read of an error's body: its message is looked for there, nothing else
-_ERROR_BODY_SECONDS = 2.0  # for it to arrive; without it, the status says enough
 _MODELS_BODY = 4_194_304  # bytes of a list of models: OpenRouter's, the longest, has about one million
-_MODELS_SECONDS = 10.0  # for it to come
 _TAIL_SECONDS = 0.1  # how long the end of a finished response may take, so that its connection can be used again
 _LARGE_BODY = 1_048_576  # from here on aiohttp warns about bytes and wants a file
 _LONGEST_FIELD = 65_536  # bytes of a header field, as on the server's side; policies and cookies of 20 KB were seen
@@ -195,11 +194,12 @@ def _look_at(closed: asyncio.Future[None]) -> None:
 class UpstreamClient:
     """Posts to upstreams. One per process; `close` it."""
 
-    def __init__(self, upstreams: Sequence[Upstream]) -> None:
+    def __init__(self, upstreams: Sequence[Upstream], bounds: Bounds = DEFAULT_BOUNDS) -> None:
         """Raises OSError where a `ca_file` cannot be read (ssl.SSLError where it holds no certificate)."""
         self._ssl = {u.name: ssl.create_default_context(cafile=u.ca_file) if u.ca_file else True for u in upstreams}
         self._session = _session(aiohttp.TCPConnector(limit=0, socket_factory=_note_opening))
         self._fresh = _session(aiohttp.TCPConnector(limit=0, force_close=True))  # pools nothing
+        self._bounds = bounds
         self._headers = {u.name: _headers(u) for u in upstreams}
 
     async def open(self, target: Target, body: bytes, *, accept: str = "text/event-stream") -> UpstreamResponse:
@@ -210,7 +210,7 @@ class UpstreamClient:
         with _translated(target.upstream):
             response = await self._post(target, body, accept)
         try:
-            await _check(response)
+            await self._check(response)
             return UpstreamResponse(response)
         except BaseException:
             response.close()
@@ -225,12 +225,19 @@ class UpstreamClient:
             raise
 
     async def _models(self, upstream: Upstream) -> Sequence[ModelFields]:
-        options = self._options(upstream, aiohttp.ClientTimeout(total=_MODELS_SECONDS), "application/json")
+        seconds = self._bounds.models_seconds
+        options = self._options(upstream, aiohttp.ClientTimeout(total=seconds), "application/json")
         with _translated(upstream):
             async with self._session.get(_url(upstream, "/models"), **options) as response:
-                await _check(response)
-                body = await _start_of(response, most=_MODELS_BODY, seconds=_MODELS_SECONDS)
+                await self._check(response)
+                body = await _start_of(response, most=_MODELS_BODY, seconds=seconds)
         return models_in(body)
+
+    async def _check(self, response: aiohttp.ClientResponse) -> None:
+        """Raises unless the response may be an answer."""
+        if not 200 <= response.status < 300 or response.status in _BODILESS:
+            body = await _start_of(response, most=_ERROR_BODY, seconds=self._bounds.error_body_seconds)
+            raise error_from_status(response.status, response.headers, body)
 
     async def close(self) -> None:
         await self._session.close()
@@ -357,13 +364,6 @@ def _headers(upstream: Upstream) -> Mapping[str, str]:
 
 def _payload(body: bytes) -> bytes | io.BytesIO:
     return body if len(body) < _LARGE_BODY else io.BytesIO(body)
-
-
-async def _check(response: aiohttp.ClientResponse) -> None:
-    """Raises unless the response may be an answer."""
-    if not 200 <= response.status < 300 or response.status in _BODILESS:
-        body = await _start_of(response, most=_ERROR_BODY, seconds=_ERROR_BODY_SECONDS)
-        raise error_from_status(response.status, response.headers, body)
 
 
 async def _start_of(response: aiohttp.ClientResponse, *, most: int, seconds: float) -> bytes:

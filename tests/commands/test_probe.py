@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.bounds import Bounds
 from gateway.cli import main
 from gateway.commands import probe
 from gateway.config import Config, load
@@ -79,25 +80,19 @@ async def test_a_refused_connection_is_told_with_its_address() -> None:
     assert f"at 127.0.0.1:{port}" in finding.words
 
 
-async def test_all_are_asked_at_the_same_time_and_none_for_ever(
-    upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(probe, "_SECONDS", 0.5)
+async def test_all_are_asked_at_the_same_time_and_none_for_ever(upstream: ScriptedUpstream) -> None:
     upstream.script([Stall()])
     tables = [f'[[upstreams]]\nname = "up{n}"\nbase_url = "{upstream.url}/v1"\n' for n in range(20)]
     started = time.monotonic()
-    findings = await asyncio.to_thread(probe.probe, load("".join(tables), {}))
+    findings = await asyncio.to_thread(probe.probe, load("".join(tables), {}), Bounds(probe_seconds=0.5))
     assert time.monotonic() - started < 5
     assert [finding.upstream for finding in findings] == [f"up{n}" for n in range(20)]
     assert all(finding.is_fault and "did not answer" in finding.words for finding in findings)
 
 
-async def test_a_list_that_does_not_come_is_told_with_the_seconds(
-    upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("gateway.upstream.client._MODELS_SECONDS", 0.7)
+async def test_a_list_that_does_not_come_is_told_with_the_seconds(upstream: ScriptedUpstream) -> None:
     upstream.script([Stall()])
-    (finding,) = await asyncio.to_thread(probe.probe, configured(upstream.url))
+    (finding,) = await asyncio.to_thread(probe.probe, configured(upstream.url), Bounds(models_seconds=0.7))
     assert finding.is_fault
     assert "took too long" in finding.words
     assert finding.words.endswith("(after 1 s)")

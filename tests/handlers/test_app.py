@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from gateway.bounds import Bounds
 from gateway.config import load
 from gateway.handlers.services import SERVICES
 from tests.conftest import MakeGateway
@@ -118,11 +119,8 @@ async def test_a_chunked_body_of_2_mb_is_413(gateway: MakeGateway, upstream: Scr
         assert await error_of(response) == (413, "body_too_large")
 
 
-async def test_fault_86_a_slow_body_is_408(
-    gateway: MakeGateway, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("gateway.handlers.reading._BODY_SECONDS", 0.2)
-    client = await gateway()
+async def test_fault_86_a_slow_body_is_408(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
+    client = await gateway(bounds=Bounds(body_seconds=0.2))
     head = b"POST /chat HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 20\r\n\r\n{"
     assert (await exchange(client, head, until=b'"body_timeout"')).startswith(b"HTTP/1.1 408 ")
 

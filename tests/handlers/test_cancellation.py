@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from aiohttp import ClientResponse
 
+from gateway.bounds import Bounds
 from tests.conftest import Client, MakeGateway
 from tests.rig.clients import EVENTS, TEXT, access_records, ask, eventually, leave, send
 from tests.rig.inside import at_rest, streams
@@ -115,11 +116,10 @@ async def test_fault_57_a_slow_reader_lags_without_holding_the_upstream(
 
 
 async def test_a_reader_that_takes_nothing_is_cut_without_an_end(
-    gateway: MakeGateway, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+    gateway: MakeGateway, upstream: ScriptedUpstream
 ) -> None:
-    monkeypatch.setattr("gateway.streams.viewer.STALL_SECONDS", 0.3)
     upstream.script(stream(*[delta("x" * 100_000)] * 70, Stall()))
-    client = await gateway(f"{CANCEL}heartbeat_seconds = 0.1")
+    client = await gateway(f"{CANCEL}heartbeat_seconds = 0.1", bounds=Bounds(stall_seconds=0.3))
     writer = await send(
         client, f"GET /chat?q=x HTTP/1.1\r\nHost: localhost\r\n{fields(EVENTS)}\r\n", receive_buffer=4096
     )
@@ -145,14 +145,10 @@ async def test_fault_69_a_log_that_a_slow_client_still_reads_takes_room(
     await at_rest(client)
 
 
-async def test_a_slow_reader_that_goes_on_taking_is_not_cut(
-    gateway: MakeGateway, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_slow_reader_that_goes_on_taking_is_not_cut(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
     """Neither as events nor as JSON: what counts is that it takes something, not how long the whole takes."""
-    monkeypatch.setattr("gateway.streams.viewer.STALL_SECONDS", 0.5)
-    monkeypatch.setattr("gateway.handlers.answers.STALL_SECONDS", 0.5)
     upstream.script(stream(*[delta("x" * 50_000)] * 140, finish(), DONE))
-    client = await gateway(CANCEL)
+    client = await gateway(CANCEL, bounds=Bounds(stall_seconds=0.5))
     for headers in (EVENTS, {}):
         async with client.get("/chat?q=x", headers=headers, read_bufsize=1024) as response:
             started = asyncio.get_running_loop().time()
@@ -164,12 +160,9 @@ async def test_a_slow_reader_that_goes_on_taking_is_not_cut(
             assert asyncio.get_running_loop().time() - started > 0.5
 
 
-async def test_a_reader_that_takes_no_json_is_cut(
-    gateway: MakeGateway, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("gateway.handlers.answers.STALL_SECONDS", 0.3)
+async def test_a_reader_that_takes_no_json_is_cut(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
     upstream.script(stream(*[delta("x" * 100_000)] * 70, finish(), DONE))
-    client = await gateway(CANCEL)
+    client = await gateway(CANCEL, bounds=Bounds(stall_seconds=0.3))
     writer = await send(client, "GET /chat?q=x HTTP/1.1\r\nHost: localhost\r\n\r\n", receive_buffer=4096)
     await upstream.until(requests=1)
     await eventually(lambda: not client.server.handler.connections, within=5)

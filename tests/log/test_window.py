@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from gateway.bounds import Bounds
 from gateway.entries import Entry, Kind
 from gateway.log.views import chunk_view
 from gateway.log.window import WINDOW_BYTES, Window
@@ -297,11 +298,10 @@ async def test_fault_57_a_client_that_does_not_read_stops_the_upstream_and_then_
 
 
 async def test_fault_57_a_client_that_never_reads_is_cut_and_the_upstream_let_go(
-    gateway: MakeGateway, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+    gateway: MakeGateway, upstream: ScriptedUpstream
 ) -> None:
-    monkeypatch.setattr("gateway.streams.viewer.STALL_SECONDS", 0.3)
     upstream.script(stream(*[delta("x" * 65_536)] * 400, finish(), DONE))
-    client = await gateway()
+    client = await gateway(bounds=Bounds(stall_seconds=0.3))
     _, writer = await asking(client, receive_buffer=4096)
     await upstream.until(requests=1)
     await eventually(lambda: not upstream.open_connections and not len(streams(client)))

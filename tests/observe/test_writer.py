@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from gateway.observe import writer as logwriter
+from gateway.bounds import Bounds
 from gateway.observe.formatters import JsonFormatter
 from gateway.observe.writer import logging_to
 
@@ -74,10 +74,9 @@ def test_a_record_is_written_as_it_was_when_it_was_logged(pipe: Pipe) -> None:
     assert messages(pipe.rest()) == ["['before']"]
 
 
-def test_lines_without_room_are_counted_and_told_of_in_their_place(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lines_without_room_are_counted_and_told_of_in_their_place(pipe: Pipe) -> None:
     """The first line of JSON that comes late is whole, and so is every other."""
-    monkeypatch.setattr(logwriter, "_MOST_LINES", 100)
-    with logging_to(pipe.writer, JsonFormatter(), encoding="utf-8"):
+    with logging_to(pipe.writer, JsonFormatter(), encoding="utf-8", bounds=Bounds(log_lines=100)):
         log_lines(range(2000))
         told: list[str] = []
         while sum(map(counted, told)) < 2000:
@@ -97,9 +96,8 @@ def counted(words: str) -> int:
     return int(words.split()[0].replace(",", "")) if "lost" in words else 1
 
 
-def test_lines_are_bounded_in_bytes_too(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logwriter, "_MOST_BYTES", 100_000)
-    with logging_to(pipe.writer, JsonFormatter(), encoding="utf-8") as writer:
+def test_lines_are_bounded_in_bytes_too(pipe: Pipe) -> None:
+    with logging_to(pipe.writer, JsonFormatter(), encoding="utf-8", bounds=Bounds(log_bytes=100_000)) as writer:
         for _ in range(100):
             logger.info("x" * 10_000)
         assert writer._size <= 100_000
@@ -107,21 +105,17 @@ def test_lines_are_bounded_in_bytes_too(pipe: Pipe, monkeypatch: pytest.MonkeyPa
             pass
 
 
-def test_a_line_that_is_too_long_for_the_queue_is_lost_alone(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logwriter, "_MOST_BYTES", 1000)
-    with logging_to(pipe.writer, JsonFormatter(), encoding="utf-8"):
+def test_a_line_that_is_too_long_for_the_queue_is_lost_alone(pipe: Pipe) -> None:
+    with logging_to(pipe.writer, JsonFormatter(), encoding="utf-8", bounds=Bounds(log_bytes=1000)):
         logger.info("x" * 1000)
         assert pipe.line()["message"].startswith("1 line was lost")
         logger.info("next")
         assert pipe.line()["message"] == "next"
 
 
-def test_a_reader_that_takes_nothing_holds_up_neither_who_logs_nor_the_end(
-    pipe: Pipe, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(logwriter, "_DRAIN_SECONDS", 0.1)
+def test_a_reader_that_takes_nothing_holds_up_neither_who_logs_nor_the_end(pipe: Pipe) -> None:
     started = time.monotonic()
-    with logging_to(pipe.writer, JsonFormatter(), encoding="utf-8"):
+    with logging_to(pipe.writer, JsonFormatter(), encoding="utf-8", bounds=Bounds(drain_seconds=0.1)):
         log_lines(range(1000))
     assert time.monotonic() - started < 5
     os.read(pipe.reader, 1 << 20)  # lets the thread go

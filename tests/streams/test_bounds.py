@@ -14,9 +14,10 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from gateway.admission.admit import AdmittedRequest
 from gateway.admission.bodies import Bodies
+from gateway.bounds import Bounds
 from gateway.entries import Kind
 from gateway.errors import Busy, ClientGone, GatewayError, TooManyStreams
-from gateway.handlers.services import SERVICES
+from gateway.handlers.services import BOUNDS, SERVICES
 from gateway.handlers.sinks import EventStreamSink
 from gateway.log.memory import MemoryStore
 from gateway.log.snapshot import Snapshot
@@ -516,15 +517,12 @@ async def test_an_end_that_cannot_be_accounted_is_an_end(
 
 @pytest.mark.parametrize("way", ["json", "events", "text", "snapshot", "completions", "streamed completions", "failed"])
 async def test_a_client_that_stops_at_the_tail_is_cut(
-    gateway: MakeGateway, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch, way: str
+    gateway: MakeGateway, upstream: ScriptedUpstream, way: str
 ) -> None:
     """All of the answer fits into the transport's buffer: that is not yet sent."""
-    for module in ("streams.viewer", "handlers.answers", "handlers.streams", "handlers.completions"):
-        monkeypatch.setattr(f"gateway.{module}.STALL_SECONDS", 0.3)
-    monkeypatch.setattr("gateway.handlers.sinks._LINGER_SECONDS", 0.3)
     ends = (Reset(),) if way == "failed" else (finish(), DONE)
     upstream.script(stream(*[delta("x" * 50_000)], *ends))
-    client = await gateway()
+    client = await gateway(bounds=Bounds(stall_seconds=0.3))
     made = await create(client)
     body = json.dumps({"messages": [], "stream": "streamed" in way})
     requests = {
@@ -564,6 +562,7 @@ async def test_no_event_is_written_before_the_header(gateway: MakeGateway, upstr
         return sink.response
 
     app = web.Application()
+    app[BOUNDS] = Bounds()
     app.router.add_get("/", handle)
     async with TestClient(TestServer(app)) as client, client.get("/") as response:
         assert await response.read() == b": c\n\n: d\n\n: e\n\n"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from gateway.bounds import Bounds
 from tests.conftest import MakeGateway
 from tests.rig.clients import EVENTS, TEXT, Answer, ask, error_of, post
 from tests.rig.inside import at_rest
@@ -357,12 +358,11 @@ async def test_fault_37_an_event_that_is_not_json_is_skipped_and_counted(
 
 @pytest.mark.parametrize("end", [b"zz\r\n", b"5\r\nhel"], ids=["fault_49 a malformed chunk", "a stalled body"])
 async def test_an_error_whose_body_breaks_keeps_its_status(
-    gateway: MakeGateway, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch, end: bytes
+    gateway: MakeGateway, upstream: ScriptedUpstream, end: bytes
 ) -> None:
-    monkeypatch.setattr("gateway.upstream.client._ERROR_BODY_SECONDS", 0.2)
     broken = head(429, "application/json", Transfer_Encoding="chunked", Retry_After="7")
     upstream.script([Send(broken), Pause(0.05), Send(end), Stall()])
-    client = await gateway()
+    client = await gateway(bounds=Bounds(error_body_seconds=0.2))
     async with client.get("/chat?q=x") as response:
         assert await error_of(response) == (429, "upstream_rate_limited")
         assert response.headers["Retry-After"] == "7"

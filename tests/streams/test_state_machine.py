@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from enum import Enum
 from itertools import accumulate, product
 from typing import TypeVarTuple
-from unittest.mock import patch
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -233,7 +232,6 @@ class Watched(RuleBasedStateMachine):
         self.broken: list[dict[str, object]] = []
         self.loop.set_exception_handler(lambda _, context: self.broken.append(context))
         self.log = MemoryStore(max_streams=1, max_bytes=1 << 30).create(STREAM)
-        self.frames = {name: Frames(self.log, view) for name, view in SSE.items()}
         self.parser = Parser(max_bytes=1 << 20)
         self.decoder = Decoder()
         self.upstream = b""  # what it has said so far
@@ -246,7 +244,7 @@ class Watched(RuleBasedStateMachine):
     def two_are_there(self, piece: int, view: str) -> None:
         """`piece` is the size of a write."""
         self.piece = piece
-        self.patched.enter_context(patch("gateway.streams.frames._PIECE", piece))
+        self.frames = {name: Frames(self.log, view, piece_bytes=piece) for name, view in SSE.items()}
         self.watch(view, 0)
         self.watch(view, 0)
 
