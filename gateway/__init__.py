@@ -29,6 +29,7 @@ To change:
     the storage of streams                   one file in log/; one test suite runs over all of them
     the target of a model                    upstream/routing.py
     a limit                                  admission/limits.py, its order in admission/admit.py, its field in config/
+    a field of a request                     admission/fields.py, and admission/admit.py for its use
     an endpoint                              handlers/ and its row in app.py
     an error                                 one class in errors.py: status, code, message
     a wait for others, a queue               bounds.py

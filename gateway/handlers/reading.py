@@ -1,15 +1,14 @@
 """What handlers read of a request: its query, its body, who sent it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from datetime import UTC, date, datetime
 from urllib.parse import parse_qsl
 
-import msgspec
 from aiohttp import HttpVersion11, web
 
 from gateway.admission.auth import Caller, secret_in
-from gateway.admission.fields import body_fields
+from gateway.admission.fields import Fields, body_fields, view_fields
 from gateway.admission.limits import identity
 from gateway.errors import (
     BodyTimeout,
@@ -99,12 +98,12 @@ def read_query(request: web.Request, *, only: Collection[str] | None = None) -> 
 
 
 async def read_fields(
-    request: web.Request, caller: Caller, most: int, *, at_a_time: int | None = None
-) -> dict[str, msgspec.Raw]:
-    """The fields of the body, of at most `most` bytes, within the bounds on bodies. Raises a GatewayError."""
+    request: web.Request, caller: Caller, query: Mapping[str, str], most: int, *, at_a_time: int | None = None
+) -> Fields:
+    """The fields of the query, and over them those of a body of at most `most` bytes. Raises a GatewayError."""
     bodies = request.app[SERVICES].bodies
     with bodies.reading(identity(caller), at_a_time=at_a_time) as count:
-        return body_fields(await read_body(request, min(most, bodies.largest), count))
+        return view_fields(query) | body_fields(await read_body(request, min(most, bodies.largest), count))
 
 
 async def read_body(request: web.Request, most: int, count: Callable[[int], None]) -> bytes:

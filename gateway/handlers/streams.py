@@ -6,8 +6,8 @@ that the ticket or key does not open get the same 404.
 
 from aiohttp import web
 
-from gateway.admission.admit import admit, check_caller, shown
-from gateway.admission.fields import view_fields
+from gateway.admission.admit import admit, check_caller
+from gateway.admission.fields import chat_request, show_in, view_fields
 from gateway.admission.limits import allowance
 from gateway.config import Assistant
 from gateway.entries import EndReason
@@ -40,9 +40,9 @@ async def create(request: web.Request) -> web.Response:
     key = idempotency_key(request, query, caller)
     if key is None:  # with one, the stream may exist already
         await services.streams.check(allowance(caller, None, Assistant()))
-    fields = view_fields(query) | await read_fields(request, caller, services.config.server.max_body_bytes)
-    asked = admit(services.config, caller, fields, is_kept=True)
-    stream = await services.streams.record(asked.request, key)
+    fields = await read_fields(request, caller, query, services.config.server.max_body_bytes)
+    admitted = admit(services.config, caller, chat_request(fields), is_kept=True)
+    stream = await services.streams.record(admitted, key)
     services.streams.expect(stream)
     claim(request, stream)
     return _created(request, stream)
@@ -72,7 +72,7 @@ async def watch(request: web.Request) -> web.StreamResponse:
     if answer is Representation.JSON:
         parts = request.app[SERVICES].streams.snapshot(stream)
         return await deliver(request, web.Response(content_type="application/json"), parts=parts)
-    show, as_text = shown(view_fields(query)), answer is Representation.TEXT
+    show, as_text = show_in(view_fields(query)), answer is Representation.TEXT
     last = last_event_id(request, query)
     if last:
         return await rest(request, stream, _cursor(stream, last), show, as_text=as_text, as_guest=not may_stop)

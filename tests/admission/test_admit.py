@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.admission.admit import Asked, admit
+from gateway.admission.admit import AdmittedRequest, admit
 from gateway.admission.auth import Caller
-from gateway.admission.fields import body_fields, query_fields, view_fields
+from gateway.admission.fields import ChatRequest, Show, body_fields, chat_request, query_fields, view_fields
 from gateway.config import Assistant, Config, Model, TargetName, Upstream
 from gateway.errors import GatewayError, InvalidRequest, ModelNotFound, NotFound
 from gateway.log.views import Format
@@ -31,12 +31,16 @@ HI = {"role": "user", "content": "hi"}
 MESSAGES = b'{"messages":[{"role":"user","content":"hi"}]'  # left open
 
 
-def asked(body: object, config: Config = CONFIG) -> Asked:
-    return admit(config, SOMEONE, body_fields(body if isinstance(body, bytes) else json.dumps(body).encode()))
+def asked(body: object, config: Config = CONFIG) -> AdmittedRequest:
+    return admit(config, SOMEONE, said(body))
+
+
+def said(body: object) -> ChatRequest:
+    return chat_request(body_fields(body if isinstance(body, bytes) else json.dumps(body).encode()))
 
 
 def sent(body: object, config: Config = CONFIG) -> dict[str, Any]:
-    value: dict[str, Any] = json.loads(asked(body, config).request.body)
+    value: dict[str, Any] = json.loads(asked(body, config).body)
     return value
 
 
@@ -68,7 +72,7 @@ def test_any_parameter_passes_to_the_digit() -> None:
     body = asked(
         MESSAGES + b',"seed":123456789012345678901234567890,"temperature":0.10,"stop":"a","stop":["b"],"x":{"y": 1 },'
         b'"user":null,"format":"json","reasoning":true,"n":1,"stream":false,"stream_options":{"x":1},"assistant":"plain"}'
-    ).request.body
+    ).body
     assert b'"seed":123456789012345678901234567890' in body
     assert b'"temperature":0.10' in body
     assert json.loads(body) == {
@@ -144,7 +148,7 @@ WITH_MODELS = Config(
 def test_whom_it_is_sent_to(config: Config, fields: dict[str, object], told: str, target: str) -> None:
     """A model that is named, else the assistant's, else the default; `default` is the assistant of who names none."""
     result = asked({"question": "hi", **fields}, config)
-    assert (result.request.model, result.request.target.model, json.loads(result.request.body)["model"]) == (
+    assert (result.model, result.target.model, json.loads(result.body)["model"]) == (
         told,
         target,
         target,
@@ -172,8 +176,7 @@ def test_the_default_assistant_is_asked_where_neither_it_nor_a_model_is_named() 
     ],
 )
 def test_how_it_is_shown(fields: dict[str, object], format: Format, reasoning: bool) -> None:
-    result = asked({"question": "hi", **fields})
-    assert (result.show.format, result.show.reasoning) == (format, reasoning)
+    assert said({"question": "hi", **fields}).show == Show(format, reasoning)
 
 
 # A query
@@ -181,12 +184,12 @@ def test_how_it_is_shown(fields: dict[str, object], format: Format, reasoning: b
 
 @pytest.mark.parametrize("question", ["why?", " é\n", "1", "null", '"', "\0", "a&b=c"])
 def test_a_query_asks_as_a_body_does(question: str) -> None:
-    result = admit(
-        CONFIG, SOMEONE, query_fields({"q": question, "model": "x", "format": "json", "reasoning": "1", "other": "x"})
-    )
-    assert json.loads(result.request.body)["messages"] == [{"role": "user", "content": question}]
-    assert (result.request.model, result.show.format, result.show.reasoning) == ("x", Format.JSON, True)
-    assert b"other" not in result.request.body
+    query = {"q": question, "model": "x", "format": "json", "reasoning": "1", "other": "x"}
+    request = chat_request(query_fields(query))
+    result = admit(CONFIG, SOMEONE, request)
+    assert json.loads(result.body)["messages"] == [{"role": "user", "content": question}]
+    assert (result.model, request.show) == ("x", Show(Format.JSON, True))
+    assert b"other" not in result.body
 
 
 def test_a_query_without_a_question() -> None:
@@ -200,9 +203,10 @@ def test_a_query_of_a_post_says_whom_to_ask_and_how_to_show_it() -> None:
     query = view_fields(
         {"model": "x", "assistant": "maths", "format": "json", "reasoning": "1", "temperature": "2", "q": "b"}
     )
-    result = admit(CONFIG, SOMEONE, query | body_fields(b'{"question":"a","model":"y"}'))
-    body = json.loads(result.request.body)
-    assert (result.request.model, result.show.format, result.show.reasoning) == ("y", Format.JSON, True)
+    request = chat_request(query | body_fields(b'{"question":"a","model":"y"}'))
+    result = admit(CONFIG, SOMEONE, request)
+    body = json.loads(result.body)
+    assert (result.model, request.show) == ("y", Show(Format.JSON, True))
     assert body["messages"][-1] == {"role": "user", "content": "a"}
     assert body["temperature"] == 0.3
 
