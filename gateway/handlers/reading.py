@@ -111,25 +111,29 @@ async def read_body(request: web.Request, most: int, count: Callable[[int], None
     if request.content_type != "application/json":
         raise MediaTypeNotSupported()
     read = _reader(request)
-    too_large = BodyTooLarge(f"The body is over {most} bytes.")
     if (request.content_length or 0) > most:
-        raise too_large
+        raise _too_large(most)
     expects = request.headers.get("Expect", "").lower() == "100-continue" and request.version >= HttpVersion11
     if expects and request.transport is not None:
         request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     try:
-        async with asyncio.timeout(request.app[BOUNDS].body_seconds):
+        # One that has come whole, as small ones have, needs no timer, which would take 3 µs.
+        async with asyncio.timeout(None if request.content.is_eof() else request.app[BOUNDS].body_seconds):
             body = bytearray()
             while part := await read():
                 count(len(part))
                 body += part
                 if len(body) > most:
-                    raise too_large
+                    raise _too_large(most)
             return bytes(body)
     except TimeoutError:
         raise BodyTimeout() from None
     except (web.RequestPayloadError, UpstreamIncomplete):
         raise InvalidRequest("The body is not what its `Content-Encoding` says.", code="invalid_body") from None
+
+
+def _too_large(most: int) -> BodyTooLarge:
+    return BodyTooLarge(f"The body is over {most} bytes.")
 
 
 def _reader(request: web.Request) -> Callable[[], Awaitable[bytes]]:
