@@ -119,13 +119,16 @@ class Asker(asyncio.Protocol):
         self._question = next(self._questions, None)
         if self._question is None:
             self._tally.connection_finished()
-            self._transport.close()
+            self._leave()
             return
         self._answer, self._stamps = Answer(), Stamps()
         self._seen = 0
         self._kept = b""  # what precedes the first event, or follows the last: an error, or the end
         self._asked_at = self._read_at = time.monotonic_ns()
         self._transport.write(self._question.request)
+
+    def _leave(self) -> None:
+        self._transport.close()
 
     def data_received(self, data: bytes) -> None:
         now = time.monotonic_ns()

@@ -30,7 +30,7 @@ from tests.bench.processes import ROOT, BenchError, Cores, server
 from tests.bench.wire import DEFAULT_BODY
 from tests.rig.ports import HOST, free_port
 
-_CHAT_COMPLETIONS = "/v1/chat/completions"
+CHAT_COMPLETIONS = "/v1/chat/completions"
 
 
 class Site(NamedTuple):
@@ -59,7 +59,7 @@ class Setup(NamedTuple):
 
 _USUAL = Setup()
 _VARIANTS = {
-    "relay": Setup(path=_CHAT_COMPLETIONS),
+    "relay": Setup(path=CHAT_COMPLETIONS),
     "plain": Setup(module="tests.bench.unlogged"),
     "guarded": Setup(keys=100),
     "viewers": Setup(path="/streams", watched=True),
@@ -84,7 +84,7 @@ def own_contenders() -> dict[str, Contender]:
 
 @contextmanager
 def direct(site: Site) -> Iterator[Target]:
-    yield _target(site.upstream_port, _CHAT_COMPLETIONS, pids=[])
+    yield _target(site.upstream_port, CHAT_COMPLETIONS, pids=[])
 
 
 @contextmanager
@@ -95,7 +95,7 @@ def nginx(site: Site) -> Iterator[Target]:
     config.write_text(_NGINX_CONFIG.format(directory=site.directory, upstream=site.upstream_port, port=port, host=HOST))
     command = [program, "-p", str(site.directory), "-c", str(config), "-e", str(site.directory / "error.log")]
     with server(command, port, log=site.directory / "nginx.log", cores=site.cores.contender) as process:
-        yield _target(port, _CHAT_COMPLETIONS, pids=[process.pid])
+        yield _target(port, CHAT_COMPLETIONS, pids=[process.pid])
 
 
 @contextmanager
@@ -122,7 +122,7 @@ def peer(url: str, *, headers: Mapping[str, str], body: str | None, pid: int | N
     parts = urlsplit(url)
     if parts.scheme != "http" or parts.hostname is None:
         raise BenchError(f"a peer is asked over plain HTTP: {url!r} is not http://HOST:PORT/PATH")
-    path = (parts.path or _CHAT_COMPLETIONS) + (f"?{parts.query}" if parts.query else "")
+    path = (parts.path or CHAT_COMPLETIONS) + (f"?{parts.query}" if parts.query else "")
     target = Target(
         host=parts.hostname,
         port=parts.port or 80,

@@ -21,6 +21,8 @@ class Load(msgspec.Struct, frozen=True):
     seconds: float  # of the window that is measured
     padding: int = 0  # bytes of each event beside its stamp
     stalled: int = 0  # viewers that read nothing, beside the streams that are counted
+    lasting: float = 0  # seconds of a stream, about, that another then follows; 0: until the window has ended
+    openings: float = 200  # a second: a fraction of what any contender can open, so a ramp and not a burst
 
     @property
     def total_rate(self) -> float:
@@ -32,7 +34,8 @@ class Load(msgspec.Struct, frozen=True):
 
     @property
     def label(self) -> str:
-        return f"{self.streams:,} streams" + (f", {self.stalled:,} stalled" if self.stalled else "")
+        beside = f", {self.stalled:,} stalled" if self.stalled else ""
+        return f"{self.streams:,} {'whole ' if self.lasting else ''}streams{beside}"
 
 
 class StreamFigures(msgspec.Struct, frozen=True):
@@ -53,6 +56,7 @@ class StreamFigures(msgspec.Struct, frozen=True):
     other_busy: float | None  # CPU of everyone else, in cores; None where the contender's cannot be told from it
     stolen: float  # CPU that the hypervisor kept, in cores
     stalled: int = 0  # open, too, with nothing that is counted
+    answers: int = 0  # that ended in the window, whole
     kernel_kib: float | None = None  # that waited in the kernel to be sent by the contender; None: not looked at
 
 

@@ -8,16 +8,15 @@ on when a window begins. A pass of long streams:
     warm up | read idle memory | open all, in a ramp | settle | WINDOW | read memory | all end together
 
 In the window every stream is open and nothing else happens: no opening, no end. What is counted in it is relaying.
+Of whole streams (`opening`), it counts beginnings and ends too, and the CPU time of both is shared among the events.
 """
 
 import gc
 import sys
 import time
 from array import array
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from itertools import repeat
-from math import ceil
 from pathlib import Path
 
 import msgspec
@@ -26,11 +25,9 @@ from tests.bench import watch
 from tests.bench.client import Asker, LoadError, Question, Tally, Target, open_connection, question
 from tests.bench.figures import Figures, Load, ShortFigures, StreamFigures, percentile
 from tests.bench.meter import Meter, Window
-from tests.bench.watch import Stalled, Watcher
+from tests.bench.opening import MARGIN, ending_seconds, open_all, ramp_seconds, settle_seconds
 
-MARGIN = 0.4  # seconds between the window and the end of the streams, so that no end is counted in it
 WARM_UP = 0.3  # about what the warm-up takes, for whoever tells the time
-_OPENINGS_PER_SECOND = 200  # a fraction of what any contender can open: a ramp, not a burst
 _LATE = 30.0  # seconds that a contender may lag behind before it counts as stuck
 _WARM_UP_ANSWERS = 100  # enough that imports, pools and arenas are no longer counted as the streams' memory
 _WARM_UP_CONNECTIONS = 4
@@ -45,15 +42,6 @@ class Job(msgspec.Struct, frozen=True):
     short_seconds: float  # 0: no short streams
     upstream_pid: int
     alone: bool  # is no other contender measured at the same time?
-
-
-def ramp_seconds(load: Load) -> float:
-    return max(0.2, (load.streams + load.stalled) / _OPENINGS_PER_SECOND)
-
-
-def settle_seconds(load: Load) -> float:
-    """Between the last opening and the window: a contender that fell behind while it opened them has caught up then."""
-    return 0.4 + 0.2 * ramp_seconds(load)
 
 
 def main() -> int:
@@ -96,24 +84,28 @@ async def _stream_pass(job: Job) -> StreamFigures:
     idle_kib = meter.pss_kib()
     window_begin = _now() + ramp_seconds(load) + settle_seconds(load)
     window_end = window_begin + load.seconds
-    wake = await _open_all(job, tally, until=window_end + MARGIN)
+    wake = await open_all(job.target, load, tally, until=window_end + (0 if load.lasting else MARGIN))
     await tally.pause(window_begin - _now())
     await _all_begun(tally, load, latest=window_begin + load.seconds / 2)
 
     tally.latencies, tally.gaps = array("q"), array("q")
+    if load.lasting:
+        tally.firsts = array("q")
     begin = meter.read()
     await tally.pause(window_end - _now())
     end, latencies, gaps = meter.read(), sorted(tally.latencies), sorted(tally.gaps)
 
-    open_kib, held_bytes = meter.pss_kib(), tally.body_bytes
+    # Of whole streams, memory would be that of ended ones too: how many a contender keeps is its own choice.
+    open_kib, held_bytes = None if load.lasting else meter.pss_kib(), tally.body_bytes
     kernel_kib = meter.kernel_kib() if load.stalled else None
-    await tally.all_finished(timeout=MARGIN + _LATE)
+    await tally.all_finished(timeout=ending_seconds(load) + _LATE)
     await wake()
     window = Window(begin, end)
     return StreamFigures(
         window_seconds=window.seconds,
         streams=load.streams,
         events=end.events - begin.events,
+        answers=end.answers - begin.answers,
         cpu_ns=window.cpu_ns if job.target.pids else None,
         first_ms=_milliseconds(sorted(tally.firsts)),
         latency_ms=_milliseconds(latencies),
@@ -130,53 +122,6 @@ async def _stream_pass(job: Job) -> StreamFigures:
     )
 
 
-async def _open_all(job: Job, tally: Tally, *, until: float) -> Callable[[], Awaitable[None]]:
-    """Opens the streams one by one, each of the length with which all end at the time `until`.
-
-    What it returns is to be called after that: viewers that are still to read what all have read.
-    """
-    load, target = job.load, job.target
-    if target.watched:
-        return await _open_viewers(job, tally, until=until)
-    async for _ in _ramp(load, tally, load.streams):
-        asking = question(target, load.rate, _events(load, until), load.padding)
-        await open_connection(target, partial(Asker, tally, iter([asking])))
-    return _nothing
-
-
-async def _open_viewers(job: Job, tally: Tally, *, until: float) -> Callable[[], Awaitable[None]]:
-    """The same for viewers of one stream. Those that stall come first."""
-    load, target = job.load, job.target
-    asking = await watch.started(target, load.rate, _events(load, until), load.padding)
-    stalled = Stalled(target, tally)
-    async for number in _ramp(load, tally, load.stalled + load.streams):
-        if number < load.stalled:
-            await stalled.open(asking)
-        else:
-            await open_connection(target, partial(Watcher, tally, iter([asking])))
-
-    async def wake() -> None:
-        await stalled.wake()
-        await watch.watch_again(target, tally, asking)
-
-    return wake
-
-
-async def _nothing() -> None:
-    pass
-
-
-async def _ramp(load: Load, tally: Tally, count: int) -> AsyncIterator[int]:
-    begin = _now()
-    for number in range(count):
-        await tally.pause(begin + ramp_seconds(load) * number / count - _now())
-        yield number
-
-
-def _events(load: Load, until: float) -> int:
-    return max(ceil(load.rate * (until - _now())), 1)
-
-
 async def _all_begun(tally: Tally, load: Load, *, latest: float) -> None:
     while len(tally.firsts) < load.streams:
         if _now() > latest:
@@ -185,6 +130,8 @@ async def _all_begun(tally: Tally, load: Load, *, latest: float) -> None:
 
 
 def _milliseconds(ordered: list[int]) -> tuple[float, float]:
+    if not ordered:
+        raise LoadError("nothing of that kind happened in the window: measure for longer (--seconds)")
     return percentile(ordered, 50) / 1e6, percentile(ordered, 99) / 1e6
 
 

@@ -11,6 +11,7 @@ import http.client
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -61,12 +62,19 @@ def running_on(cores: frozenset[int]) -> Iterator[None]:
 
 @contextmanager
 def server(
-    command: Sequence[str], port: int, *, log: Path, cores: frozenset[int], cwd: Path = ROOT
+    command: Sequence[str],
+    port: int,
+    *,
+    log: Path,
+    cores: frozenset[int],
+    cwd: Path = ROOT,
+    health: str = "/healthz",
+    stop_seconds: float = _STOP_SECONDS,
 ) -> Iterator[Process]:
     """A server that is ready, for as long as the block runs."""
-    with child(command, log=log, cores=cores, cwd=cwd) as process:
+    with child(command, log=log, cores=cores, cwd=cwd, stop_seconds=stop_seconds) as process:
         deadline = time.monotonic() + _START_SECONDS
-        while not _healthy(port):
+        while not _healthy(port, health):
             if process.poll() is not None or time.monotonic() > deadline:
                 raise BenchError(f"{log.stem} did not start:\n{tail(log)}")
             time.sleep(0.02)
@@ -74,7 +82,14 @@ def server(
 
 
 @contextmanager
-def child(command: Sequence[str], *, log: Path, cores: frozenset[int], cwd: Path = ROOT) -> Iterator[Process]:
+def child(
+    command: Sequence[str],
+    *,
+    log: Path,
+    cores: frozenset[int],
+    cwd: Path = ROOT,
+    stop_seconds: float = _STOP_SECONDS,
+) -> Iterator[Process]:
     """A process for as long as the block runs; what it says goes to `log`."""
     # A session of its own: Ctrl-C reaches this process alone, which then stops the others in order.
     with log.open("wb") as output, running_on(cores):
@@ -84,13 +99,21 @@ def child(command: Sequence[str], *, log: Path, cores: frozenset[int], cwd: Path
     try:
         yield process
     finally:
-        _stop(process)
+        _stop(process, stop_seconds)
 
 
-def _stop(process: Process) -> None:
+@contextmanager
+def paced_upstream(port: int, directory: Path, cores: Cores) -> Iterator[Process]:
+    """The upstream that all contenders stand before, for as long as the block runs."""
+    command = [sys.executable, "-m", "tests.bench.upstream", str(port)]
+    with server(command, port, log=directory / "upstream.log", cores=cores.load) as process:
+        yield process
+
+
+def _stop(process: Process, seconds: float) -> None:
     process.terminate()
     try:
-        process.wait(_STOP_SECONDS)
+        process.wait(seconds)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)  # the session made above: it, and the workers it would leave behind
         process.wait()
@@ -98,10 +121,10 @@ def _stop(process: Process) -> None:
     process.stdin.close()
 
 
-def _healthy(port: int) -> bool:
+def _healthy(port: int, path: str) -> bool:
     connection = http.client.HTTPConnection(HOST, port, timeout=2)
     try:
-        connection.request("GET", "/healthz")
+        connection.request("GET", path)
         return connection.getresponse().status == 200
     except (OSError, http.client.HTTPException):
         return False

@@ -3,8 +3,9 @@
 import os
 import platform
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
+from statistics import median
 
 from tests.bench import measure
 from tests.bench.contenders import nginx_program
@@ -66,9 +67,15 @@ _TITLES = {
 }
 
 
-def text(machine_facts: Mapping[str, str], passes: Sequence[Pass]) -> str:
-    facts = [f"{name:>8}  {fact}" for name, fact in machine_facts.items()]
-    return "\n".join([*facts, "", _heading(passes), "", *aligned(table(passes)), "", *_notes(passes)])
+def text(machine_facts: Mapping[str, str], passes: Sequence[Pass], metrics: Collection[str] | None = None) -> str:
+    """With the rows of these metrics only, or of all."""
+    rows = aligned(table(passes, metrics))
+    return "\n".join([*facts_text(machine_facts), "", _heading(passes), "", *rows, "", *_notes(passes)])
+
+
+def facts_text(machine_facts: Mapping[str, str]) -> list[str]:
+    width = max(map(len, machine_facts))
+    return [f"{name:>{width}}  {fact}" for name, fact in machine_facts.items()]
 
 
 def _heading(passes: Sequence[Pass]) -> str:
@@ -77,12 +84,14 @@ def _heading(passes: Sequence[Pass]) -> str:
     return f"{loads}\n{rounds} rounds: median (least–greatest)" if rounds > 1 else f"{loads}\n1 round"
 
 
-def table(passes: Sequence[Pass]) -> list[list[str]]:
+def table(passes: Sequence[Pass], metrics: Collection[str] | None = None) -> list[list[str]]:
     summaries = summarize(passes)
     contenders = list(dict.fromkeys(name for by_name in summaries.values() for name in by_name))
     limited = {(one.load, one.contender) for one in passes if held_back(one.figures)}
     rows = [["", *contenders]]
     for metric, title in _TITLES.items():
+        if metrics is not None and metric not in metrics:
+            continue
         lines = []
         for load, by_name in summaries.items():
             cells = [_cell(metric, name, by_name, at_least=(load, name) in limited) for name in contenders]
@@ -103,8 +112,8 @@ def _cell(metric: str, contender: str, by_name: Mapping[str, Summary], *, at_lea
 
 def spread_text(spread: Spread, sign: str = "-") -> str:
     """The median, with the least and the greatest where rounds differ."""
-    median, least, greatest = (number(value, sign) for value in (spread.median, spread.least, spread.greatest))
-    return median if least == greatest else f"{median} ({least}–{greatest})"
+    middle, least, greatest = (number(value, sign) for value in (spread.median, spread.least, spread.greatest))
+    return middle if least == greatest else f"{middle} ({least}–{greatest})"
 
 
 def number(value: float, sign: str = "-") -> str:
@@ -154,13 +163,25 @@ def _notes(passes: Sequence[Pass]) -> list[str]:
         notes.append(f"Times are added over {BASE}, round by round; those of {BASE} are as they are.")
     if any(held_back(one.figures) for one in passes):
         notes.append("≥: the client and the upstream were the limit, the contender had CPU time left.")
-    return [*notes, *_held(passes), *doubts(passes)]
+    return [*notes, *_whole(passes), *_held(passes), *doubts(passes)]
+
+
+def _whole(passes: Sequence[Pass]) -> list[str]:
+    """How much of the CPU time of an event beginnings and ends can be."""
+    found = [one.figures.streams for one in passes if one.load.lasting and one.figures.streams.answers]
+    if not found:
+        return []
+    events = sum(one.events for one in found) / sum(one.answers for one in found)
+    ended = median(one.answers for one in found)
+    return [f"Whole streams: about {ended:,.0f} began and ended in each window, of {events:,.0f} events."]
 
 
 def _held(passes: Sequence[Pass]) -> list[str]:
     """What a contender that can replay a stream holds, and its memory per stream includes."""
     notes = []
     for load in dict.fromkeys(one.load for one in passes):
+        if load.lasting:
+            continue
         figures = {one.contender: one.figures.streams for one in passes if one.load == load and one.contender != BASE}
         if figures:
             events = max(each.held_events for each in figures.values())

@@ -21,12 +21,15 @@ import msgspec
 
 from tests.bench.contenders import Contender, Site
 from tests.bench.figures import Figures, Load, Pass
-from tests.bench.load import MARGIN, WARM_UP, Job, ramp_seconds, settle_seconds
-from tests.bench.processes import BenchError, Cores, Process, child, server, tail
+from tests.bench.load import WARM_UP, Job
+from tests.bench.opening import ending_seconds, ramp_seconds, settle_seconds
+from tests.bench.processes import BenchError, Cores, Process, child, paced_upstream, tail
 from tests.rig.ports import free_port
 
 _START = 1.2  # seconds to start a contender and the client, about
-_LIMIT = 120.0  # seconds for all of a pass but its windows; the client's own bounds end it earlier, with a reason
+_LIMIT = (
+    120.0  # seconds that a pass may take beyond its usual time; the client's own bounds end it earlier, with a reason
+)
 
 
 class Plan(NamedTuple):
@@ -76,7 +79,12 @@ def _rotated(names: Sequence[str], by: int) -> list[str]:
 def step_seconds(plan: Plan, load: Load) -> float:
     """About what one pass takes."""
     opening = _START + WARM_UP + ramp_seconds(load) + settle_seconds(load)
-    return opening + load.seconds + MARGIN + plan.short_seconds
+    return opening + load.seconds + ending_seconds(load) + _short_seconds(plan, load)
+
+
+def _short_seconds(plan: Plan, load: Load) -> float:
+    """Streams that follow each other have short ones beside them in another load of the same run."""
+    return 0 if load.lasting else plan.short_seconds
 
 
 def run(
@@ -90,8 +98,7 @@ def run(
     port = plan.upstream_port or free_port()
     with tempfile.TemporaryDirectory(prefix="gateway-bench-") as name:
         directory = Path(name)
-        command = [sys.executable, "-m", "tests.bench.upstream", str(port)]
-        with server(command, port, log=directory / "upstream.log", cores=plan.cores.load) as upstream:
+        with paced_upstream(port, directory, plan.cores) as upstream:
             for number, turn in enumerate(steps(plan, list(contenders))):
                 sites = [Site(port, directory / f"{number}-{step.contender}", plan.cores) for step in turn]
                 try:
@@ -114,13 +121,14 @@ def _measure(
     tell: Callable[[Steps], None],
 ) -> list[Figures]:
     """Of all steps of a turn. Where one fails, all do: nothing is left to compare the others with."""
-    deadline = time.monotonic() + turn[0].load.seconds + plan.short_seconds + _LIMIT
+    deadline = time.monotonic() + step_seconds(plan, turn[0].load) + _LIMIT
     with ExitStack() as running:
         jobs = []
         for step, site in zip(turn, sites, strict=True):
             site.directory.mkdir()
             target = running.enter_context(contenders[step.contender](site))
-            jobs.append(Job(target, step.load, plan.short_seconds, upstream_pid, alone=len(turn) == 1))
+            short = _short_seconds(plan, step.load)
+            jobs.append(Job(target, step.load, short, upstream_pid, alone=len(turn) == 1))
         clients = [_client(running, job, site) for job, site in zip(jobs, sites, strict=True)]
         while any(client.poll() is None for client in clients) and time.monotonic() < deadline:
             tell(turn)

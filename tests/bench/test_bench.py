@@ -1,5 +1,6 @@
 """The benchmark's arithmetic, its reading of HTTP and of /proc, and one short run of the whole."""
 
+import argparse
 import asyncio
 import hashlib
 import json
@@ -19,10 +20,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.bench import __main__ as bench
-from tests.bench import contenders, figures, measure, pairs, plot, report, stalled, wire
+from tests.bench import choice, contenders, figures, measure, pairs, plot, report, stalled, wire
 from tests.bench.client import LoadError, Question, Tally, Target, open_connection, question
-from tests.bench.contenders import Site, nginx_program
+from tests.bench.contenders import Contender, Site, nginx_program
 from tests.bench.doubts import doubts
 from tests.bench.figures import Figures, Load, Pass, ShortFigures, StreamFigures
 from tests.bench.options import parse
@@ -37,6 +37,10 @@ needs_nginx = pytest.mark.skipif(nginx_program() is None, reason="nginx is not i
 LOAD = Load(streams=10, rate=20, seconds=1)
 CHUNKED = wire.ANSWER_HEAD + wire.FIRST_CHUNK + b"".join(wire.EVENT_CHUNK % ns for ns in (1, 2, 3)) + wire.LAST_CHUNKS
 WITH_LENGTH = b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 4\r\n\r\noops"
+
+
+def chosen_by(options: argparse.Namespace) -> dict[str, Contender]:
+    return choice.choose(options, tell=print).contenders
 
 
 # Reading an answer.
@@ -175,7 +179,7 @@ def test_viewers_are_measured_beside_as_many_streams_of_nginx():
 def test_those_that_stall_are_measured_beside_the_same_without_them():
     options = parse(["--stalled", "--checkout", "before=."])
     assert [load.stalled for load in options.loads] == [0, 1000]
-    assert list(bench._contenders(options)) == ["viewers", "before-viewers"]
+    assert list(chosen_by(options)) == ["viewers", "before-viewers"]
 
 
 def test_those_that_stall_are_not_to_be_cut_meanwhile():
@@ -362,8 +366,8 @@ def test_only_costs_are_judged():
 
 def test_a_pair_has_a_choice_of_its_own():
     options = parse(["--pair", "plain,guarded"])
-    assert list(bench._contenders(options)) == ["plain", "guarded"]
-    assert bench._plan(options).rounds > bench._plan(parse(["--streams", "10"])).rounds
+    assert list(chosen_by(options)) == ["plain", "guarded"]
+    assert choice.plan(options).rounds > choice.plan(parse(["--streams", "10"])).rounds
 
 
 @pytest.mark.parametrize("names", ["gateway", "gateway,gateway", "gateway,", "a,b,c"])
@@ -374,9 +378,9 @@ def test_a_pair_is_two_names(names: str):
 
 def test_variants_run_only_where_they_are_named():
     options = parse(["--checkout", "before=."])
-    assert not {"relay", "plain", "guarded", "before-relay"} & set(bench._contenders(options))
+    assert not {"relay", "plain", "guarded", "before-relay"} & set(chosen_by(options))
     options.only = "relay,before-relay"
-    assert list(bench._contenders(options)) == ["relay", "before-relay"]
+    assert list(chosen_by(options)) == ["relay", "before-relay"]
 
 
 @needs_proc
@@ -403,7 +407,7 @@ def test_contenders_take_turns_and_each_round_begins_with_another_one():
 
 
 def test_a_pair_runs_at_once_and_each_round_starts_the_other_one_first():
-    plan = bench._plan(parse(["--pair", "a,b", "--rounds", "2", "--no-pin"]))
+    plan = choice.plan(parse(["--pair", "a,b", "--rounds", "2", "--no-pin"]))
     order = [[(step.round, step.contender) for step in turn] for turn in steps(plan, ["a", "b"])]
     assert order == [[(1, "a"), (1, "b")], [(2, "b"), (2, "a")]]
 
@@ -433,14 +437,14 @@ def test_the_contender_has_a_core_to_itself(allowed: list[int], pin: bool, expec
 )
 def test_a_contender_that_cannot_be_is_refused(arguments: list[str], fault: str):
     with pytest.raises(BenchError, match=fault):
-        bench._contenders(parse(arguments))
+        chosen_by(parse(arguments))
 
 
 def test_a_peer_is_asked_as_it_wishes(tmp_path: Path):
     (tmp_path / "body").write_text('{"model": "other/$MODEL"}')
     arguments = ["--peer", "other=http://127.0.0.1:99/ask?x=1", "--peer-header", "other=Authorization: Bearer k"]
     arguments += ["--peer-body", f"other={tmp_path / 'body'}", "--peer-pid", "other=7", "--only", "other"]
-    chosen = bench._contenders(parse(arguments))
+    chosen = chosen_by(parse(arguments))
     with chosen["other"](Site(1, tmp_path, choose_cores([0], pin=True))) as target:
         assert (target.host, target.port, target.path, target.pids) == ("127.0.0.1", 99, "/ask?x=1", [7])
     asking = question(target, 0, 2).request

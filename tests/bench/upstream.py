@@ -24,6 +24,7 @@ from tests.bench.wire import (
     WireError,
     asked,
     event_chunk,
+    page,
     take_request,
 )
 
@@ -90,8 +91,7 @@ class Connection(asyncio.Protocol):
     def _answer(self, line: bytes, body: bytes) -> None:
         wanted = asked(body)
         if wanted is None or wanted.events < 1:
-            status = b"200 OK" if line.startswith(b"GET /healthz ") else b"404 Not Found"
-            self._transport.write(b"HTTP/1.1 %b\r\nContent-Length: 0\r\n\r\n" % status)
+            self._transport.write(page(line))
             return
         rate, events, padding = wanted
         self._chunk = event_chunk(padding)

@@ -17,7 +17,7 @@ DEFAULT_BODY = (
     '{"model":"$MODEL","messages":[{"role":"user","content":"Tell me about the sea, at length."}],"stream":true}'
 )
 
-_MODEL = re.compile(rb'"model"\s*:\s*"[^"]*bench-(\d+(?:\.\d+)?)-(\d+)(?:-(\d+))?"')
+_MODEL = re.compile(rb'bench-(\d+(?:\.\d+)?)-(\d+)(?:-(\d+))?"')
 _STAMP = re.compile(rb"@([0-9a-f]{16});")
 _STAMP_SIZE = 18
 _CONTENT_LENGTH = re.compile(rb"(?i)\r\ncontent-length:\s*(\d+)\s*\r\n")
@@ -29,7 +29,8 @@ class WireError(Exception):
     """The other side sent what this benchmark does not read."""
 
 
-# What is asked for: the rate and the length of a stream travel in the model's name, which every gateway passes on.
+# What is asked for: the rate and the length of a stream travel in the model's name, which every gateway passes on, or
+# in a message, for servers that know only the models that the upstream lists.
 
 
 class Asked(NamedTuple):
@@ -75,6 +76,23 @@ def take_request(buffer: bytearray) -> tuple[bytes, bytes] | None:
     body = bytes(buffer[end + 4 : stop])
     del buffer[:stop]
     return head.split(b"\r\n", 1)[0], body
+
+
+# What the upstream answers to any other request: some servers look first at the upstream that they stand before.
+
+_PAGES = {
+    b"GET /healthz ": b"{}",
+    b"GET /health ": b"{}",
+    b"GET /v1/models ": b'{"object":"list","data":[{"id":"bench","object":"model","created":1,"owned_by":"bench"}]}',
+}
+
+
+def page(line: bytes) -> bytes:
+    """The whole answer to a request line that asks for no stream."""
+    body = next((page for start, page in _PAGES.items() if line.startswith(start)), None)
+    status = b"404 Not Found" if body is None else b"200 OK"
+    fields = b"Content-Type: application/json\r\nContent-Length: %d" % len(body or b"")
+    return b"HTTP/1.1 %b\r\n%b\r\n\r\n%b" % (status, fields, body or b"")
 
 
 # What is answered: chunks of the size and shape that OpenAI sends, all but the stamp encoded once.
