@@ -8,7 +8,7 @@
     python -m tests.bench --pair plain,guarded          the same for keys, limits and the access log together
     python -m tests.bench --viewers                     a stream that 1 to 300 watch, beside nginx: 4 minutes
     python -m tests.bench --stalled                     the same beside 1,000 that read nothing: 2 minutes
-    python -m tests.bench --whole                       streams with their beginnings and ends, on both surfaces: 4 minutes
+    python -m tests.bench --whole                       streams that begin and end meanwhile: 5 minutes
     python -m tests.bench --alone                       what is added to one client's stream: under 90 seconds
     python -m tests.bench --peers vllm-router,smg       beside other routers, which it installs from PyPI and starts
 

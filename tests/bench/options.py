@@ -96,7 +96,8 @@ def _parser() -> argparse.ArgumentParser:
     kind("--scale", action="store_true", help="10,000 events/s as 100, 300, 1,000 and 3,000 streams; one round")
     watching = "--pair nginx,viewers --margin 50 with 1, 10, 100 and 300, or --streams of them"
     kind("--viewers", action="store_true", help=watching)
-    stalling = f"one stream, watched by --streams (default {KINDS['stalled'].streams[0]}), without and with N ({_STALLED:,}) that stall"
+    watchers = KINDS["stalled"].streams[0]
+    stalling = f"one stream, watched by --streams (default {watchers}), without and with N ({_STALLED:,}) that stall"
     kind("--stalled", type=_positive(int), nargs="?", const=_STALLED, metavar="N", help=stalling)
     kind("--whole", action="store_true", help="streams that begin and end in the window, beside those that do not")
     alone = "one client, one stream at a time: added time to first event and between events; --rounds for more"

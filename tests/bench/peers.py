@@ -20,7 +20,10 @@ from tests.bench.processes import BenchError, Cores, paced_upstream, server
 from tests.bench.wire import MODEL_PLACEHOLDER, model_name
 from tests.rig.ports import HOST, free_port
 
-_SHARED = "--host {host} --port {port} --worker-urls http://{host}:{upstream} --policy round_robin --prometheus-port {metrics}"
+_SHARED = (
+    "--host {host} --port {port} --prometheus-port {metrics}"
+    " --worker-urls http://{host}:{upstream} --policy round_robin"
+)
 PEERS = {"vllm-router": f"vllm-router {_SHARED}", "smg": f"smg launch {_SHARED}"}
 
 _HEALTH = "/readiness"  # both have one: it waits for the worker, which `/health` of smg does not
