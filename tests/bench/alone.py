@@ -13,6 +13,7 @@ adds to a gap is in no figure. Openings give as many samples of the first event 
 import asyncio
 import gc
 import sys
+from array import array
 from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
@@ -20,7 +21,8 @@ from typing import cast
 import msgspec
 
 from tests.bench.client import Asker, LoadError, Question, Tally, Target, open_connection, question
-from tests.bench.samples import Samples
+from tests.bench.meter import Meter, Window
+from tests.bench.samples import Turn
 
 _LATE = 30.0  # seconds that a stream may take beyond its own length before it counts as stuck
 _OPENING_EVENTS = 2
@@ -29,6 +31,7 @@ _REST = 0.01  # seconds between two streams: what the last one left to do is don
 
 class Job(msgspec.Struct, frozen=True):
     paths: dict[str, Target]
+    upstream_pid: int
     rounds: int
     openings: int  # in each turn
     events: int  # of the stream in each turn
@@ -87,13 +90,13 @@ def main() -> int:
     return 0
 
 
-async def run(job: Job) -> dict[str, Samples]:
-    found = {name: Samples() for name in job.paths}
+async def run(job: Job) -> dict[str, list[Turn]]:
+    found: dict[str, list[Turn]] = {name: [] for name in job.paths}
     for number in range(job.rounds):
         for name in _rotated(list(job.paths), number):
             print(number + 1, name, flush=True)
             try:
-                await _turn(job, job.paths[name], found[name])
+                found[name].append(await _turn(job, job.paths[name]))
             except LoadError as error:
                 raise LoadError(f"{name}: {error}") from error
     return found
@@ -104,18 +107,20 @@ def _rotated(names: list[str], by: int) -> Iterator[str]:
     yield from [*names[by:], *names[:by]]
 
 
-async def _turn(job: Job, target: Target, found: Samples) -> None:
-    solo = Solo()
+async def _turn(job: Job, target: Target) -> Turn:
+    solo, firsts = Solo(), array("q")
     await open_connection(target, lambda: solo)
     opening = question(target, job.rate, _OPENING_EVENTS)
     await solo.ask(opening, seconds=0)  # connections are made and code is in the caches
+    meter = Meter(target, job.upstream_pid, Tally(1))
+    begin = meter.read()
     for _ in range(job.openings):
-        found.firsts.extend((await solo.ask(opening, seconds=0)).firsts)
+        firsts += (await solo.ask(opening, seconds=0)).firsts
     full = question(target, job.rate, job.events)
     tally = await solo.ask(full, seconds=job.events / job.rate)
-    found.firsts.extend(tally.firsts)
-    found.ways.append(list(tally.latencies))
+    window = Window(begin, meter.read())
     solo.close()
+    return Turn(list(firsts + tally.firsts), list(tally.latencies), window.other_busy + window.stolen)
 
 
 if __name__ == "__main__":

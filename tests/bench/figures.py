@@ -35,7 +35,8 @@ class Load(msgspec.Struct, frozen=True):
     @property
     def label(self) -> str:
         beside = f", {self.stalled:,} stalled" if self.stalled else ""
-        return f"{self.streams:,} {'whole ' if self.lasting else ''}streams{beside}"
+        streams = ("whole " if self.lasting else "") + ("stream" if self.streams == 1 else "streams")
+        return f"{self.streams:,} {streams}{beside}"
 
 
 class StreamFigures(msgspec.Struct, frozen=True):

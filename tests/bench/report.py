@@ -70,7 +70,7 @@ _TITLES = {
 def text(machine_facts: Mapping[str, str], passes: Sequence[Pass], metrics: Collection[str] | None = None) -> str:
     """With the rows of these metrics only, or of all."""
     rows = aligned(table(passes, metrics))
-    return "\n".join([*facts_text(machine_facts), "", _heading(passes), "", *rows, "", *_notes(passes)])
+    return "\n".join([*facts_text(machine_facts), "", _heading(passes), "", *rows, "", *_notes(passes, metrics)])
 
 
 def facts_text(machine_facts: Mapping[str, str]) -> list[str]:
@@ -157,13 +157,14 @@ def _range(bounds: tuple[float, float] | None) -> str:
 # What to know beside it.
 
 
-def _notes(passes: Sequence[Pass]) -> list[str]:
+def _notes(passes: Sequence[Pass], metrics: Collection[str] | None) -> list[str]:
     notes = []
+    held = _held(passes) if metrics is None or "kib_per_stream" in metrics else []
     if any(one.contender == BASE for one in passes):
         notes.append(f"Times are added over {BASE}, round by round; those of {BASE} are as they are.")
     if any(held_back(one.figures) for one in passes):
         notes.append("≥: the client and the upstream were the limit, the contender had CPU time left.")
-    return [*notes, *_whole(passes), *_held(passes), *doubts(passes)]
+    return [*notes, *_whole(passes), *held, *doubts(passes)]
 
 
 def _whole(passes: Sequence[Pass]) -> list[str]:

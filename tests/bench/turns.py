@@ -15,7 +15,7 @@ from tests.bench.figures import BASE
 from tests.bench.installing import last_line
 from tests.bench.processes import BenchError, Cores, Process, child, paced_upstream, tail
 from tests.bench.progress import Line
-from tests.bench.samples import Samples
+from tests.bench.samples import Turn
 from tests.rig.ports import free_port
 
 _EVENTS, _RATE = 64, 50.0
@@ -26,8 +26,8 @@ _LIMIT = 60.0  # seconds that a run may take beyond its usual time, and then as 
 
 
 def plan(paths: int, *, rounds: int | None, quick: bool) -> Job:
-    """A job without its paths: as many rounds as fit, where their number is not said."""
-    job = Job({}, rounds or _QUICK_ROUNDS, _OPENINGS, _EVENTS, _RATE)
+    """A job without its processes: as many rounds as fit, where their number is not said."""
+    job = Job({}, 0, rounds or _QUICK_ROUNDS, _OPENINGS, _EVENTS, _RATE)
     if quick:
         return msgspec.structs.replace(job, openings=_QUICK_OPENINGS, events=_QUICK_EVENTS)
     return job if rounds else msgspec.structs.replace(job, rounds=max(int(_SECONDS / (paths * job.turn_seconds)), 1))
@@ -44,19 +44,19 @@ def run(
     cores: Cores,
     upstream_port: int | None,
     line: Line,
-) -> dict[str, Samples]:
+) -> dict[str, list[Turn]]:
     """The samples of each path."""
     port = upstream_port or free_port()
     with tempfile.TemporaryDirectory(prefix="gateway-bench-") as name, ExitStack() as running:
         directory = Path(name)
-        running.enter_context(paced_upstream(port, directory, cores))
+        upstream = running.enter_context(paced_upstream(port, directory, cores))
         paths = {}
         for contender, start in contenders.items():
             line.tell(f"starting {contender}")
             site = Site(port, directory / contender, cores)
             site.directory.mkdir()
             paths[contender] = running.enter_context(start(site))
-        job = msgspec.structs.replace(job, paths=paths)
+        job = msgspec.structs.replace(job, paths=paths, upstream_pid=upstream.pid)
         job_file, samples_file, log = directory / "job.json", directory / "samples.json", directory / "client.log"
         job_file.write_bytes(msgspec.json.encode(job))
         command = [sys.executable, "-m", "tests.bench.alone", str(job_file), str(samples_file)]
@@ -64,7 +64,7 @@ def run(
         _wait(client, job, log, line)
         if client.returncode != 0:
             raise BenchError(last_line(tail(log)) if client.returncode else "the client got stuck")
-        return msgspec.json.decode(samples_file.read_bytes(), type=dict[str, Samples])
+        return msgspec.json.decode(samples_file.read_bytes(), type=dict[str, list[Turn]])
 
 
 def _wait(client: Process, job: Job, log: Path, line: Line) -> None:
