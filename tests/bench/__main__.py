@@ -31,8 +31,8 @@ from typing import Any
 
 import msgspec
 
-from tests.bench import capacity, contenders, measure, pairs, plot, report, samples, stalled, turns
-from tests.bench.choice import Chosen, choose, cores_of, plan
+from tests.bench import capacity, choice, contenders, measure, pairs, plot, report, samples, stalled, turns
+from tests.bench.choice import Chosen
 from tests.bench.contenders import Contender
 from tests.bench.doubts import doubts
 from tests.bench.figures import Pass, summarize
@@ -50,34 +50,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that every `finally` stops its process
     try:
         with closing(Line()) as line:
-            chosen = choose(options, line.tell)
-        failures = _alone(options, chosen) if options.alone else _passes(options, chosen)
+            chosen = choice.choose(options, line.tell)
+        failures = [] if options.alone else _passes(options, chosen)
+        if options.alone:
+            _alone(options, chosen)
     except (BenchError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        return 1
     for failure in [*chosen.reasons, *failures]:
         print(f"\n{failure}", file=sys.stderr)
     return 1 if failures else 0
 
 
-def _alone(options: argparse.Namespace, chosen: Chosen) -> list[str]:
-    """Prints what was measured, and returns why it is not whole."""
+def _alone(options: argparse.Namespace, chosen: Chosen) -> None:
+    """The run of one client: all of it, or none."""
     paths = turns.with_base(chosen.contenders, contenders.direct)
-    job, cores = turns.plan(len(paths), rounds=options.rounds_said, quick=options.quick), cores_of(options)
-    try:
-        with running_on(cores.load), closing(Line()) as line:
-            found = turns.run(job, paths, cores, options.upstream_port, line)
-    except KeyboardInterrupt:
-        return ["Interrupted: a run of one client has its figures at its end."]
+    job, cores = turns.plan(len(paths), rounds=options.rounds_said, quick=options.quick), choice.cores_of(options)
+    with running_on(cores.load), closing(Line()) as line:
+        found = turns.run(job, paths, cores, options.upstream_port, line)
     facts = report.machine(cores) | chosen.versions
     print("\n".join([*report.facts_text(facts), "", turns.heading(job), "", samples.text(found)]))
     _save(options, {"machine": facts, "rows": samples.rows(found), "samples": found})
-    return []
 
 
 def _passes(options: argparse.Namespace, chosen: Chosen) -> list[str]:
-    """The same for all other kinds of run."""
-    planned = plan(options)
+    """All other kinds of run: those passes that are whole, and why others are not."""
+    planned = choice.plan(options)
     passes, failures = _run(planned, chosen.contenders)
     if passes:
         _publish(planned, passes, options, chosen.versions)

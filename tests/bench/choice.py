@@ -49,7 +49,7 @@ def choose(options: argparse.Namespace, tell: Callable[[str], None]) -> Chosen:
     usual |= _running(options)
     found = usual | others | started.contenders
     known = _wanted(options, usual, others) | started.contenders
-    names = options.pair or (options.only.split(",") if options.only else list(known))
+    names = options.pair or ([*options.only.split(","), *started.contenders] if options.only else list(known))
     if unknown := [name for name in names if name not in found]:
         reasons = "".join(f"\n{reason}" for reason in started.reasons)
         raise BenchError(f"no such contender here: {', '.join(unknown)} (there are {', '.join(found)}){reasons}")

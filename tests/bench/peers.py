@@ -29,7 +29,7 @@ PEERS = {"vllm-router": f"vllm-router {_SHARED}", "smg": f"smg launch {_SHARED}"
 _HEALTH = "/readiness"  # both have one: it waits for the worker, which `/health` of smg does not
 _STOP_SECONDS = 0.5  # smg would wait five for a balancer in front of it
 _PROBE_SECONDS = 5.0
-_BODY = '{"model":"bench","messages":[{"role":"user","content":"$MODEL"}],"stream":true}'
+BODY = '{"model":"bench","messages":[{"role":"user","content":"$MODEL"}],"stream":true}'
 
 
 class Peers(NamedTuple):
@@ -67,7 +67,7 @@ def running(site: Site, *, name: str, installed: Environment) -> Iterator[Target
         with server(
             command, port, log=log, cores=site.cores.contender, health=_HEALTH, stop_seconds=_STOP_SECONDS
         ) as process:
-            yield Target(HOST, port, CHAT_COMPLETIONS, {}, _BODY, pids=[process.pid])
+            yield Target(HOST, port, CHAT_COMPLETIONS, {}, BODY, pids=[process.pid])
     except BenchError as error:
         raise BenchError(f"{name} did not start: {last_line(str(error))}") from error
 
