@@ -6,7 +6,7 @@ connections to the upstream, one worker, no access log.
 
 A *peer* is started by whoever runs the benchmark, best on the contender's core (`taskset`), and pointed at the upstream
 with `--upstream-port`. It keeps running, so its memory per stream is right in the first round only: later streams live
-in what the first ones left.
+in what the first ones left. `peers` has some that the bench installs and starts itself, anew for each pass.
 
 Some run only where they are named, best two at a time (`--pair`): `relay` is the OpenAI surface of the same gateway;
 `guarded` has keys, limits that never refuse, and its usual access log, `plain` has none of the three; `viewers` is one

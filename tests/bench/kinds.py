@@ -44,13 +44,11 @@ KINDS = {
         rounds=3, seconds=0.5, short_seconds=4, streams=(1,), rate=50, both=True, direct=False, metrics=_FOR_SHORT
     ),
     # So few events that a stream's log is next to nothing, and one of each stream in the window.
-    "memory": Kind(
-        rounds=1, seconds=5, streams=(100, 4000), rate=0.2, both=True, direct=False, metrics=_FOR_MEMORY
-    ),
+    "memory": Kind(rounds=1, seconds=5, streams=(100, 4000), rate=0.2, both=True, direct=False, metrics=_FOR_MEMORY),
     "hold": Kind(
         rounds=1, seconds=10, streams=(5000,), rate=1, openings=1000, both=True, direct=False, metrics=_FOR_HOLDING
     ),
-}  # fmt: skip
+}
 
 
 def quick(kind: Kind) -> Kind:

@@ -33,9 +33,9 @@ Turns = Sequence[Turn]
 
 
 def quiet(turns: Turns) -> Turns:
-    """Those that nobody else disturbed; all where these are too few to say more than all do."""
-    found = [one for one in turns if one.others <= _QUIET]
-    return found if 2 * len(found) >= len(turns) else turns
+    """Those that nobody else disturbed, or the half that was disturbed least where that is more."""
+    half = sorted(one.others for one in turns)[(len(turns) - 1) // 2]
+    return [one for one in turns if one.others <= max(half, _QUIET)]
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -97,12 +97,10 @@ def _counted(found: Mapping[str, Turns]) -> list[str]:
     gaps = min(sum(len(turn.gaps) for turn in turns) for turns in kept)
     told = [f"At least {firsts:,} first events and {gaps:,} gaps of each path are counted."]
     if left := sum(map(len, found.values())) - sum(map(len, kept)):
-        told.append(f"Left out: {left} turns, in which others used more than {_QUIET} cores.")
+        told.append(f"Left out: {left} turns, in which others used the machine most (more than {_QUIET} cores).")
     noisy = [name for name, turns in zip(found, kept, strict=True) if max(each.others for each in turns) > _QUIET]
     if noisy:
-        told.append(
-            f"Noisy: others used more than {_QUIET} cores in most turns of {', '.join(noisy)}: all are counted."
-        )
+        told.append(f"Noisy: others used more than {_QUIET} cores in most turns of {', '.join(noisy)}.")
     return told
 
 
