@@ -14,7 +14,7 @@ imported by one module only. `tests/test_architecture.py` checks both rules.
     cli  commands/   the commands for a person: serve, check, usage, key
     serve  app  door wiring: the process, its sockets, the routes           demo/  an upstream to try it with
     handlers/        HTTP in, HTTP out: a module per surface, middleware, sinks (aiohttp-sse), origins, negotiation
-    streams/         registry, held (one stream), life, room, generation, watchdog, viewer, frames, tickets, idempotency
+    streams/         registry, held, life, room; generation, account, watchdog; viewer, frames, tickets, idempotency
     admission/       admit, fields, auth, addresses; limits, memory_limiter (limits), tokens, bodies, descriptors
     upstream/        client (aiohttp's), tap and chunked (reads), routing, catalogue, redaction; dialects/ by shape
     log/             entries that are kept or passed on: base, memory, window; views and snapshots of them

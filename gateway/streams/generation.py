@@ -17,7 +17,7 @@ import msgspec
 
 from gateway.admission.admit import AdmittedRequest
 from gateway.admission.limits import Reservation
-from gateway.admission.tokens import cost, prompt, taken
+from gateway.admission.tokens import prompt, taken
 from gateway.config import Stream
 from gateway.entries import EndReason, Entry, Kind
 from gateway.errors import (
@@ -33,6 +33,7 @@ from gateway.log.base import Recording
 from gateway.observe.records import StreamRecord
 from gateway.sse import END, Parser
 from gateway.sse import EventTooLarge as ParserOverflow
+from gateway.streams.account import is_refusal, write_outcome, write_tokens
 from gateway.streams.watchdog import Watchdog
 from gateway.upstream.client import UpstreamClient, UpstreamResponse
 from gateway.upstream.dialects import openai
@@ -356,29 +357,15 @@ class Generation(Generic[R]):
 
     def _settle(self, reason: EndReason) -> None:
         record, decoder, watchdog = self.record, self._decoder, self._watchdog
-        record.end = reason
-        record.error = self.failure.code if self.failure else None
-        record.model = decoder.model
-        record.finish_reason = decoder.finish_reason
-        record.done_missing = reason is EndReason.COMPLETE and not decoder.done
-        record.skipped = decoder.skipped
-        record.finish_missing = reason is EndReason.COMPLETE and decoder.finish_reason is None
-        record.entries = self.log.last
-        record.bytes = self.log.size
+        write_outcome(record, decoder, reason, self.failure)
+        record.entries, record.bytes = self.log.last, self.log.size
         if watchdog.first_token is not None:
             record.first_token = round(watchdog.first_token - watchdog.started, 4)
-        self._account(reason is EndReason.COMPLETE)
-
-    def _account(self, complete: bool) -> None:
-        record, decoder, prices = self.record, self._decoder, self._target.prices
-        tokens = Tokens()
-        if not self._is_refused:
-            tokens = taken(decoder.usage, complete=complete, prompt=self._asked, said=decoder.said)
-        self._tokens = tokens
-        record.input_tokens, record.cached_tokens = tokens.input, tokens.cached
-        record.output_tokens, record.reasoning_tokens = tokens.output, tokens.reasoning
-        record.tokens_estimated = tokens.estimated
-        record.cost = None if prices is None else round(cost(tokens, prices), 10)
+        usage = decoder.usage
+        if self._posted and not is_refusal(self.failure, usage, has_content=self.has_content):
+            is_complete = reason is EndReason.COMPLETE
+            self._tokens = taken(usage, complete=is_complete, prompt=self._asked, said=decoder.said)
+        write_tokens(record, self._tokens, self._target.prices)
 
     def _asked(self) -> int:
         """Tokens of the prompt, as an estimate."""
@@ -387,12 +374,6 @@ class Generation(Generic[R]):
     def _drop_body(self) -> None:
         self.log.grow(-len(self._body))
         self._body = b""
-
-    @property
-    def _is_refused(self) -> bool:
-        """Did the upstream say no, or never hear of it? Then nobody pays. A silence or a break may well cost."""
-        said_no = isinstance(self.failure, UpstreamError) and not isinstance(self.failure, Timeout | UpstreamIncomplete)
-        return not self._posted or (said_no and not self.has_content and self._decoder.usage is None)
 
     async def _put_away(self) -> None:
         response, self._response = self._response, None
