@@ -28,7 +28,7 @@ def run(main: Coroutine[Any, Any, None]) -> None:
     gc.collect()
     gc.freeze()  # what is loaded by now stays
     gc.set_threshold(*_COLLECTOR)
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
         runner.run(main)
 
 
@@ -84,7 +84,8 @@ def _stop_signal() -> asyncio.Event:
     return stopped
 
 
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Makes the event loop that is served on: uvloop's. None means asyncio's own, where uvloop cannot be installed."""
     if sys.platform == "win32":
         return None
     import uvloop  # does not exist on Windows

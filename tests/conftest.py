@@ -18,7 +18,7 @@ from gateway.app import create_app, server_options
 from gateway.bounds import DEFAULT_BOUNDS, Bounds
 from gateway.config import Config, load
 from gateway.observe.formatters import JsonFormatter, TerminalFormatter
-from gateway.serve import _loop_factory
+from gateway.serve import loop_factory
 from tests.rig.overheard import HeardTransport, Overheard
 from tests.rig.scripted_upstream import ScriptedUpstream
 
@@ -43,7 +43,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 def pytest_asyncio_loop_factories(config: pytest.Config) -> Loops:
     """The event loop that the command serves on, which is uvloop's where there is one; or asyncio's own."""
-    served = _loop_factory() or asyncio.new_event_loop
+    served = loop_factory() or asyncio.new_event_loop
     return {"loop": asyncio.new_event_loop if config.getoption("--loop") == "asyncio" else served}
 
 
