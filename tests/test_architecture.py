@@ -80,9 +80,7 @@ SERVER = {
     "aiohttp.web",
     "aiohttp.HttpVersion11",
     "aiohttp.abc",
-    "aiohttp.typedefs",
     "aiohttp.http_exceptions",
-    "aiohttp.http_writer",
 }
 
 

@@ -8,9 +8,9 @@ import asyncio
 import logging
 import re
 import secrets
+from collections.abc import Awaitable, Callable
 
 from aiohttp import web
-from aiohttp.typedefs import Handler
 
 from gateway import errors
 from gateway.admission.addresses import client_address
@@ -25,10 +25,12 @@ from gateway.handlers.origins import (
 )
 from gateway.handlers.responses import error_response
 from gateway.handlers.services import CALLER, CLIENT, LIMITS, REQUEST_ID, RESPONSE, SERVICES, STARTED, VIEWED
-from gateway.handlers.sinks import bytes_sent, is_unused, send_bare
+from gateway.handlers.sinks import send_bare
 from gateway.observe.records import AccessRecord, StreamEndRecord, log_access, log_stream_end
 
 logger = logging.getLogger(__name__)
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")  # what is taken over from a proxy's or client's `x-request-id`
 _ENCODED_QUERY = re.compile("%3[Ff]")  # what was meant to be a query and became a path may hold a ticket, or a prompt
@@ -55,7 +57,7 @@ async def observed(request: web.Request, handler: Handler) -> web.StreamResponse
     except errors.ClientGone:
         return web.Response(status=_CLIENT_GONE)  # nobody reads it
     finally:
-        _log(request, status, bytes_sent(request.get(RESPONSE)) or length, loop.time() - started)
+        _log(request, status, request.writer.output_size or length, loop.time() - started)
 
 
 def _log(request: web.Request, status: int, sent: int, seconds: float) -> None:
@@ -107,7 +109,7 @@ async def _response(request: web.Request, handler: Handler) -> web.StreamRespons
     except Exception:
         logger.exception("request %s broke on a fault of ours", request[REQUEST_ID])
         failure = errors.GatewayError()
-    if is_unused(request):
+    if RESPONSE not in request:
         return error_response(failure)
     if not request.writer.output_size:
         return _bare_fault(request)
@@ -173,7 +175,6 @@ _EXPOSED = "Location, X-Request-ID, Retry-After, X-Should-Retry, " + ", ".join(
 
 async def add_common_headers(request: web.Request, response: web.StreamResponse) -> None:
     """On every response, streamed or not."""
-    request[RESPONSE] = response  # from here on it is too late for another
     headers = response.headers
     headers.update(request.get(LIMITS, {}))
     headers["X-Request-ID"] = request.get(REQUEST_ID) or secrets.token_hex(16)

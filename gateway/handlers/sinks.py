@@ -11,11 +11,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from aiohttp import HttpVersion11, web
 from aiohttp.abc import AbstractStreamWriter
-from aiohttp.http_writer import StreamWriter
 from aiohttp_sse import EventSourceResponse
 
 from gateway.errors import ClientGone
-from gateway.handlers.services import BOUNDS
+from gateway.handlers.services import BOUNDS, RESPONSE
 
 _ROOM = 65_536  # bytes that may wait in the transport before a viewer lags: where asyncio's own flow control begins
 
@@ -41,21 +40,21 @@ class _BodySink:
         """Where `ends_cleanly` says no at the end, the body is broken off after its last bytes."""
         self._request = request
         self._ends_cleanly = ends_cleanly
-        self._writer: StreamWriter | None = None
-        self._header_alone = False
+        self._writer: AbstractStreamWriter | None = None
         self._is_chunked = False
+        self._header_alone = False
         self._transport: asyncio.Transport | None = None  # from the moment that the header has left
 
     async def open(self) -> None:
         """The headers leave with the first bytes that are written: one packet, where aiohttp would send two."""
         if self._writer is None:
-            self.response._send_headers_immediately = self._header_alone  # its own `web.Response` has False, too
+            if not self._header_alone:
+                hold_header(self.response)
             try:
-                writer = await self.response.prepare(self._request)
+                self._writer = await _prepared(self.response, self._request)
             except ConnectionError as error:
                 raise ClientGone from error
-            assert isinstance(writer, StreamWriter)
-            self._writer, self._is_chunked = writer, writer.chunked
+            self._is_chunked = self.response.headers.get("Transfer-Encoding") == "chunked"
             if self._header_alone:
                 self._transport = self._request.transport
 
@@ -115,6 +114,23 @@ class _BodySink:
             self._request.transport.abort()  # not close(), which would wait until the buffer is taken
 
 
+async def _prepared(response: web.StreamResponse, request: web.Request) -> AbstractStreamWriter:
+    """aiohttp's writer with the response's header in it. From here on it is too late for another response."""
+    request[RESPONSE] = response
+    writer = await response.prepare(request)
+    assert writer is not None  # it has not ended
+    return writer
+
+
+def hold_header(response: web.StreamResponse) -> None:
+    """Has the header leave with the first bytes of the body. aiohttp has no public way to ask for that.
+
+    A version without the name sends the header alone, which costs a packet.
+    """
+    if hasattr(response, "_send_headers_immediately"):
+        response._send_headers_immediately = False  # as in aiohttp's own `web.Response`
+
+
 async def deliver(request: web.Request, whole: web.Response, *, parts: Sequence[bytes] = ()) -> web.StreamResponse:
     """Sends a response piece by piece; aiohttp would wait for its client without a limit. Raises ClientGone.
 
@@ -125,11 +141,11 @@ async def deliver(request: web.Request, whole: web.Response, *, parts: Sequence[
     response = web.StreamResponse(status=whole.status, headers=whole.headers)
     response.content_length = sum(map(len, parts))
     try:
-        await response.prepare(request)
+        writer = await _prepared(response, request)
         for piece in _pieces(parts):
             async with asyncio.timeout(request.app[BOUNDS].stall_seconds):
                 await response.write(piece)
-                await _drained(response)
+                await writer.drain()
         await response.write_eof()
     except ConnectionError as error:
         raise ClientGone from error
@@ -145,12 +161,6 @@ def _pieces(parts: Iterable[bytes]) -> Iterator[bytes]:
     for part in parts:
         for start in range(0, len(part), _ROOM):
             yield part[start : start + _ROOM]
-
-
-async def _drained(response: web.StreamResponse) -> None:
-    writer = response._payload_writer
-    if writer is not None:
-        await writer.drain()
 
 
 def _watch_tail(request: web.Request) -> None:
@@ -169,13 +179,6 @@ def _look_at_tail(transport: asyncio.Transport, seconds: float, before: float) -
         transport.abort()
     elif left:
         asyncio.get_running_loop().call_later(seconds, _look_at_tail, transport, seconds, left)
-
-
-def is_unused(request: web.Request) -> bool:
-    """Can a response still be written, since no other has been prepared?"""
-    writer = request.writer
-    assert isinstance(writer, StreamWriter)
-    return not writer.output_size and not writer.chunked and writer.length is None
 
 
 class _Sent(web.Response):
@@ -197,14 +200,6 @@ def send_bare(request: web.Request, whole: web.Response, headers: Mapping[str, s
         request.transport.write("\r\n".join([*lines, "", ""]).encode() + whole.body)
         request.transport.close()
     return _Sent(status=whole.status)
-
-
-def bytes_sent(response: web.StreamResponse | None) -> int:
-    """Of a response, as far as it came."""
-    if response is None:
-        return 0
-    writer = response._payload_writer  # gone when the body has ended; its count is the response's then
-    return writer.output_size if isinstance(writer, StreamWriter) else response.body_length
 
 
 class _EventStream(EventSourceResponse):

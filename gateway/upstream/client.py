@@ -23,7 +23,6 @@ from contextvars import ContextVar
 from typing import Any
 
 import aiohttp
-from aiohttp.client_proto import ResponseHandler
 
 from gateway import __version__
 from gateway.bounds import DEFAULT_BOUNDS, Bounds
@@ -56,8 +55,16 @@ _LONGEST_FIELD = 65_536  # bytes of a header field, as on the server's side; pol
 _MOST_FIELDS = 512  # 300 were seen; with the bound of each, a header takes at most 32 MiB
 _TLS_ALERT = r"\x15\x03"  # the first bytes of one, as aiohttp quotes what is not HTTP
 _BODILESS = frozenset({204, 205})  # of the 2xx: RFC 9110, sections 15.3.5 and 15.3.6
-_PUSHES = fits(ResponseHandler, aiohttp.StreamReader)  # else reads are pulled
 _Collecting = collecting(aiohttp.StreamReader)
+
+
+def can_push() -> bool:
+    """Has aiohttp the names by which reads are pushed? Else they are pulled."""
+    handler = getattr(getattr(aiohttp, "client_proto", None), "ResponseHandler", object)
+    return fits(handler, aiohttp.StreamReader)
+
+
+_PUSHES = can_push()
 
 
 class UpstreamResponse:
@@ -68,9 +75,8 @@ class UpstreamResponse:
         self._inflater = inflater_for(response.headers.getall("Content-Encoding", ()))
         self._response = response
         self._content = response.content
-        self._closed: asyncio.Future[None] | None = None
-        if response.connection is not None and response.connection.protocol is not None:
-            self._closed = response.connection.protocol.closed
+        protocol = getattr(response.connection, "protocol", None)
+        self._closed: asyncio.Future[None] | None = getattr(protocol, "closed", None)
         if self._closed is not None:
             self._closed.add_done_callback(self._on_closed)
 
