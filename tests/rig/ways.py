@@ -9,3 +9,9 @@ PUSHES = "gateway.upstream.client._PUSHES"
 def both_ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """For test modules that run in both ways: `pytestmark = pytest.mark.usefixtures("both_ways")`."""
     monkeypatch.setattr(PUSHES, request.param == "pushed")
+
+
+@pytest.fixture
+def pushed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a test of the push itself, which the plugin `tests.rig.pulled` leaves as it is."""
+    monkeypatch.setattr(PUSHES, True)

@@ -9,6 +9,7 @@ import uvloop
 
 from tests.rig.reads import Run
 from tests.rig.ways import both_ways as both_ways
+from tests.rig.ways import pushed as pushed
 
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "asyncio": asyncio.new_event_loop,

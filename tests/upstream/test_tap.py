@@ -29,7 +29,7 @@ def test_aiohttp_has_the_names_that_a_tap_needs() -> None:
     assert [name for name in HANDLER_NAMES if not hasattr(ResponseHandler, name)] == []
     assert [name for name in READER_NAMES if not hasattr(StreamReader, name)] == []
     assert fits(ResponseHandler, StreamReader)
-    assert client_module._PUSHES
+    assert client_module.can_push()
 
 
 @pytest.mark.parametrize("name", [*HANDLER_NAMES, *READER_NAMES])
@@ -46,6 +46,7 @@ def test_reads_are_pulled_where_a_reader_may_hold_what_is_unknown() -> None:
     assert not fits(ResponseHandler, type("Reader", (StreamReader,), {}))
 
 
+@pytest.mark.usefixtures("pushed")
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 def test_each_read_is_taken_in_the_turn_that_brought_it(run: Run, tmp_path: Path, tls: bool) -> None:
     """In no task. What had arrived before is taken by the task that asks."""
@@ -155,6 +156,7 @@ def test_nothing_is_read_after_a_stop_until_it_is_asked_for(run: Run) -> None:
     run(main())
 
 
+@pytest.mark.usefixtures("pushed")
 def test_data_between_a_stop_and_the_waking_of_the_task(run: Run) -> None:
     """The stop wakes the task with the loop's next turn; data of the turn between is not taken, and not lost."""
 
@@ -198,6 +200,7 @@ def test_a_stop_in_the_middle_of_the_first_chunk(run: Run) -> None:
     run(main())
 
 
+@pytest.mark.usefixtures("pushed")
 def test_data_between_a_cancellation_and_the_waking_of_the_task(run: Run) -> None:
     """It is in the reader, and counted there."""
 
@@ -250,6 +253,7 @@ def test_a_stopped_body_slows_its_upstream_down(run: Run) -> None:
     run(main())
 
 
+@pytest.mark.usefixtures("pushed")
 @pytest.mark.parametrize("late", [False, True], ids=["as they come", "after all have come"])
 def test_thousands_of_chunks_in_one_read(run: Run, late: bool) -> None:
     """aiohttp parses them in several goes, since it bounds their number; all are taken without another read."""
@@ -350,8 +354,9 @@ def test_an_error_of_one_stream_is_its_own(run: Run) -> None:
     run(main())
 
 
+@pytest.mark.usefixtures("pushed")
 def test_a_task_that_is_cancelled_by_what_takes_its_reads(run: Run) -> None:
-    """An append may end other streams, and its own."""
+    """What takes a read may interrupt its own stream: the cancellation comes before its result, and its error."""
 
     async def main() -> None:
         async with rig() as it:
