@@ -13,7 +13,7 @@ import pytest
 
 from gateway.admission.descriptors import Descriptors, highest_limit
 from gateway.errors import OutOfDescriptors
-from tests.rig.clients import EVENTS, eventually
+from tests.rig.clients import EVENTS, eventually, remains
 from tests.rig.processes import shell
 from tests.rig.scripted_upstream import DONE, ScriptedUpstream, Until, answer, delta, finish, stream
 
@@ -112,8 +112,7 @@ async def test_connections_that_say_nothing_make_new_ones_wait_and_not_fail(
     host, port = address.removeprefix("http://").split(":")
     silent = [await asyncio.open_connection(host, int(port)) for _ in range(150)]
     asking = asyncio.create_task(health(session, address))
-    await asyncio.sleep(0.2)
-    assert not asking.done()
+    await remains(lambda: not asking.done(), seconds=0.2)
     for _, writer in silent:
         writer.close()
     async with asyncio.timeout(10):

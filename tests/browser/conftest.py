@@ -73,15 +73,23 @@ async def demo() -> AsyncIterator[Demo]:
 
 
 Serve = Callable[..., Awaitable[str]]
+Apps = list[web.Application]
+
+
+@pytest.fixture
+def apps() -> Apps:
+    """The gateways that `serve` has started."""
+    return []
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def serve(demo: Demo) -> AsyncIterator[Serve]:
+async def serve(demo: Demo, apps: Apps) -> AsyncIterator[Serve]:
     """`await serve(**fields of the configuration)`: the address of a gateway before the demo."""
     async with AsyncExitStack() as gateways:
 
         async def start(**fields: Any) -> str:
             app = create_app(msgspec.structs.replace(_config(demo), **fields))
+            apps.append(app)
             return await gateways.enter_async_context(listening(app, "127.0.0.1", 0, **server_options()))
 
         yield start

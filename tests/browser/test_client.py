@@ -10,8 +10,10 @@ import pytest_asyncio
 
 from gateway.config import Stream
 from gateway.demo.answers import answer_to
+from gateway.handlers.services import SERVICES
+from tests.rig.clients import eventually
 
-from .conftest import Demo, Open, Serve
+from .conftest import Apps, Demo, Open, Serve
 from .playground import Playground
 from .wire import Wire
 
@@ -26,6 +28,7 @@ ASKS: tuple[Ask, ...] = ("askWithFetch", "askWithEventSource")
 QUESTION = "Hello"
 ANSWER = "".join(answer_to(QUESTION, None))
 
+RETRIES = "heard.types.filter((type) => type === 'reconnecting').length"
 CALL = """
 async ([name, first, options]) => {
   const client = await import('/playground/client.js')
@@ -85,7 +88,7 @@ class Caller:
         return str(await self.page.evaluate("heard.address"))
 
     async def retries(self) -> int:
-        return int(await self.page.evaluate("heard.types.filter((type) => type === 'reconnecting').length"))
+        return int(await self.page.evaluate(RETRIES))
 
     async def lose(self) -> None:
         """The network goes."""
@@ -129,7 +132,8 @@ async def test_a_network_that_goes_and_comes_back_leaves_no_gap(caller: Caller, 
     for messages in (5, 20):
         await caller.has(messages)
         await caller.lose()
-        await asyncio.sleep(0.1)
+        tries = await caller.retries()
+        await caller.until(f"{RETRIES} > {tries}")
         await caller.find()
     assert await caller.outcome() == {}
     assert_whole(await caller.events())
@@ -221,13 +225,13 @@ async def test_a_refusal_is_final_and_says_why(caller: Caller, demo: Demo, ask: 
 
 
 @pytest.mark.parametrize("ask", ASKS)
-async def test_an_answer_that_is_gone_is_told(open_page: Open, serve: Serve, ask: Ask):
+async def test_an_answer_that_is_gone_is_told(open_page: Open, serve: Serve, apps: Apps, ask: Ask):
     async with Wire(await serve(stream=Stream(grace_seconds=0.05, keep_seconds=0.05))) as wire:
         caller = Caller(await open_page(wire.address), wire)
         await caller.ask(ask, model="demo-clock")
         await caller.has(3)
         await caller.lose()
-        await asyncio.sleep(0.3)
+        await eventually(lambda: not list(apps[-1][SERVICES].streams))
         await caller.find()
         outcome = await caller.outcome()
     assert (outcome["status"], outcome["code"]) == (404, "stream_not_found")

@@ -9,8 +9,10 @@ import pytest
 import pytest_asyncio
 
 from gateway.config import Stream
+from gateway.handlers.services import SERVICES
+from tests.rig.clients import eventually
 
-from .conftest import Demo, Open, Serve
+from .conftest import Apps, Demo, Open, Serve
 from .playground import WAYS, Playground, Way, expect
 from .wire import Wire
 
@@ -152,7 +154,9 @@ async def test_what_was_lost_for_too_long_can_be_had_later(open_page: Open, wire
     ("keep_seconds", "said"),
     [(0.05, "The gateway no longer has this answer."), (60.0, "since nobody had watched it for a while")],
 )
-async def test_an_answer_that_ended_meanwhile_is_told(open_page: Open, serve: Serve, keep_seconds: float, said: str):
+async def test_an_answer_that_ended_meanwhile_is_told(
+    open_page: Open, serve: Serve, apps: Apps, keep_seconds: float, said: str
+):
     async with Wire(await serve(stream=Stream(grace_seconds=0.05, keep_seconds=keep_seconds))) as wire:
         page = await open_page(wire.address)
         page.expected = "Failed to load resource"
@@ -160,7 +164,8 @@ async def test_an_answer_that_ended_meanwhile_is_told(open_page: Open, serve: Se
         await ticking(turn, 3)
         await lose(page, wire)
         await expect(line_of(turn)).to_contain_text(TRYING)
-        await asyncio.sleep(0.2)
+        held = apps[-1][SERVICES].streams
+        await eventually(lambda: all(stream.log.ended for stream in held) and (keep_seconds > 1 or not list(held)))
         await find(page, wire)
         await page.over(turn)
         await expect(turn.locator(".failure")).to_contain_text(said)

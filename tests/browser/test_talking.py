@@ -265,7 +265,7 @@ async def test_the_page_follows_a_reader_who_is_at_the_end(page: Playground):
     await expect(page.turns.last.locator(".prose")).to_contain_text("1: This")
     await page.page.evaluate("scrollTo(0, 0)")
     await expect(page.button("Latest")).to_be_visible()
-    await asyncio.sleep(0.2)
+    await asyncio.sleep(0.2)  # four ticks of the clock, which do not scroll
     assert await page.page.evaluate("scrollY") == 0
     await page.button("Latest").click()
     assert await page.page.evaluate(at_end)

@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 
 from gateway.demo import create_demo
-from tests.rig.clients import eventually
+from tests.rig.clients import eventually, remains
 
 from .conversation import PATH, ask, asking, deltas, payloads, stream, streaming, text
 
@@ -54,6 +54,12 @@ def held(runner: web.AppRunner) -> int:
     return connection.transport.get_write_buffer_size()
 
 
+def requests(runner: web.AppRunner) -> int:
+    """How many have begun to be handled."""
+    assert runner.server
+    return runner.server.requests_count
+
+
 # Pace
 
 
@@ -79,7 +85,7 @@ async def test_the_pace_holds_when_the_loop_is_late(aiohttp_client):
     client = await aiohttp_client(create_demo(tokens=50, interval=0.01))
     start = time.monotonic()
     answer = asyncio.ensure_future(stream(client))
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(0.05)  # a few of its tokens
     time.sleep(0.4)  # noqa: ASYNC251 - the loop is to be held up
     await answer
     assert time.monotonic() - start < 0.85
@@ -99,9 +105,7 @@ async def test_a_reader_that_stops_reading_stops_the_answer(model, tokens):
     """What is held for it stays bounded, others are served meanwhile, and the answer goes on when it reads on."""
     async with serving(create_demo(tokens=tokens, interval=0)) as runner, posted(runner, streaming(model)) as reader:
         await eventually(lambda: held(runner) > 0)
-        for _ in range(20):
-            await asyncio.sleep(0.01)
-            assert held(runner) < 256 * 1024
+        await remains(lambda: held(runner) < 256 * 1024, seconds=0.2)
         async with posted(runner, asking(max_tokens=1)) as other:
             assert await other.readline() == b"HTTP/1.1 200 OK\r\n"
         async with asyncio.timeout(5):
@@ -125,7 +129,7 @@ async def test_a_client_that_leaves_ends_its_answer(model, streamed, handler_can
             if streamed:
                 await reader.readuntil(b"chatcmpl")
             else:
-                await asyncio.sleep(0.05)
+                await eventually(lambda: requests(runner) == 1)
             assert asyncio.all_tasks() > others
         await eventually(lambda: asyncio.all_tasks() == others)
     assert not caplog.records
@@ -148,7 +152,7 @@ async def test_a_client_that_leaves_in_the_middle_of_its_request_is_ordinary(han
     others = asyncio.all_tasks()
     async with serving(create_demo(interval=0), handler_cancellation=handler_cancellation) as runner:
         async with connected(runner, f"POST {PATH} HTTP/1.1\r\nContent-Length: 1000\r\n".encode(), b'{"mess'):
-            await asyncio.sleep(0.05)
+            await eventually(lambda: requests(runner) == 1)
         await eventually(lambda: asyncio.all_tasks() == others)
     assert not caplog.records
 

@@ -43,7 +43,8 @@ async def test_fault_54_a_client_that_leaves_stops_the_upstream(
     client = await gateway(CANCEL)
     writer = await send(client, f"GET /chat?q=secret-question HTTP/1.1\r\nHost: localhost\r\n{fields(WAYS[way])}\r\n")
     await upstream.until(requests=1)
-    await asyncio.sleep(0.05)
+    if moment != "before the headers":
+        await eventually(lambda: [one.generation.outcome().id for one in streams(client)] == ["chatcmpl-1"])
     leave(writer, how)
     await upstream.until(left=1, within=1)
     await at_rest(client)
@@ -64,7 +65,7 @@ async def test_cancelling_at_each_moment_of_the_main_path(gateway: MakeGateway, 
     moments = random.Random(7)
     for _ in range(60):
         writer = await send(client, f"GET /chat?q=x HTTP/1.1\r\nHost: localhost\r\n{fields(EVENTS)}\r\n")
-        await asyncio.sleep(moments.random() * 0.04)
+        await asyncio.sleep(moments.random() * 0.04)  # that moment
         leave(writer, moments.choice(["fin", "rst"]))
     await at_rest(client)
     await eventually(lambda: len(asyncio.all_tasks()) <= tasks + 3 * upstream.open_connections)
@@ -155,7 +156,7 @@ async def test_a_slow_reader_that_goes_on_taking_is_not_cut(gateway: MakeGateway
             taken = 0
             while part := await response.content.read(131_072):
                 taken += len(part)
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(0.01)  # its pace
             assert taken > 7_000_000
             assert asyncio.get_running_loop().time() - started > 0.5
 
@@ -211,5 +212,5 @@ async def read_slowly(response: ClientResponse) -> bytes:
     parts = []
     while part := await response.content.read(65_536):
         parts.append(part)
-        await asyncio.sleep(0.001)
+        await asyncio.sleep(0.001)  # its pace
     return b"".join(parts)

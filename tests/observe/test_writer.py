@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -126,6 +126,14 @@ def test_a_log_that_cannot_be_written_is_survived() -> None:
         log_lines(range(10))
 
 
+def wait_until(holds: Callable[[], bool]) -> None:
+    """For the thread."""
+    deadline = time.monotonic() + 5
+    while not holds():
+        assert time.monotonic() < deadline, "it does not come to hold"
+        time.sleep(0.001)
+
+
 def test_lines_that_the_system_did_not_take_are_told_of_once_it_does(
     pipe: Pipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -141,11 +149,9 @@ def test_lines_that_the_system_did_not_take_are_told_of_once_it_does(
     monkeypatch.setattr(os, "write", limited)
     with logging_to(pipe.writer, JsonFormatter(), encoding="utf-8"):
         logger.info("first")
-        while len(steps) > 1:
-            time.sleep(0.001)
+        wait_until(lambda: len(steps) <= 1)
         logger.info("second")  # that the first was lost cannot be told either
-        while steps:
-            time.sleep(0.001)
+        wait_until(lambda: not steps)
         logger.info("third")
     os.close(pipe.writer)
     piece, told, third = os.read(pipe.reader, 65_536).splitlines()

@@ -92,6 +92,14 @@ async def eventually(holds: Callable[[], bool], *, within: float = 5.0) -> None:
         await asyncio.sleep(0.01)
 
 
+async def remains(holds: Callable[[], bool], *, seconds: float = 0.1) -> None:
+    """Shows that nothing happens: fails when it ceases to hold within that time."""
+    end = asyncio.get_running_loop().time() + seconds
+    while asyncio.get_running_loop().time() < end:
+        assert holds(), "it has ceased to hold"
+        await asyncio.sleep(0.01)
+
+
 async def start_of(response: ClientResponse) -> dict[str, str]:
     """The data of the start block: the stream, and the ticket if there is one."""
     (event,) = interpret(await response.content.readuntil(b"\n\n"))

@@ -26,7 +26,7 @@ from gateway.streams.frames import Frames
 from gateway.streams.registry import Streams
 from gateway.streams.viewer import Viewer
 from tests.conftest import Client, MakeGateway
-from tests.rig.clients import EVENTS, ask, bearer, create, error_of, eventually, leave, send, start_of
+from tests.rig.clients import EVENTS, ask, bearer, create, error_of, eventually, leave, remains, send, start_of
 from tests.rig.inside import held, streams
 from tests.rig.scripted_upstream import (
     DONE,
@@ -318,8 +318,7 @@ async def test_many_small_answers_of_one_caller_do_not_end_a_larger_one_of_anoth
         async with client.post("/streams", json={"question": "hi"}, headers=by("two")) as response:
             if response.status == 503:
                 break
-    await asyncio.sleep(0.3)
-    assert not kept.log.ended
+    await remains(lambda: not kept.log.ended, seconds=0.3)
 
 
 async def test_a_request_that_is_refused_ends_no_answer_of_its_caller(
@@ -360,7 +359,7 @@ async def test_a_guest_does_not_keep_an_abandoned_answer_alive(
         await start_of(response)
     stream_, visits = held(client, made["id"]), 0
     while not stream_.log.ended and visits < 50:
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.1)  # the grace time goes on between visits
         visits += 1
         async with client.get(made["viewer_url"], headers=EVENTS) as response:
             await response.content.readuntil(b"\n\n")
@@ -376,7 +375,7 @@ async def test_its_owner_coming_back_renews_the_grace_time(gateway: MakeGateway,
     for _ in range(6):
         async with client.get(made["url"], headers=EVENTS) as response:
             await start_of(response)
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.1)  # six times make twice the grace time
     assert not held(client, made["id"]).log.ended
 
 

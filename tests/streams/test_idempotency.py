@@ -12,7 +12,7 @@ from gateway.admission.limits import Allowance
 from gateway.admission.memory_limiter import MemoryLimiter
 from gateway.observe.account import account
 from tests.conftest import Client, MakeGateway
-from tests.rig.clients import EVENTS, TEXT, Answer, create, error_of, eventually, watched
+from tests.rig.clients import EVENTS, TEXT, Answer, create, error_of, eventually, remains, watched
 from tests.rig.inside import streams
 from tests.rig.scripted_upstream import DONE, Pause, ScriptedUpstream, Stall, delta, finish, stream, usage
 
@@ -155,15 +155,18 @@ async def test_a_stream_that_is_created_twice_is_one(gateway: MakeGateway, upstr
 # At the same moment
 
 
-def slow_limiter(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
-    """As one that asks another machine first."""
+def slow_limiter(monkeypatch: pytest.MonkeyPatch, seconds: float) -> list[int]:
+    """As one that asks another machine first. Returns the tokens that it is asked for."""
     charge = MemoryLimiter.reserve
+    asked: list[int] = []
 
     async def slow(self: MemoryLimiter, allowance: Allowance, tokens: int) -> Any:
-        await asyncio.sleep(seconds)
+        asked.append(tokens)
+        await asyncio.sleep(seconds)  # the way there and back
         return await charge(self, allowance, tokens)
 
     monkeypatch.setattr(MemoryLimiter, "reserve", slow)
+    return asked
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.1])
@@ -212,8 +215,7 @@ async def test_an_answer_whose_only_client_left_while_it_was_admitted_is_on_reco
     client = await gateway(f"{KEYS}[stream]\nattach_seconds = 0.2\ngrace_seconds = 0.1")
     await leaves(client, "events", 0.1)
     await upstream.until(left=1)
-    await eventually(lambda: len(streams(client)) == 0)
-    await asyncio.sleep(0.05)
+    await eventually(lambda: any("end" in line.get("stream", {}) for line in lines))
     told = account([json.dumps(line).encode() for line in lines], ["key"])
     assert [(group, sums.streams) for group, sums in told.rows] == [(("team",), 1)]
 
@@ -222,13 +224,13 @@ async def test_what_is_still_admitted_when_the_gateway_goes_down_does_not_begin(
     gateway: MakeGateway, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody would wait for it: its client is told to ask again, and the model is not asked."""
-    slow_limiter(monkeypatch, 0.2)
+    asked = slow_limiter(monkeypatch, 0.2)
     upstream.script(OK)
     client = await gateway(KEYS)
     asking = [
         asyncio.create_task(client.get("/chat?q=hi", headers={**EVENTS, **AUTH, **headers})) for headers in ({}, ONCE)
     ]
-    await asyncio.sleep(0.1)
+    await eventually(lambda: len(asked) == 2)
     await streams(client).close()
     for response in await asyncio.gather(*asking):
         assert response.status == 503, await response.text()
@@ -499,6 +501,6 @@ async def test_who_joins_and_can_come_back_keeps_the_answer_alive(
     made = await create(client, **AUTH, **ONCE)
     first.cancel()
     await asyncio.wait([first])
-    await asyncio.sleep(0.1)
+    await remains(lambda: len(streams(client)) == 1)
     async with client.get(made["url"]) as response:
         assert (await response.json())["state"] == "running"

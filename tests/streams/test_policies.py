@@ -14,7 +14,7 @@ from aiohttp import ClientResponse
 
 from gateway.observe.account import account
 from tests.conftest import Client, MakeGateway
-from tests.rig.clients import EVENTS, TEXT, ask, connect, create, error_of, eventually, start_of, watched
+from tests.rig.clients import EVENTS, TEXT, ask, connect, create, error_of, eventually, remains, start_of, watched
 from tests.rig.inside import held, streams
 from tests.rig.scripted_upstream import DONE, Pause, ScriptedUpstream, Stall, Step, answer, delta, finish, stream, usage
 
@@ -269,7 +269,7 @@ async def leave_early(client: Client, upstream: ScriptedUpstream, way: str, quer
     requests = len(upstream.requests)
     asking = asyncio.create_task(client.post(path + query, json=body, headers={**headers, **AUTH}))
     await upstream.until(requests=requests + 1)
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(0.05)  # within the pause of a slow answer, of which some ways have a part by then
     if asking.done():
         (await asking).close()
     asking.cancel()
@@ -339,8 +339,7 @@ async def test_drain_on_v1_does_not_wait_for_a_reader_that_is_gone(
     body = b'{"messages":[{"role":"user","content":"hi"}],"stream":true,"on_disconnect":"drain"}'
     async with taking_nothing(client, "POST /v1/chat/completions HTTP/1.1\r\n", body):
         await eventually(lambda: any(one.log.full for one in streams(client)))
-        await asyncio.sleep(0.05)
-        assert not any(one.log.ended for one in streams(client))
+        await remains(lambda: not any(one.log.ended for one in streams(client)))
     await eventually(lambda: bool(ends(lines)))
     (end,) = ends(lines)
     assert (end["end"], end["input_tokens"], end["output_tokens"]) == ("complete", 30, 40)
@@ -359,7 +358,7 @@ async def test_coming_back_within_the_grace_time_keeps_it(gateway: MakeGateway, 
     stream_id = await left(client)
     for _ in range(2):
         async with client.get("/chat", headers={**EVENTS, "Last-Event-ID": f"{stream_id}.1"}):
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(0.2)  # twice, and twice the way back: more than the grace time
     rest = await watched(client, "/chat", **{"Last-Event-ID": f"{stream_id}.1"})
     assert (rest.text, rest.end["reason"]) == ("b", "complete")
     assert len(upstream.requests) == 1
@@ -392,8 +391,7 @@ async def test_only_the_last_ones_leaving_counts(gateway: MakeGateway, upstream:
             assert one.viewers == 3
             first.close()
             await eventually(lambda: one.viewers == 2)
-            await asyncio.sleep(0.2)
-            assert not one.log.ended
+            await remains(lambda: not one.log.ended, seconds=0.2)
         await eventually(lambda: one.viewers == 0)
     await upstream.until(left=1, within=1)
     assert one.record.end == "client_gone"
@@ -423,8 +421,7 @@ async def test_who_may_only_read_does_not_end_it_by_leaving(gateway: MakeGateway
     client = await gateway(config("cancel"))
     made = await create(client)
     await left(client, made["viewer_url"])
-    await asyncio.sleep(0.1)
-    assert not held(client, made["id"]).log.ended
+    await remains(lambda: not held(client, made["id"]).log.ended)
     await left(client, made["url"])
     await upstream.until(left=1, within=1)
 
@@ -481,8 +478,7 @@ async def test_who_comes_in_time_stops_that_clock(gateway: MakeGateway, upstream
     client = await gateway(config("cancel", attach_seconds=0.2))
     made = await create(client)
     async with asking(client, made["url"]):
-        await asyncio.sleep(0.4)
-        assert upstream.left == 0
+        await remains(lambda: upstream.left == 0, seconds=0.4)
     await upstream.until(left=1, within=1)
     made = await create(client)
     one = held(client, made["id"])
@@ -687,8 +683,7 @@ async def test_an_ended_stream_is_held_for_a_while(gateway: MakeGateway, upstrea
 async def logged(client: Client, lines: Lines, number: int) -> Lines:
     """That many lines, and no more when everything has come to rest."""
     await eventually(lambda: len(lines) >= number and len(streams(client)) == 0)
-    await asyncio.sleep(0.05)
-    assert len(lines) == number, lines
+    await remains(lambda: len(lines) == number)
     return lines
 
 

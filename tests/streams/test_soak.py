@@ -82,7 +82,7 @@ async def look(client: ClientSession) -> None:
     for address in (made["url"], made["viewer_url"], made["url"]):
         async with client.get(address, headers={"Accept": "application/json"}) as response:
             await response.read()
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.1)  # between two looks
 
 
 async def use_an_sdk(client: ClientSession) -> None:

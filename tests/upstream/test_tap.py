@@ -12,7 +12,7 @@ from gateway.errors import UpstreamIncomplete
 from gateway.upstream import client as client_module
 from gateway.upstream.client import UpstreamResponse
 from gateway.upstream.tap import HANDLER_NAMES, READER_NAMES, Tap, fits
-from tests.rig.clients import eventually
+from tests.rig.clients import eventually, remains
 from tests.rig.reads import Run, rig
 from tests.rig.scripted_upstream import Close, Pause, Reset, Send, Stall, Step, Until, head, stream
 
@@ -96,7 +96,7 @@ def test_a_body_that_ends_with_its_connection(run: Run) -> None:
             assert not await response.feed(it.take)
             assert it.taken == b"ab"
             response = await it.ask(Send(head() + b"a"), Close())
-            await asyncio.sleep(0.05)  # it has ended before anybody reads
+            await eventually(response._content.is_eof)  # before anybody reads
             assert not await response.feed(it.take)
             assert it.taken == b"aba"
 
@@ -126,7 +126,7 @@ def test_a_body_that_breaks_off(run: Run, case: str, late: bool) -> None:
             response = await it.ask(*BROKEN[case])
             assert await response.read() == b"a"
             if late:
-                await asyncio.sleep(0.1)
+                await eventually(lambda: response._content.exception() is not None)
             with pytest.raises(UpstreamIncomplete):
                 async with asyncio.timeout(2):
                     await response.feed(it.take)
@@ -240,8 +240,7 @@ def test_a_stopped_body_slows_its_upstream_down(run: Run) -> None:
 
             stop = 1
             assert await response.feed(take)
-            await asyncio.sleep(0.1)
-            assert sum(map(len, response._content._buffer)) < 1_000_000
+            await remains(lambda: sum(map(len, response._content._buffer)) < 1_000_000)
             assert it.upstream.playing == 1
             stop = 10_000_000
             assert await response.feed(take)
