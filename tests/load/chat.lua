@@ -22,7 +22,8 @@ function init()
 end
 
 function response(status, headers, body)
-    if status == 200 and body:find('"reason":"complete"', -400, true) then
+    local last = body:match("^.*\n\n(.-)\n\n$") or "" -- the whole block, since `usage` may be of any length
+    if status == 200 and last:find('event: end\ndata: {"reason":"complete"', 1, true) == 1 then
         complete = complete + 1
     else
         other = other + 1
