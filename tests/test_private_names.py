@@ -6,6 +6,7 @@ of another package that is not in the table.
 """
 
 import ast
+import asyncio
 import importlib
 import inspect
 import re
@@ -137,7 +138,8 @@ TABLE = [
 async def held(use: Use) -> None:
     """Fails with a message for whoever has upgraded aiohttp."""
     try:
-        await use.means()
+        async with asyncio.timeout(10):
+            await use.means()
     except Exception as error:
         pytest.fail(
             f"{use.module} relies on {', '.join(use.names)}, so that {use.purpose}. "
