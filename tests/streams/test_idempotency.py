@@ -371,6 +371,7 @@ async def test_a_request_that_was_refused_does_not_use_up_its_key(
     await create(client, {"question": "other"}, Authorization=f"Bearer {OTHERS}")
     async with client.post("/chat", json={"question": "hi"}, headers={**AUTH, **ONCE}) as response:
         assert await error_of(response) == (503, "busy")
+    await upstream.until(requests=2)  # the third script is for the next one
     await stopped(client, running)
     assert await whole(client, **ONCE) == "Hello"
 
@@ -391,6 +392,7 @@ async def test_many_that_are_refused_at_once_are_all_told_so(
     upstream.script(ENDLESS, OK)
     client = await gateway(KEYS.replace("requests_per_minute = 100", "max_streams = 1"))
     running = await create(client, {"question": "other"}, **AUTH)
+    await upstream.until(requests=1)  # the other script is for the last one
 
     async def refused() -> tuple[int, str]:
         async with client.get("/chat?q=hi", headers={**EVENTS, **AUTH, **ONCE}) as response:

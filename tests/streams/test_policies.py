@@ -605,7 +605,9 @@ async def test_one_that_runs_or_is_watched_makes_no_room(gateway: MakeGateway, u
     """Where only such are left, the next one is refused, and asks nobody."""
     upstream.script(ENDLESS, stream(*[delta("x" * 100_000)] * 80, finish(), DONE), OK)
     client = await gateway(config("detach") + "[store]\nmax_streams = 2")
-    running, being_read = await create(client), await create(client)
+    running = await create(client)
+    await upstream.until(requests=1)  # the other script is for the next one
+    being_read = await create(client)
     one = held(client, being_read["id"])
     async with taking_nothing(client, f"GET {being_read['url']} HTTP/1.1\r\nAccept: text/event-stream\r\n"):
         await eventually(lambda: one.is_done and one.viewers == 1)
