@@ -34,6 +34,7 @@ To change:
     an error                                 one class in errors.py: status, code, message
     a wait for others, a queue               bounds.py
     an option                                config/schema.py and config.example.toml, which a test loads
+    the version of aiohttp                   tests/test_private_names.py says who relies on what of its inside
 
 Words: *downstream* is the client side, *upstream* the provider side, a *target* an upstream plus a model name, an
 *attempt* one request to one target, a *generation* the production of one answer, a *stream* its recorded *entries*, a
