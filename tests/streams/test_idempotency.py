@@ -431,6 +431,7 @@ async def test_one_that_is_asked_anew_and_refused_leaves_nothing_behind(
     await upstream.until(left=1, within=1)
     await eventually(lambda: len(streams(client)) == 0)
     running = await create(client, {"question": "other"}, **AUTH)
+    await upstream.until(requests=2)  # the last script is for the others
     async with client.get("/chat?q=hi", headers={**AUTH, **ONCE}) as response:
         assert await error_of(response) == (429, "too_many_streams")
     async with client.post("/streams", json={"question": "hi"}, headers={"Authorization": f"Bearer {OTHERS}"}) as made:

@@ -16,7 +16,19 @@ from gateway.observe.account import account
 from tests.conftest import Client, MakeGateway
 from tests.rig.clients import EVENTS, TEXT, ask, connect, create, error_of, eventually, remains, start_of, watched
 from tests.rig.inside import held, streams
-from tests.rig.scripted_upstream import DONE, Pause, ScriptedUpstream, Stall, Step, answer, delta, finish, stream, usage
+from tests.rig.scripted_upstream import (
+    DONE,
+    Pause,
+    ScriptedUpstream,
+    Stall,
+    Step,
+    Until,
+    answer,
+    delta,
+    finish,
+    stream,
+    usage,
+)
 
 Lines = list[dict[str, Any]]
 
@@ -625,7 +637,8 @@ async def test_one_that_runs_or_is_watched_makes_no_room(gateway: MakeGateway, u
 async def test_ended_streams_make_room_for_one_that_grows(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
     """The oldest first, and no more of them than it takes; the one that runs is never cut for it."""
     part = delta("x" * 50_000)
-    growing = stream(part, Pause(0.3), part, Pause(0.3), part, Pause(0.1), finish(), DONE)
+    grow = [asyncio.Event() for _ in range(3)]
+    growing = stream(part, Until(grow[0]), part, Until(grow[1]), part, Until(grow[2]), finish(), DONE)
     upstream.script(stream(part, finish(), DONE), stream(part, finish(), DONE), growing)
     client = await gateway("[store]\nmax_bytes = 200_000")
     first, second = await ended_streams(client, 2)
@@ -635,6 +648,7 @@ async def test_ended_streams_make_room_for_one_that_grows(gateway: MakeGateway, 
     async def are_held(parts: int) -> list[bool]:
         """The ended ones, when the running one has grown so far. To ask for their text would take room, too."""
         await eventually(lambda: one.log.last == parts)
+        grow[parts - 1].set()
         return [streams(client).find(other["id"]) is not None for other in (first, second)]
 
     assert [await are_held(parts) for parts in (1, 2, 3)] == [[True, True], [False, True], [False, False]]
@@ -645,7 +659,8 @@ async def test_ended_streams_make_room_for_one_that_grows(gateway: MakeGateway, 
 async def test_where_what_runs_fills_the_store_new_ones_are_refused(
     gateway: MakeGateway, upstream: ScriptedUpstream
 ) -> None:
-    upstream.script(stream(delta("x" * 300_000), Pause(0.3), finish(), DONE), OK)
+    go = asyncio.Event()
+    upstream.script(stream(delta("x" * 300_000), Until(go), finish(), DONE), OK)
     client = await gateway("[store]\nmax_bytes = 200_000")
     made = await create(client)
     await eventually(lambda: held(client, made["id"]).log.size == 300_000)
@@ -653,6 +668,7 @@ async def test_where_what_runs_fills_the_store_new_ones_are_refused(
         async with client.post(path, json={"question": "hi"}) as response:
             assert await error_of(response) == (503, "busy")
     assert len(upstream.requests) == 1
+    go.set()
     assert (await watched(client, made["url"])).end["reason"] == "complete"
     await eventually(lambda: len(streams(client)) == 0)
     assert (await ask(client)).end["reason"] == "complete"
