@@ -29,14 +29,14 @@ class Snapshot:
         """The current JSON object `{"id", "state", "events", "last_event_id", "end", "text"}`, in parts."""
         entries = self._log.entries
         self._take(len(entries))
-        kind, payload = entries[-1] if entries else (None, b"")
+        last = entries[-1] if entries else None
         head = _encode_json(
             {
                 "id": self._id,
                 "state": "ended" if self._log.ended else "running",
                 "events": len(entries),
                 "last_event_id": event_id(self._id, len(entries)),
-                "end": msgspec.Raw(payload) if kind is Kind.END else None,
+                "end": msgspec.Raw(last.payload) if last is not None and last.kind is Kind.END else None,
             }
         )
         return [head.removesuffix(b"}") + b',"text":"', *self._pieces, bytes(self._last) + b'"}']

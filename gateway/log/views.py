@@ -56,7 +56,7 @@ def sse_view(stream_id: str, *, format: Format, reasoning: bool) -> View:
     as_json = format is Format.JSON
 
     def view(number: int, entry: Entry) -> bytes:
-        kind, payload = entry
+        kind, payload = entry.kind, entry.payload
         if as_json and kind in _JSON_NAMES:
             payload = _encode_json({_JSON_NAMES[kind]: payload.decode()})
         if kind is _TEXT:
@@ -72,7 +72,7 @@ def sse_view(stream_id: str, *, format: Format, reasoning: bool) -> View:
 
 def text_view(number: int, entry: Entry) -> bytes:
     """The bare answer. It includes a refusal, because a refused question would otherwise look like an empty answer."""
-    kind, payload = entry
+    kind, payload = entry.kind, entry.payload
     return payload if kind is Kind.TEXT or kind is Kind.REFUSAL else b""
 
 
@@ -82,7 +82,7 @@ def chunk_view(number: int, entry: Entry) -> bytes:
     These are bare `data` lines, because some SDKs fail at an `id`, `event` or `retry` line. `[DONE]` is sent only if
     the answer is complete.
     """
-    kind, payload = entry
+    kind, payload = entry.kind, entry.payload
     if kind is _CHUNK:
         return encode_data(payload) + b"\n" if _LF in payload or _CR in payload else b"data: %b\n\n" % payload
     if kind is Kind.FAILURE:
@@ -92,7 +92,7 @@ def chunk_view(number: int, entry: Entry) -> bytes:
 
 def body_view(number: int, entry: Entry) -> bytes:
     """A whole answer that is only passed on."""
-    kind, payload = entry
+    kind, payload = entry.kind, entry.payload
     return payload if kind is Kind.CHUNK else b""
 
 

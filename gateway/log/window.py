@@ -66,7 +66,7 @@ class Window(Followers):
             raise ValueError("a stream that has ended takes no more entries")
         for entry in batch:
             self.last += 1
-            self.size += len(entry[1])
+            self.size += len(entry.payload)
             if not self._abandoned:
                 frame = self._view(self.last, entry)
                 self._frames.append(frame)
@@ -74,7 +74,7 @@ class Window(Followers):
         self.full = self._waiting >= self._limit
         if self._waiting - self._counted >= _PIECE:  # a viewer that keeps up costs the count nothing
             self._recount()
-        self.ended = bool(batch) and batch[-1][0] is _END
+        self.ended = bool(batch) and batch[-1].kind is _END
         self.tell()
 
     def after(self, cursor: int) -> tuple[bytes, int]:

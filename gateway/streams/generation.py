@@ -323,7 +323,7 @@ class Generation(Generic[R]):
             note = redact(failure, self._target.upstream)
             logger.warning("stream %s: upstream %s: %s", self.id, self._target.upstream.name, note)
         self.failure = failure.copy()  # it may be held for minutes
-        self._end(failure.end_reason, (Kind.FAILURE, _encode_json(failure.failure())))
+        self._end(failure.end_reason, Entry(Kind.FAILURE, _encode_json(failure.failure())))
 
     def _end(self, reason: EndReason, *entries: Entry) -> None:
         """Whatever fails in here, the log ends: viewers wait for that."""
@@ -338,7 +338,7 @@ class Generation(Generic[R]):
             self.record.end = reason
             last = _encode_json({"reason": reason, "stream": self.id})
         self.reservation.release()  # before anybody is told
-        self.log.append([*entries, (Kind.END, last)])
+        self.log.append([*entries, Entry(Kind.END, last)])
 
     def _summary(self, reason: EndReason) -> dict[str, Any]:
         """The data of the end entry."""

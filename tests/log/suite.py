@@ -30,10 +30,10 @@ def always(behaviour: Behaviour) -> Behaviour:
     return behaviour
 
 
-A: Entry = (Kind.TEXT, b"a")
-B: Entry = (Kind.REASONING, "é".encode())
-C: Entry = (Kind.TOOL, b"{}")
-END: Entry = (Kind.END, b"{}")
+A: Entry = Entry(Kind.TEXT, b"a")
+B: Entry = Entry(Kind.REASONING, "é".encode())
+C: Entry = Entry(Kind.TOOL, b"{}")
+END: Entry = Entry(Kind.END, b"{}")
 
 
 def name_of(behaviour: Behaviour) -> str:
@@ -108,7 +108,7 @@ def the_last_entry_has_a_number(make: MakeStore) -> None:
 def a_log_never_holds_up_who_writes_it(make: MakeStore) -> None:
     """However much is in it, and whoever reads: its size is bounded elsewhere."""
     log = roomy(make).create("s")
-    log.append([(Kind.TEXT, b"x" * 10_000_000)])
+    log.append([Entry(Kind.TEXT, b"x" * 10_000_000)])
     assert not log.full
     asyncio.run(asyncio.wait_for(log.room(), 1))
     log.append([END])
@@ -219,11 +219,11 @@ def there_is_room_for_so_many_bytes(make: MakeStore) -> None:
     """Of all streams together. One that runs is never cut for it: only a new one is refused."""
     store = make(max_streams=10, max_bytes=100_000)
     log = store.create("a")
-    log.append([(Kind.TEXT, b"x" * 90_000)])
-    store.create("b").append([(Kind.TEXT, b"x" * 10_000)])
+    log.append([Entry(Kind.TEXT, b"x" * 90_000)])
+    store.create("b").append([Entry(Kind.TEXT, b"x" * 10_000)])
     with pytest.raises(Busy):
         store.create("c")
-    log.append([(Kind.TEXT, b"x" * 100_000), END])
+    log.append([Entry(Kind.TEXT, b"x" * 100_000), END])
     store.discard("b")
     with pytest.raises(Busy):
         store.create("c")
@@ -236,13 +236,13 @@ def discarding_what_is_not_there_is_nothing(make: MakeStore) -> None:
     """Nor does it make room: neither for a stream nor for bytes."""
     store = make(max_streams=2, max_bytes=100_000)
     store.discard("never")
-    store.create("a").append([(Kind.TEXT, b"x" * 80_000)])
+    store.create("a").append([Entry(Kind.TEXT, b"x" * 80_000)])
     store.discard("a")
     store.discard("a")
-    store.create("b").append([(Kind.TEXT, b"x" * 80_000)])
-    store.create("c").append([(Kind.TEXT, b"x" * 80_000)])
+    store.create("b").append([Entry(Kind.TEXT, b"x" * 80_000)])
+    store.create("c").append([Entry(Kind.TEXT, b"x" * 80_000)])
     store.discard("c")
-    store.create("d").append([(Kind.TEXT, b"x" * 80_000)])
+    store.create("d").append([Entry(Kind.TEXT, b"x" * 80_000)])
     with pytest.raises(Busy):
         store.create("e")
 
@@ -265,7 +265,7 @@ def a_store_is_full_exactly_when_it_takes_no_more_streams(make: MakeStore) -> No
         names: list[str] = []
         while not store.full:
             names.append(str(len(names)))
-            store.create(names[-1]).append([(Kind.TEXT, b"x" * size)])
+            store.create(names[-1]).append([Entry(Kind.TEXT, b"x" * size)])
         assert 3 <= len(names) <= 4
         with pytest.raises(Busy):
             store.create("one more")
@@ -280,10 +280,10 @@ def nothing_is_overfull_that_is_not_full(make: MakeStore) -> None:
     """Many streams fill a store; only bytes make it hold more than it should, and only those that are held."""
     store = make(max_streams=2, max_bytes=100_000)
     assert not store.overfull
-    store.create("a").append([(Kind.TEXT, b"x" * 10_000)])
+    store.create("a").append([Entry(Kind.TEXT, b"x" * 10_000)])
     log = store.create("b")
     assert (store.full, store.overfull) == (True, False)
-    log.append([(Kind.TEXT, b"x" * 100_000)])
+    log.append([Entry(Kind.TEXT, b"x" * 100_000)])
     assert (store.full, store.overfull) == (True, True)
     store.discard("a")
     assert (store.full, store.overfull) == (True, True)
@@ -296,12 +296,12 @@ def relief_is_asked_for_with_each_batch_that_is_too_much(make: MakeStore) -> Non
     """When the batch is in, and not before there is too much. Without it, the store goes on all the same."""
     store = make(max_streams=10, max_bytes=100_000)
     log = store.create("a")
-    store.create("b").append([(Kind.TEXT, b"x" * 20_000)])
+    store.create("b").append([Entry(Kind.TEXT, b"x" * 20_000)])
     told: list[tuple[int, bool]] = []
     store.relieve = lambda: told.append((log.last, store.overfull))
-    log.append([(Kind.TEXT, b"x" * 50_000)])
+    log.append([Entry(Kind.TEXT, b"x" * 50_000)])
     assert told == []
-    log.append([(Kind.TEXT, b"x" * 50_000), A])
+    log.append([Entry(Kind.TEXT, b"x" * 50_000), A])
     assert told == [(3, True)]
     log.append([B])
     assert told == [(3, True), (4, True)]
@@ -330,7 +330,7 @@ def what_is_discarded_in_relief_is_room_at_once(make: MakeStore) -> None:
     store = make(max_streams=10, max_bytes=100_000)
     others = [store.create(name) for name in ("a", "b")]
     for other in others:
-        other.append([(Kind.TEXT, b"x" * 30_000), END])
+        other.append([Entry(Kind.TEXT, b"x" * 30_000), END])
     log = store.create("grows")
     seen: list[int] = []
     log.follow(lambda: seen.append(log.last))
@@ -343,7 +343,7 @@ def what_is_discarded_in_relief_is_room_at_once(make: MakeStore) -> None:
 
     store.relieve = relieve
     for _ in range(4):
-        log.append([(Kind.TEXT, b"x" * 20_000)])
+        log.append([Entry(Kind.TEXT, b"x" * 20_000)])
     assert relieved == ["a", "b"]
     log.append([END])
     assert (log.last, log.size, seen) == (5, 80_002, [1, 2, 3, 4, 5])

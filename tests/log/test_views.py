@@ -18,33 +18,33 @@ END = b'{"reason":"complete"}'
 
 FRAMES = {
     # entry: as text, as JSON
-    (Kind.TEXT, b"Hello"): (b"data: Hello\nid: s.7\n\n", b'data: {"content":"Hello"}\nid: s.7\n\n'),
-    (Kind.TEXT, b" a "): (b"data:  a \nid: s.7\n\n", b'data: {"content":" a "}\nid: s.7\n\n'),
-    (Kind.TEXT, "好\u2028".encode()): (
+    Entry(Kind.TEXT, b"Hello"): (b"data: Hello\nid: s.7\n\n", b'data: {"content":"Hello"}\nid: s.7\n\n'),
+    Entry(Kind.TEXT, b" a "): (b"data:  a \nid: s.7\n\n", b'data: {"content":" a "}\nid: s.7\n\n'),
+    Entry(Kind.TEXT, "好\u2028".encode()): (
         "data: 好\u2028\nid: s.7\n\n".encode(),
         'data: {"content":"好\u2028"}\nid: s.7\n\n'.encode(),
     ),
-    (Kind.TEXT, b"a\n"): (b"data: a\ndata: \nid: s.7\n\n", b'data: {"content":"a\\n"}\nid: s.7\n\n'),
-    (Kind.TEXT, b"a\r\nb\rc"): (
+    Entry(Kind.TEXT, b"a\n"): (b"data: a\ndata: \nid: s.7\n\n", b'data: {"content":"a\\n"}\nid: s.7\n\n'),
+    Entry(Kind.TEXT, b"a\r\nb\rc"): (
         b"data: a\ndata: b\ndata: c\nid: s.7\n\n",
         b'data: {"content":"a\\r\\nb\\rc"}\nid: s.7\n\n',
     ),
-    (Kind.REASONING, b"hm"): (
+    Entry(Kind.REASONING, b"hm"): (
         b"event: reasoning\ndata: hm\nid: s.7\n\n",
         b'event: reasoning\ndata: {"reasoning":"hm"}\nid: s.7\n\n',
     ),
-    (Kind.REFUSAL, b"no"): (
+    Entry(Kind.REFUSAL, b"no"): (
         b"event: refusal\ndata: no\nid: s.7\n\n",
         b'event: refusal\ndata: {"refusal":"no"}\nid: s.7\n\n',
     ),
-    (Kind.TOOL, b'{"index":0}'): (b'event: tool_call\ndata: {"index":0}\nid: s.7\n\n',) * 2,
-    (Kind.TOOL, b'{"index":\n0}'): (b'event: tool_call\ndata: {"index":\ndata: 0}\nid: s.7\n\n',) * 2,
-    (Kind.FAILURE, FAILURE): (b"event: failure\ndata: " + FAILURE + b"\nid: s.7\n\n",) * 2,
-    (Kind.END, END): (b"event: end\ndata: " + END + b"\nid: s.7\n\n",) * 2,
+    Entry(Kind.TOOL, b'{"index":0}'): (b'event: tool_call\ndata: {"index":0}\nid: s.7\n\n',) * 2,
+    Entry(Kind.TOOL, b'{"index":\n0}'): (b'event: tool_call\ndata: {"index":\ndata: 0}\nid: s.7\n\n',) * 2,
+    Entry(Kind.FAILURE, FAILURE): (b"event: failure\ndata: " + FAILURE + b"\nid: s.7\n\n",) * 2,
+    Entry(Kind.END, END): (b"event: end\ndata: " + END + b"\nid: s.7\n\n",) * 2,
 }
 
 
-@pytest.mark.parametrize("entry", FRAMES, ids=lambda entry: f"{entry[0]} {entry[1]!r}")
+@pytest.mark.parametrize("entry", FRAMES, ids=lambda entry: f"{entry.kind} {entry.payload!r}")
 def test_frames(entry: Entry) -> None:
     as_text, as_json = FRAMES[entry]
     assert sse_view("s", format=Format.TEXT, reasoning=True)(7, entry) == as_text
@@ -54,7 +54,7 @@ def test_frames(entry: Entry) -> None:
 @pytest.mark.parametrize("format", Format)
 @pytest.mark.parametrize("kind", [kind for kind in Kind if kind is not Kind.CHUNK])
 def test_reasoning_alone_is_left_out_where_it_was_not_asked_for(kind: Kind, format: Format) -> None:
-    entry = (kind, b"{}")
+    entry = Entry(kind, b"{}")
     shown = sse_view("s", format=format, reasoning=True)(1, entry)
     hidden = sse_view("s", format=format, reasoning=False)(1, entry)
     assert shown
@@ -64,7 +64,7 @@ def test_reasoning_alone_is_left_out_where_it_was_not_asked_for(kind: Kind, form
 @pytest.mark.parametrize("kind", Kind)
 def test_bare_text_is_text_and_refusals(kind: Kind) -> None:
     shown = kind in (Kind.TEXT, Kind.REFUSAL)
-    assert text_view(1, (kind, b"a\r\n")) == (b"a\r\n" if shown else b"")
+    assert text_view(1, Entry(kind, b"a\r\n")) == (b"a\r\n" if shown else b"")
 
 
 def test_the_start_block_names_the_stream_before_any_entry() -> None:
@@ -86,7 +86,9 @@ _payloads = {
     Kind.FAILURE: st.just(FAILURE),
     Kind.END: st.just(END),
 }
-_entries = st.lists(st.one_of([st.tuples(st.just(kind), payload) for kind, payload in _payloads.items()]), max_size=8)
+_entries = st.lists(
+    st.one_of([st.builds(Entry, st.just(kind), payload) for kind, payload in _payloads.items()]), max_size=8
+)
 _VIEWS = [sse_view("s", format=format, reasoning=reasoning) for format, reasoning in product(Format, (True, False))]
 _TYPES = {Kind.TEXT: "message", Kind.TOOL: "tool_call"}
 _NAMES = {Kind.TEXT: "content", Kind.REASONING: "reasoning", Kind.REFUSAL: "refusal"}
@@ -105,7 +107,11 @@ def test_fault_76_whatever_the_text_every_entry_is_one_event(
     """Its own type, its own number, its own text, and nothing that the text brought along."""
     view = sse_view("s", format=format, reasoning=reasoning)
     seen = interpret(b"".join(stream(view, entries)))[1:]
-    shown = [(n, *entry) for n, entry in enumerate(entries, 1) if reasoning or entry[0] is not Kind.REASONING]
+    shown = [
+        (n, entry.kind, entry.payload)
+        for n, entry in enumerate(entries, 1)
+        if reasoning or entry.kind is not Kind.REASONING
+    ]
     assert [event.type for event in seen] == [_TYPES.get(kind, kind.value) for _, kind, _ in shown]
     assert [event.last_event_id for event in seen] == [f"s.{number}" for number, _, _ in shown]
     for event, (_, kind, payload) in zip(seen, shown, strict=True):
@@ -130,4 +136,4 @@ def test_frames_are_blocks_of_their_own(view: View, entries: list[Entry]) -> Non
 def test_fault_76_text_that_looks_like_an_event_is_text() -> None:
     text = "a\n\nid: s.99\nevent: end\ndata: {}\n\n"
     view = sse_view("s", format=Format.TEXT, reasoning=False)
-    assert interpret(view(1, (Kind.TEXT, text.encode()))) == [Dispatched("message", text, "s.1")]
+    assert interpret(view(1, Entry(Kind.TEXT, text.encode()))) == [Dispatched("message", text, "s.1")]

@@ -17,17 +17,20 @@ from tests.rig.scripted_upstream import DONE, ScriptedUpstream, Step, delta, fin
 from tests.rig.wire import read_response
 from tests.streams.test_viewer import Connection
 
-END: Entry = (Kind.END, b"{}")
-FAILED: list[Entry] = [(Kind.FAILURE, b'{"error":{"message":"no"}}'), (Kind.END, b'{"reason":"upstream_error"}')]
-COMPLETE: Entry = (Kind.END, b'{"reason":"complete"}')
+END: Entry = Entry(Kind.END, b"{}")
+FAILED: list[Entry] = [
+    Entry(Kind.FAILURE, b'{"error":{"message":"no"}}'),
+    Entry(Kind.END, b'{"reason":"upstream_error"}'),
+]
+COMPLETE: Entry = Entry(Kind.END, b'{"reason":"complete"}')
 
 
 def plain(number: int, entry: Entry) -> bytes:
-    return entry[1] if entry[0] is Kind.CHUNK else b"."
+    return entry.payload if entry.kind is Kind.CHUNK else b"."
 
 
 def chunks(*payloads: bytes) -> list[Entry]:
-    return [(Kind.CHUNK, payload) for payload in payloads]
+    return [Entry(Kind.CHUNK, payload) for payload in payloads]
 
 
 # What it holds
@@ -67,7 +70,7 @@ def test_the_view_is_asked_once_for_every_entry() -> None:
 
     def view(number: int, entry: Entry) -> bytes:
         seen.append(number)
-        return entry[1]
+        return entry.payload
 
     window = Window(view)
     window.append(chunks(b"a", b"b"))

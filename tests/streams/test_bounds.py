@@ -15,7 +15,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from gateway.admission.admit import AdmittedRequest
 from gateway.admission.bodies import Bodies
 from gateway.bounds import Bounds
-from gateway.entries import Kind
+from gateway.entries import Entry, Kind
 from gateway.errors import Busy, ClientGone, GatewayError, TooManyStreams
 from gateway.handlers.services import BOUNDS, SERVICES
 from gateway.handlers.sinks import EventStreamSink
@@ -150,9 +150,9 @@ async def test_a_sink_that_raises_costs_its_own_viewer_alone() -> None:
     viewing = [asyncio.create_task(Viewer(frames, sink, heartbeat=None).run()) for sink in sinks]
     await asyncio.sleep(0)
     sinks[1].breaks = True
-    log.append([(Kind.TEXT, b"a")])
-    log.append([(Kind.TEXT, b"b")])
-    log.append([(Kind.END, b"{}")])
+    log.append([Entry(Kind.TEXT, b"a")])
+    log.append([Entry(Kind.TEXT, b"b")])
+    log.append([Entry(Kind.END, b"{}")])
     one, two, three = await asyncio.gather(*viewing, return_exceptions=True)
     assert (one, three) == (None, None)
     assert isinstance(two, RuntimeError)
@@ -581,12 +581,12 @@ def test_each_entry_is_encoded_once_however_often_a_client_polls(monkeypatch: py
     snapshot, text = Snapshot("s" * 22, log), ""
     for number in range(1, 50):
         text += f'{number} "\\\n\u2028é👋'
-        log.append([(Kind.TEXT, f'{number} "\\\n\u2028é👋'.encode())])
+        log.append([Entry(Kind.TEXT, f'{number} "\\\n\u2028é👋'.encode())])
         for _ in range(3):
             body = json.loads(b"".join(snapshot.parts()))
             assert (body["text"], body["events"], body["state"]) == (text, number, "running")
     assert looked == list(range(1, 50))
-    log.append([(Kind.END, b'{"reason":"complete"}')])
+    log.append([Entry(Kind.END, b'{"reason":"complete"}')])
     assert json.loads(b"".join(snapshot.parts()))["end"] == {"reason": "complete"}
     gone = weakref.ref(snapshot)
     del snapshot

@@ -47,11 +47,11 @@ SSE = {
 VIEWS: dict[str, View] = {**SSE, "text": text_view}
 BEHIND_A_CR = 0  # of a read: it ends there, where an LF may follow
 BEAT = 15.0  # seconds between heartbeats
-END: Entry = (Kind.END, b'{"reason":"complete"}')
+END: Entry = Entry(Kind.END, b'{"reason":"complete"}')
 ENDS: dict[str, list[Entry]] = {
     "complete": [END],
     "stopped": [END],
-    "failed": [(Kind.FAILURE, b'{"error":{"message":"no"}}'), END],
+    "failed": [Entry(Kind.FAILURE, b'{"error":{"message":"no"}}'), END],
 }
 
 
@@ -96,10 +96,10 @@ def _as_said(delta: dict[str, object], line_end: str) -> Said:
 def _entries(delta: dict[str, object]) -> Iterator[Entry]:
     for name, kind in {"reasoning": Kind.REASONING, "content": Kind.TEXT, "refusal": Kind.REFUSAL}.items():
         if name in delta:
-            yield kind, str(delta[name]).encode()
+            yield Entry(kind, str(delta[name]).encode())
     calls = delta.get("tool_calls")
     for call in calls if isinstance(calls, list) else ():
-        yield Kind.TOOL, json.dumps(call, ensure_ascii=False).encode()
+        yield Entry(Kind.TOOL, json.dumps(call, ensure_ascii=False).encode())
 
 
 _deltas_said = st.builds(_as_said, _deltas, _line_ends)

@@ -8,7 +8,7 @@ from gateway.log.views import text_view
 from gateway.streams.frames import Frames
 from gateway.streams.viewer import Viewer
 
-END: Entry = (Kind.END, b"{}")
+END: Entry = Entry(Kind.END, b"{}")
 
 
 class Connection:
@@ -42,7 +42,7 @@ class Connection:
 
 
 def texts(*payloads: bytes) -> list[Entry]:
-    return [(Kind.TEXT, payload) for payload in payloads]
+    return [Entry(Kind.TEXT, payload) for payload in payloads]
 
 
 async def test_one_that_keeps_up_is_written_to_within_the_append() -> None:

@@ -68,4 +68,4 @@ class Assembled(Decoder):
             del choice["message"]["reasoning_content"]
         if choice["finish_reason"] is None:  # strict clients do not accept null here
             choice["finish_reason"] = "tool_calls" if "tool_calls" in choice["message"] else "stop"
-        return [(Kind.CHUNK, _encode_json(value))]
+        return [Entry(Kind.CHUNK, _encode_json(value))]

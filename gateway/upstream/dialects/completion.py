@@ -44,7 +44,7 @@ def completion(entries: Sequence[Entry], outcome: Outcome, *, reasoning: bool) -
 
 def _calls(entries: Sequence[Entry], outcome: Outcome) -> dict[str, Any]:
     """The tool calls. If the finish reason is `function_call`, the caller expects the field with this older name."""
-    calls = assembled([payload for kind, payload in entries if kind is Kind.TOOL])
+    calls = assembled([entry.payload for entry in entries if entry.kind is Kind.TOOL])
     if len(calls) == 1 and outcome.finish_reason == "function_call":
         return {"function_call": calls[0]["function"]}
     return {"tool_calls": calls} if calls else {}
@@ -59,9 +59,9 @@ def _others(entries: Sequence[Entry], text: str | None) -> dict[str, Any]:
 
 
 def _joined(entries: Sequence[Entry], wanted: Kind) -> str | None:
-    parts = [payload for kind, payload in entries if kind is wanted]
+    parts = [entry.payload for entry in entries if entry.kind is wanted]
     return b"".join(parts).decode() if parts else None
 
 
 def _objects(entries: Sequence[Entry], wanted: Kind) -> Iterator[dict[str, Any]]:
-    return (as_object(read_json(payload)) or {} for kind, payload in entries if kind is wanted)
+    return (as_object(read_json(entry.payload)) or {} for entry in entries if entry.kind is wanted)

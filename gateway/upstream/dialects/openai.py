@@ -186,7 +186,7 @@ class Decoder:
 
     def _take_text(self, payload: bytes, data: bytes, entries: list[Entry]) -> None:
         """Adds the entry for `payload`, which is the only content of the chunk `data`."""
-        entries.append((_TEXT, payload))
+        entries.append(Entry(_TEXT, payload))
         self.said += len(payload)
         self._finished = False
         self._began_at_zero = True
@@ -219,7 +219,7 @@ class Decoder:
                 self._add(Kind.REASONING, reasoning.encode(), entries)
             if delta.content:
                 payload = delta.content.encode()
-                entries.append((_TEXT, payload))
+                entries.append(Entry(_TEXT, payload))
                 self.said += len(payload)
                 self._answered = self.has_content = True
                 self._finished = False
@@ -259,7 +259,7 @@ class Decoder:
         self._answered |= are_answer(fields)
 
     def _add(self, kind: Kind, payload: bytes, entries: list[Entry]) -> None:
-        entries.append((kind, payload))
+        entries.append(Entry(kind, payload))
         self.said += len(payload)
         self.has_content = True
         self._finished = False

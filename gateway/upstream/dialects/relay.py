@@ -57,7 +57,7 @@ class Relay(Decoder):
             data = _readable(data)
         elif not data.isascii():
             data = data.decode(errors="replace").encode()
-        entries.append((_CHUNK, _without_mute_reasons(data) if self._is_mute else data))
+        entries.append(Entry(_CHUNK, _without_mute_reasons(data) if self._is_mute else data))
         return chunk
 
     def decode_completion(self, body: bytes, entries: list[Entry]) -> None:
@@ -66,7 +66,7 @@ class Relay(Decoder):
         super().decode_completion(body, passed)
         self.has_content = True
         self.passed_finish = True  # `_as_chunk` gives each choice a reason
-        entries.extend(passed if self.whole else [(_CHUNK, self._as_chunk(body))])
+        entries.extend(passed if self.whole else [Entry(_CHUNK, self._as_chunk(body))])
 
     def rest(self) -> list[Entry]:
         """A chunk for each choice that ends with half a character."""
@@ -75,7 +75,7 @@ class Relay(Decoder):
             return []
         head = {"id": self.id, "object": "chat.completion.chunk", "created": self.created, "model": self.model}
         choices = [{"index": n or 0, "delta": delta, "finish_reason": None} for n, delta in self._halves.rest()]
-        return [(_CHUNK, dump({**head, "choices": [choice]})) for choice in choices]
+        return [Entry(_CHUNK, dump({**head, "choices": [choice]})) for choice in choices]
 
     def _take_text(self, payload: bytes, data: bytes, entries: list[Entry]) -> None:
         self.said += len(payload)
@@ -83,7 +83,7 @@ class Relay(Decoder):
             self._begun_ones.add(0)
             self._ended_ones.discard(0)
             self._is_in_text = True
-        entries.append((_CHUNK, data if data.isascii() else data.decode(errors="replace").encode()))
+        entries.append(Entry(_CHUNK, data if data.isascii() else data.decode(errors="replace").encode()))
 
     def _of_the_answer(self, choices: list[Choice]) -> list[Choice]:
         return choices  # all of them are passed on

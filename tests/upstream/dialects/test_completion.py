@@ -19,13 +19,13 @@ def message_of(*entries: Entry, reasoning: bool = False) -> dict[str, Any]:
 
 
 def tool_calls(*fragments: object) -> list[dict[str, Any]]:
-    entries = [(Kind.TOOL, f if isinstance(f, bytes) else json.dumps(f).encode()) for f in fragments]
+    entries = [Entry(Kind.TOOL, f if isinstance(f, bytes) else json.dumps(f).encode()) for f in fragments]
     calls: list[dict[str, Any]] = message_of(*entries).get("tool_calls", [])
     return calls
 
 
 def test_the_whole_object() -> None:
-    entries = [(Kind.TEXT, b"Hel"), (Kind.TEXT, b"lo"), (Kind.END, b"{}")]
+    entries = [Entry(Kind.TEXT, b"Hel"), Entry(Kind.TEXT, b"lo"), Entry(Kind.END, b"{}")]
     assert completion(entries, OUTCOME, reasoning=False) == {
         "id": "chatcmpl-1",
         "object": "chat.completion",
@@ -47,10 +47,10 @@ def test_the_whole_object() -> None:
     ("entries", "content", "refusal"),
     [
         ([], None, None),
-        ([(Kind.TEXT, b"")], "", None),
-        ([(Kind.TEXT, "é\r\n".encode()), (Kind.TEXT, "👍".encode())], "é\r\n👍", None),
-        ([(Kind.REFUSAL, b"I "), (Kind.REFUSAL, b"won't")], None, "I won't"),
-        ([(Kind.REASONING, b"hm"), (Kind.FAILURE, b"{}"), (Kind.END, b"{}")], None, None),
+        ([Entry(Kind.TEXT, b"")], "", None),
+        ([Entry(Kind.TEXT, "é\r\n".encode()), Entry(Kind.TEXT, "👍".encode())], "é\r\n👍", None),
+        ([Entry(Kind.REFUSAL, b"I "), Entry(Kind.REFUSAL, b"won't")], None, "I won't"),
+        ([Entry(Kind.REASONING, b"hm"), Entry(Kind.FAILURE, b"{}"), Entry(Kind.END, b"{}")], None, None),
     ],
 )
 def test_what_did_not_come_is_null(entries: list[Entry], content: str | None, refusal: str | None) -> None:
@@ -58,9 +58,9 @@ def test_what_did_not_come_is_null(entries: list[Entry], content: str | None, re
 
 
 def test_reasoning_is_there_where_it_was_asked_for() -> None:
-    entries = [(Kind.REASONING, b"h"), (Kind.REASONING, b"m"), (Kind.TEXT, b"a")]
+    entries = [Entry(Kind.REASONING, b"h"), Entry(Kind.REASONING, b"m"), Entry(Kind.TEXT, b"a")]
     assert message_of(*entries, reasoning=True)["reasoning_content"] == "hm"
-    assert message_of((Kind.TEXT, b"a"), reasoning=True)["reasoning_content"] is None
+    assert message_of(Entry(Kind.TEXT, b"a"), reasoning=True)["reasoning_content"] is None
     assert "reasoning_content" not in message_of(*entries)
 
 
@@ -138,7 +138,7 @@ def test_fault_42_tool_calls_are_put_together(case: str) -> None:
 
 
 def test_no_call_is_no_field() -> None:
-    assert "tool_calls" not in message_of((Kind.TEXT, b"a"))
+    assert "tool_calls" not in message_of(Entry(Kind.TEXT, b"a"))
 
 
 @pytest.mark.parametrize(

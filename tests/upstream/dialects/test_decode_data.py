@@ -128,5 +128,5 @@ def test_bytes_that_are_not_ascii_pass_as_they_are() -> None:
     relay, entries = Relay(whole=False, hide_usage=False), list[Entry]()
     payload = '{"choices":[{"delta":{"content":"é👍"}}]}'.encode()
     relay.decode_data(payload, entries)
-    assert entries == [(Kind.CHUNK, payload)]
+    assert entries == [Entry(Kind.CHUNK, payload)]
     assert relay.said == 6

@@ -34,12 +34,12 @@ def hear(reads: Iterable[bytes]) -> Heard:
     except UpstreamError as caught:
         error = caught
     entries += decoder.rest()
-    assert all(kind not in (Kind.FAILURE, Kind.END) for kind, _ in entries)
+    assert all(entry.kind not in (Kind.FAILURE, Kind.END) for entry in entries)
     return Heard(
         text=_joined(entries, Kind.TEXT),
         reasoning=_joined(entries, Kind.REASONING),
         refusal=_joined(entries, Kind.REFUSAL),
-        tools=tuple([json.loads(payload) for kind, payload in entries if kind is Kind.TOOL]),
+        tools=tuple([json.loads(entry.payload) for entry in entries if entry.kind is Kind.TOOL]),
         finish_reason=decoder.finish_reason,
         usage=decoder.usage,
         id=decoder.id,
@@ -59,7 +59,7 @@ def _events(reads: Iterable[bytes]) -> Iterator[Event]:
 
 
 def _joined(entries: Iterable[Entry], wanted: Kind) -> str:
-    return b"".join([payload for kind, payload in entries if kind is wanted]).decode()
+    return b"".join([entry.payload for entry in entries if entry.kind is wanted]).decode()
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -228,7 +228,7 @@ def test_fault_40_texts(delta: str, said: str, thought: str, refused: str) -> No
 def test_reasoning_comes_before_the_text_of_the_same_event() -> None:
     entries: list[Entry] = []
     Decoder().decode(Event(json.dumps(chunk(choice(content="a", reasoning="hm", refusal="no"))).encode()), entries)
-    assert entries == [(Kind.REASONING, b"hm"), (Kind.TEXT, b"a"), (Kind.REFUSAL, b"no")]
+    assert entries == [Entry(Kind.REASONING, b"hm"), Entry(Kind.TEXT, b"a"), Entry(Kind.REFUSAL, b"no")]
 
 
 IGNORED = [
@@ -315,7 +315,7 @@ def test_a_tool_call_keeps_its_bytes() -> None:
     payload = b'{"index": 0, "function": {"arguments": "\\u00e9 \\n"}, "n": 1e2}'
     entries: list[Entry] = []
     Decoder().decode(Event(b'{"choices":[{"delta":{"tool_calls":[ %b ]}}]}' % payload), entries)
-    assert entries == [(Kind.TOOL, payload)]
+    assert entries == [Entry(Kind.TOOL, payload)]
 
 
 # Usage
@@ -473,7 +473,7 @@ def test_fault_37_what_is_not_json_is_skipped_and_counted(data: bytes) -> None:
     for event in (text("a"), None, text("b"), None, FINISH):
         decoder.decode(Event(data if event is None else json.dumps(event).encode()), entries)
     decoder.finish()
-    assert entries == [(Kind.TEXT, b"a"), (Kind.TEXT, b"b")]
+    assert entries == [Entry(Kind.TEXT, b"a"), Entry(Kind.TEXT, b"b")]
     assert decoder.skipped == 2
 
 
@@ -494,10 +494,10 @@ def assert_sendable(value: object) -> None:
 
 def assert_safe(entries: list[Entry], decoder: Decoder) -> None:
     """Whatever is passed on can be: to clients as UTF-8 and JSON, to the end entry, and to the answer as one object."""
-    for kind, payload in entries:
-        assert payload.decode()
-        if kind is Kind.TOOL:
-            assert isinstance(json.loads(payload, parse_constant=pytest.fail, parse_int=str), dict)
+    for entry in entries:
+        assert entry.payload.decode()
+        if entry.kind is Kind.TOOL:
+            assert isinstance(json.loads(entry.payload, parse_constant=pytest.fail, parse_int=str), dict)
     assert_sendable([decoder.id, decoder.created, decoder.model, decoder.finish_reason, decoder.usage])
     outcome = Outcome(decoder.id or "", decoder.created or 0, "", decoder.finish_reason, decoder.usage)
     with suppress(UpstreamError):  # where a tool call has the wrong form
@@ -548,9 +548,9 @@ def test_fault_38_hostile_values_end_as_safe_ones(case: str) -> None:
 def test_fault_35_what_is_no_character_becomes_a_replacement(written: bytes, read: str) -> None:
     """In text, in tool calls and in usage, each on its own; the rest of it is kept."""
     entries, _ = decoded(b'{"choices":[{"delta":{"content":"%b"}}]}' % written)
-    assert entries == [(Kind.TEXT, read.encode())]
-    ((_, tool),) = decoded(b'{"choices":[{"delta":{"tool_calls":[{"a":"%b"}]}}]}' % written)[0]
-    assert json.loads(tool) == {"a": read}
+    assert entries == [Entry(Kind.TEXT, read.encode())]
+    (entry,) = decoded(b'{"choices":[{"delta":{"tool_calls":[{"a":"%b"}]}}]}' % written)[0]
+    assert json.loads(entry.payload) == {"a": read}
     _, decoder = decoded(b'{"choices":[],"usage":{"a":"%b"}}' % written)
     assert decoder.usage == {"a": read}
 
@@ -560,7 +560,7 @@ def test_fault_38_a_number_that_is_none_is_null_and_the_rest_is_kept(number: str
     delta = b'{"content":[{"text":"a"}],"tool_calls":[{"n":%b,"m":1}]}'
     data = b'{"created":%b,"choices":[{"delta":' + delta + b'}],"usage":{"n":%b,"m":1}}'
     entries, decoder = decoded(data % ((number.encode(),) * 3))
-    assert [payload for _, payload in entries] == [b"a", b'{"n":null,"m":1}']
+    assert [entry.payload for entry in entries] == [b"a", b'{"n":null,"m":1}']
     assert decoder.usage == {"n": None, "m": 1}
 
 
@@ -587,7 +587,7 @@ def test_fault_38_deep_nesting_never_crashes(where: str) -> None:
     for depth in (10, 100_000, *range(300, 1_010)):
         entries, decoder = decoded(nested(depth)[where].encode())
         assert_sendable(decoder.usage)
-        assert all(payload.decode() for _, payload in entries)
+        assert all(entry.payload.decode() for entry in entries)
 
 
 # Any value, any bytes
@@ -650,7 +650,7 @@ def test_a_broken_chunk_is_one_too(value: object, data: st.DataObject) -> None:
 @given(st.text(st.characters(exclude_categories=["Cs"])), st.booleans())
 def test_any_text_comes_through_to_the_character(content: str, ascii_only: bool) -> None:
     data = json.dumps(chunk(choice(content=content)), ensure_ascii=ascii_only).encode()
-    assert decoded(data)[0] == ([(Kind.TEXT, content.encode())] if content else [])
+    assert decoded(data)[0] == ([Entry(Kind.TEXT, content.encode())] if content else [])
 
 
 # A whole body where a stream was asked for

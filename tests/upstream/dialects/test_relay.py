@@ -46,8 +46,8 @@ def relayed(reads: Iterable[bytes], *, hide_usage: bool = False, choices: int = 
     except UpstreamError as error:
         passed.error = error
     entries += passed.relay.rest()
-    assert all(kind is Kind.CHUNK for kind, _ in entries)
-    passed.chunks = [payload for _, payload in entries]
+    assert all(entry.kind is Kind.CHUNK for entry in entries)
+    passed.chunks = [entry.payload for entry in entries]
     return passed
 
 
@@ -63,7 +63,7 @@ def one(data: bytes | str) -> Passed:
     passed = Passed(Relay(whole=False, hide_usage=False))
     entries: list[Entry] = []
     passed.relay.decode(Event(data.encode() if isinstance(data, str) else data), entries)
-    passed.chunks = [payload for _, payload in entries]
+    passed.chunks = [entry.payload for entry in entries]
     return passed
 
 
@@ -192,7 +192,7 @@ def test_fault_37_what_is_no_json_is_skipped_and_counted(case: str) -> None:
     entries: list[Entry] = []
     passed.relay.decode(Event(SKIPPED[case]), entries)
     passed.relay.decode(Event(json.dumps(text("b")).encode()), entries)
-    assert [json.loads(payload)["choices"][0]["delta"]["content"] for _, payload in entries] == ["b"]
+    assert [json.loads(entry.payload)["choices"][0]["delta"]["content"] for entry in entries] == ["b"]
     assert passed.relay.skipped == 1
 
 
@@ -413,9 +413,9 @@ def body_of(data: bytes, *, whole: bool, hide_usage: bool = False) -> tuple[Rela
     relay, entries = Relay(whole=whole, hide_usage=hide_usage), list[Entry]()
     relay.decode_completion(data, entries)
     relay.finish()
-    ((kind, payload),) = entries
-    assert kind is Kind.CHUNK
-    return relay, payload
+    (entry,) = entries
+    assert entry.kind is Kind.CHUNK
+    return relay, entry.payload
 
 
 def completion(*choices: object, **fields: object) -> dict[str, object]:
@@ -568,9 +568,9 @@ def test_fault_38_whatever_is_sent_what_is_passed_on_can_be_read(payloads: list[
         for payload in payloads:
             relay.decode(Event(payload), entries)
         relay.finish()
-    for kind, data in entries:
-        assert kind is Kind.CHUNK
-        assert isinstance(strictly(data), dict)
+    for entry in entries:
+        assert entry.kind is Kind.CHUNK
+        assert isinstance(strictly(entry.payload), dict)
     assert relay.usage is None or isinstance(relay.usage, dict)
 
 
@@ -593,8 +593,8 @@ def test_fault_38_whatever_the_body_what_is_passed_on_can_be_read(body: bytes, w
     relay, entries = Relay(whole=whole, hide_usage=hide_usage), list[Entry]()
     with suppress(UpstreamError):
         relay.decode_completion(body, entries)
-    for _, data in entries:
-        assert isinstance(strictly(data), dict)
+    for entry in entries:
+        assert isinstance(strictly(entry.payload), dict)
 
 
 def test_an_odd_chunk_that_is_hidden_leaves_the_next_one_as_it_is() -> None:
@@ -603,5 +603,5 @@ def test_an_odd_chunk_that_is_hidden_leaves_the_next_one_as_it_is() -> None:
     entries: list[Entry] = []
     relay.decode(Event(b'{"choices": [], "usage": {"total_tokens": 1}, "id": 7}'), entries)
     relay.decode(Event(b'{"choices": [{"index": 0, "delta": {"content": "a"}}]}'), entries)
-    assert [payload for _, payload in entries] == [b'{"choices": [{"index": 0, "delta": {"content": "a"}}]}']
+    assert [entry.payload for entry in entries] == [b'{"choices": [{"index": 0, "delta": {"content": "a"}}]}']
     assert not relay._is_odd

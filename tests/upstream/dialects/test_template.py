@@ -75,7 +75,7 @@ def test_where_each_chunk_is_another_few_are_learned(monkeypatch: pytest.MonkeyP
     decoder, entries = Decoder(), list[Entry]()
     for number in range(1000):
         decoder.decode_data(CHUNK.replace(b'"id":"i"', b'"id":"%d"' % number), entries)
-    assert entries == [(Kind.TEXT, b"m")] * 1000
+    assert entries == [Entry(Kind.TEXT, b"m")] * 1000
     assert len(learned) == 10
 
 
@@ -85,4 +85,4 @@ def test_a_chunk_of_another_kind_ends_a_template() -> None:
     for data in (CHUNK, CHUNK.replace(b'"m",', b'"n",').replace(b"null", b'"stop"'), CHUNK):
         decoder.decode_data(data, entries)
     assert decoder.model == "m"
-    assert entries == [(Kind.TEXT, b"m")] * 3
+    assert entries == [Entry(Kind.TEXT, b"m")] * 3
