@@ -80,7 +80,7 @@ async def test_a_fault_of_ours_fails_its_stream_and_no_other(
     append = MemoryLog.append
 
     def faulty(self: MemoryLog, batch: Any) -> None:
-        if any(payload == b"boom" for _, payload in batch):
+        if any(entry.payload == b"boom" for entry in batch):
             raise RuntimeError("a fault of ours")
         append(self, batch)
 
