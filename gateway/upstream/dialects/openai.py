@@ -126,12 +126,7 @@ class Decoder:
         if not text or self._holds_half:
             self.decode(Event(data), entries)
             return
-        if chunk.model:
-            self.model = chunk.model
-        if self.id is None and chunk.id:
-            self.id, self.created = chunk.id, chunk.created
-        if chunk.usage:
-            self._take_usage(chunk.usage)
+        self._take_head(chunk)
         self.has_content = self._answered = True
         payload = text.encode()
         self._take_text(payload, data, entries)
@@ -170,14 +165,18 @@ class Decoder:
         if chunk.choices:
             for choice in chunk.choices if len(chunk.choices) == 1 else self._of_the_answer(chunk.choices):
                 self._take_choice(choice, entries)
+        self._take_head(chunk)
+        if chunk.x_groq and chunk.x_groq.usage:
+            self._take_usage(chunk.x_groq.usage)
+
+    def _take_head(self, chunk: Chunk) -> None:
+        """Takes what a chunk says of the answer, apart from its choices."""
         if chunk.model:
             self.model = chunk.model
         if self.id is None and chunk.id:
             self.id, self.created = chunk.id, chunk.created
         if chunk.usage:
             self._take_usage(chunk.usage)
-        if chunk.x_groq and chunk.x_groq.usage:
-            self._take_usage(chunk.x_groq.usage)
 
     def _learn(self, data: bytes, text: bytes) -> None:
         """Learns from the first, second, fourth, eighth chunk and so on, since all may differ."""
