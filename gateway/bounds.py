@@ -11,12 +11,17 @@ class Bounds:
     # Clients
     stall_seconds: float = 60.0  # a connection that took nothing for this long is as good as gone: proxies wait 60 s
     body_seconds: float = 30.0  # for a megabyte that is 280 kbit/s; slower is an attack or a phone in a tunnel
+    neighbour_seconds: float = 2.0  # for another process of this machine to answer; a healthy one takes 1 ms
     door_seconds: float = 1.0  # between two checks for room; the end of a client's connection is noticed at once
 
     # Upstreams
     error_body_seconds: float = 2.0  # for the body of an error to arrive; without it, the status says enough
     models_seconds: float = 10.0  # for a list of models to come
     probe_seconds: float = 30.0  # for `check --connect`: a list of models, and then the first token of a cold model
+
+    # Traces
+    export_seconds: float = 5.0  # for a batch with its repetitions; nobody waits for it but the queue of spans
+    traces_seconds: float = 2.0  # for the last spans at a shutdown; those that are not taken by then are lost
 
     # The log
     log_lines: int = 10_000  # ten seconds of a busy process; some 5 MB, since a line has about 500 bytes

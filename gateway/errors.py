@@ -6,9 +6,19 @@ upstream. The shape on the wire is that of OpenAI: https://platform.openai.com/d
 """
 
 from collections.abc import Mapping
+from enum import Enum
 from typing import Any, ClassVar, Self
 
 from gateway.entries import EndReason
+
+
+class Recovery(Enum):
+    """What may still help before the first content of an answer has come."""
+
+    NOTHING = "nothing: the request itself is at fault, or a bound was reached"
+    AGAIN = "the same target once more, for it may have been a moment's fault; then another one"
+    LATER = "another target, or the same one once it has time"
+    ELSEWHERE = "another target only"
 
 
 class ClientGone(Exception):
@@ -110,6 +120,11 @@ class ProxyNotAllowed(Forbidden):
 class PolicyNotAllowed(Forbidden):
     code = "policy_not_allowed"
     message = "Your key does not allow this value of `on_disconnect`. Choose another, or leave the field out."
+
+
+class MetricsNotAllowed(Forbidden):
+    code = "metrics_not_allowed"
+    message = "The metrics are for the gateway's own machine. Others have to send `metrics.token`, as a bearer token."
 
 
 class PrefetchNotAllowed(Forbidden):
@@ -233,6 +248,13 @@ class TooManyRunning(Busy):
     message = "The gateway is running as many answers as it may. Try again in a few seconds."
 
 
+class TargetsFull(Busy):
+    """All targets of the model are running as many requests as `upstreams.max_streams` allows."""
+
+    code = "targets_full"
+    message = "All servers of this model are at their limit. Try again in a few seconds."
+
+
 class OutOfDescriptors(Busy):
     code = "out_of_descriptors"
     message = (
@@ -262,17 +284,27 @@ class AnswerTooLarge(GatewayError):
 
 
 class UpstreamError(GatewayError):
-    """The upstream reported an error, or sent something that is not an answer."""
+    """The upstream reported an error, or sent something that is not an answer.
+
+    `recovery` says what may help before the first content. `is_targets_fault`: it speaks against the target that was
+    asked, and not against the request. `wait` is the number of seconds after which the upstream wants to be asked
+    again, if it said so. `is_final`: it does not want to be asked again with this request.
+    """
 
     status = 502
     code = "upstream_error"
     type = "upstream_error"
     retryable = True
     message = "The model's server reported an error. Ask again in a moment."
+    recovery: Recovery = Recovery.AGAIN
+    is_targets_fault: ClassVar[bool] = True
+    wait: float | None = None
+    is_final: bool = False
 
 
 class UpstreamUnreachable(UpstreamError):
     code = "upstream_unreachable"
+    recovery = Recovery.LATER
     message = "The model's server cannot be reached. Ask again in a moment."
 
 
@@ -281,6 +313,7 @@ class UpstreamMisconfigured(UpstreamError):
 
     code = "upstream_misconfigured"
     retryable = False
+    recovery = Recovery.ELSEWHERE
     message = "The model's server does not answer as the gateway expects. The operator has to look at it."
 
 
@@ -295,7 +328,12 @@ class UpstreamRateLimited(UpstreamError):
     status = 429
     code = "upstream_rate_limited"
     type = "rate_limit_error"
+    recovery = Recovery.LATER
+    is_targets_fault = False
     message = "The model's server is busy. Ask again in a moment."
+
+
+_NOT_HERE = frozenset({404, 413})  # another target may know the model, or take a body of this size
 
 
 class UpstreamRejected(UpstreamError):
@@ -304,11 +342,26 @@ class UpstreamRejected(UpstreamError):
     code = "upstream_rejected"
     type = "invalid_request_error"
     retryable = False
+    recovery = Recovery.NOTHING
+    is_targets_fault = False
     message = "The model's server does not accept this request. Change it, and ask again."
 
     def __init__(self, message: str | None = None, *, status: int = 400, **fields: Any) -> None:
         super().__init__(message, **fields)
         self.status = status  # the upstream decides on it, which it does for no other class
+        if status in _NOT_HERE:
+            self.recovery = Recovery.ELSEWHERE
+
+
+class ContextLengthExceeded(UpstreamRejected):
+    """A target with a longer context may take the request."""
+
+    code = "context_length_exceeded"
+    message = "The request is too long for the model. Send a shorter one, or ask a model with a longer context."
+
+    def __init__(self, message: str | None = None, **fields: Any) -> None:
+        super().__init__(message, **fields)
+        self.recovery = Recovery.ELSEWHERE
 
 
 class UpstreamIncomplete(UpstreamError):
@@ -326,6 +379,8 @@ class UpstreamEmpty(UpstreamError):
 class EventTooLarge(UpstreamError):
     code = "event_too_large"
     retryable = False
+    recovery = Recovery.NOTHING
+    is_targets_fault = False
     message = "The model's server sent an event that is too large for the gateway. Ask for a shorter answer."
 
 
@@ -337,6 +392,7 @@ class Timeout(UpstreamError):
     code = "timeout"
     type = "timeout_error"
     end_reason = EndReason.TIMEOUT
+    recovery = Recovery.ELSEWHERE
     message = "The model's server took too long. Ask again in a moment."
 
 
@@ -357,4 +413,6 @@ class IdleTimeout(Timeout):
 
 class TotalTimeout(Timeout):
     code = "total_timeout"
+    recovery = Recovery.NOTHING
+    is_targets_fault = False
     message = "The answer took longer than the gateway allows. Ask for a shorter one."

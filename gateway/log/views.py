@@ -17,7 +17,7 @@ from gateway.sse import Event, encode, encode_data
 View = Callable[[int, Entry], bytes]
 """`view(number, entry)`: the frame of the entry, or `b""` if this view does not show it."""
 
-_EVENT_ID = re.compile(r"([A-Za-z0-9_-]{22})\.(0|[1-9][0-9]{0,8})", re.ASCII)
+_EVENT_ID = re.compile(r"([A-Za-z0-9_-]{22}(?:[A-Za-z0-9_-]{4})?)\.(0|[1-9][0-9]{0,8})", re.ASCII)
 _encode_json = msgspec.json.Encoder().encode
 _LF, _CR = b"\n\r"  # as numbers: bytes look for one three times as fast as for bytes of one
 _CHUNK = Kind.CHUNK
@@ -52,22 +52,30 @@ def read_event_id(text: str) -> tuple[str, int] | None:
 
 def sse_view(stream_id: str, *, format: Format, reasoning: bool) -> View:
     """Server-sent events. Reasoning is left out unless `reasoning` is set. The id is the last line of each block."""
-    name = f"id: {stream_id}.".encode()
-    as_json = format is Format.JSON
+    return _EventView(f"id: {stream_id}.".encode(), format is Format.JSON, reasoning).frame
 
-    def view(number: int, entry: Entry) -> bytes:
-        kind, payload = entry.kind, entry.payload
-        if as_json and kind in _JSON_NAMES:
+
+class _EventView:
+    """`name` is the line of the id up to the number. An object takes less memory than a function with these values."""
+
+    __slots__ = ("_as_json", "_name", "_reasoning")
+
+    def __init__(self, name: bytes, as_json: bool, reasoning: bool) -> None:
+        self._name = name
+        self._as_json = as_json
+        self._reasoning = reasoning
+
+    def frame(self, number: int, entry: Entry) -> bytes:
+        kind, payload, name = entry.kind, entry.payload, self._name
+        if self._as_json and kind in _JSON_NAMES:
             payload = _encode_json({_JSON_NAMES[kind]: payload.decode()})
         if kind is _TEXT:
             if _LF in payload or _CR in payload:
                 return b"%b%b%d\n\n" % (encode_data(payload), name, number)
             return b"data: %b\n%b%d\n\n" % (payload, name, number)
-        if kind in _THOUGHTS and not reasoning:
+        if kind in _THOUGHTS and not self._reasoning:
             return b""
         return b"event: %b\n%b%b%d\n\n" % (_EVENT_TYPES[kind], encode_data(payload), name, number)
-
-    return view
 
 
 def text_view(number: int, entry: Entry) -> bytes:

@@ -18,10 +18,39 @@ R = TypeVar("R", bound=Recording)
 
 
 class HeldStream(Generic[R]):
-    """A stream in the registry. `request` is the one that started it."""
+    """A stream in the registry. `request` is the one that started it. `done` is called when its task has finished."""
 
-    def __init__(self, generation: Generation[R], request: AdmittedRequest, tickets: Tickets) -> None:
+    __slots__ = (
+        "_done",
+        "cuts",
+        "dying",
+        "expires_at",
+        "frames",
+        "generation",
+        "id",
+        "idempotency_key",
+        "is_attended",
+        "is_claimed",
+        "is_kept",
+        "left_at",
+        "on_disconnect",
+        "owner",
+        "scope",
+        "snapshot",
+        "tickets",
+        "timer",
+        "unwatched",
+    )
+
+    def __init__(
+        self,
+        generation: Generation[R],
+        request: AdmittedRequest,
+        tickets: Tickets,
+        done: Callable[["HeldStream[R]"], None],
+    ) -> None:
         self.generation = generation
+        self._done = done
         self.owner = request.owner
         self.on_disconnect = request.on_disconnect
         self.is_kept = request.is_kept  # a client can resume it after its end
@@ -29,19 +58,17 @@ class HeldStream(Generic[R]):
         self.idempotency_key: tuple[str, str] | None = None
         self.scope = request.allowance.scope
         self.is_attended = False  # a viewer who may stop it has come, or the time for that has passed
+        self.id = generation.id
         self.is_claimed = False  # the request that started it has its record
         self.cuts: list[Callable[[], None]] = []  # one for each viewer: closes its connection at once
         self.left_at: float | None = None  # on the loop's clock, since when it has waited for a viewer
         self.unwatched = 0.0  # seconds without any viewer since the last viewer who may stop it
         self.timer: asyncio.TimerHandle | None = None  # fires if no viewer comes in time
         self.expires_at: float | None = None  # on the loop's clock; None until it is kept after its end
-        self.frames: dict[tuple[Format, bool], Frames] = {}
+        self.frames: list[tuple[Format, bool, Frames]] = []  # there is nearly always one
         self.snapshot: Snapshot | None = None
         self.dying = 0  # bytes that it held when it was ended to make room
-
-    @property
-    def id(self) -> str:
-        return self.generation.id
+        generation.task.add_done_callback(self._tell)
 
     @property
     def log(self) -> R:
@@ -59,6 +86,9 @@ class HeldStream(Generic[R]):
     def is_done(self) -> bool:
         """Whether its task has finished, which includes closing the upstream connection."""
         return self.generation.task.done()
+
+    def _tell(self, _task: asyncio.Task[None]) -> None:
+        self._done(self)
 
     def when_unwatched(self) -> Next:
         return when_unwatched(
@@ -87,8 +117,9 @@ class HeldStream(Generic[R]):
 
 def shared_frames(stream: HeldStream[StreamLog], format: Format, reasoning: bool) -> Frames:
     """The frames of a view, which all its viewers share."""
-    frames = stream.frames.get((format, reasoning))
-    if frames is None:
-        view = sse_view(stream.id, format=format, reasoning=reasoning)
-        frames = stream.frames[format, reasoning] = Frames(stream.log, view)
+    for known_format, has_reasoning, frames in stream.frames:
+        if known_format is format and has_reasoning == reasoning:
+            return frames
+    frames = Frames(stream.log, sse_view(stream.id, format=format, reasoning=reasoning))
+    stream.frames.append((format, reasoning, frames))
     return frames

@@ -36,6 +36,11 @@ class Once:
             raise IdempotencyConflict()
         return await asyncio.shield(known.task)  # if one caller leaves, the others still get the stream
 
+    def __contains__(self, key: Key) -> bool:
+        """Whether `get` would return an earlier result."""
+        known = self._started.get(key)
+        return known is not None and not known.is_void
+
     def __len__(self) -> int:
         return len(self._started)
 
@@ -73,4 +78,4 @@ class _Started:
 
 
 def _fingerprint(request: AdmittedRequest) -> bytes:
-    return sha256(request.target.name.encode() + b"\n" + request.body).digest()
+    return sha256((request.model or "").encode() + b"\n" + request.payload.fields).digest()

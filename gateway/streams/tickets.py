@@ -17,6 +17,8 @@ _FIRST = 2  # that are never removed to make room: those of the first request
 class Tickets:
     """The tickets of one stream. All expire `seconds` after the start. `now` is a clock, in seconds."""
 
+    __slots__ = ("_expires_at", "_may_stop", "_now")
+
     def __init__(self, seconds: float, now: Callable[[], float]) -> None:
         self._now = now
         self._expires_at = now() + seconds

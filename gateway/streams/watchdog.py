@@ -16,17 +16,24 @@ class Watchdog:
     """Calls `expire` once, with the timeout that was passed. Times are the loop's, in seconds.
 
     Its owner sets `last_read` after each read, and calls `begin` once, at the first content. While `paused` is set, the
-    gateway does not read, so `idle` does not count.
+    gateway does not read, so `idle` does not count. `asked_at` is the time from which `total` counts.
     """
 
-    __slots__ = ("_expire", "_handle", "_limits", "_loop", "first_token", "last_read", "paused", "started")
+    __slots__ = ("_asked_at", "_expire", "_handle", "_limits", "_loop", "first_token", "last_read", "paused", "started")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, limits: Timeouts, expire: Callable[[Timeout], None]) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        limits: Timeouts,
+        expire: Callable[[Timeout], None],
+        *,
+        asked_at: float | None = None,
+    ) -> None:
         self._loop = loop
         self._limits = limits
-        self._expire = expire
-        self._handle: asyncio.TimerHandle | None = None
+        self._expire: Callable[[Timeout], None] | None = expire
         self.started = self.last_read = loop.time()
+        self._asked_at = self.started if asked_at is None else asked_at
         self.first_token: float | None = None
         self.paused = False
         self._sleep()
@@ -34,18 +41,19 @@ class Watchdog:
     def begin(self) -> None:
         """The first token came with the last read. From now on `idle` counts, and it may end before the timer fires."""
         self.first_token = self.last_read
-        self.cancel()
+        self._handle.cancel()
         self._sleep()
 
     def cancel(self) -> None:
-        if self._handle is not None:
-            self._handle.cancel()
+        """No timeout expires from now on. Its owner is let go, so that no circle is left to the garbage collector."""
+        self._handle.cancel()
+        self._expire = None
 
     def _look(self) -> None:
         due, timeout = self._next()
         if self._loop.time() < due:
             self._sleep()
-        else:
+        elif self._expire is not None:
             self._expire(timeout())
 
     def _sleep(self) -> None:
@@ -54,13 +62,15 @@ class Watchdog:
 
     def _next(self) -> tuple[float, type[Timeout]]:
         last_read = self._loop.time() if self.paused else self.last_read
-        return deadline(self._limits, self.started, self.first_token, last_read)
+        return deadline(self._limits, self.started, self.first_token, last_read, self._asked_at)
 
 
 def deadline(
-    limits: Timeouts, started: float, first_token: float | None, last_read: float
+    limits: Timeouts, started: float, first_token: float | None, last_read: float, asked_at: float
 ) -> tuple[float, type[Timeout]]:
     """The next deadline, and the error that is raised then.
+
+    `asked_at` is the time when the answer was asked for, and `started` the time when this attempt began.
 
     Before the first token only `first_token` and `total` count. The upstream may be silent for long while the model
     thinks, and comments and empty deltas in that time are not a first token. After it, any bytes reset `idle`.
@@ -70,5 +80,5 @@ def deadline(
         step = (started + (limits.first_token or 0), FirstTokenTimeout)
     else:
         step = (last_read + (limits.idle or 0), IdleTimeout)
-    total = (started + (limits.total or 0), TotalTimeout)
+    total = (asked_at + (limits.total or 0), TotalTimeout)
     return step if step[0] < total[0] else total

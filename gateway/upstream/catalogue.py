@@ -36,7 +36,7 @@ class Catalogue:
         self._now = now
         self._config = config
         self._everything: asyncio.Task[Sequence[ModelFields]] | None = None
-        self._targets = {name: route(config, name) for name in _names(config)} if config.upstreams else {}
+        self._targets = {name: route(config, name).targets[0] for name in _names(config)} if config.upstreams else {}
         self._lists = {upstream.name: self._list(upstream) for upstream in config.upstreams}
 
     async def models(self, names: Sequence[str]) -> list[dict[str, Any]]:

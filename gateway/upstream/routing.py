@@ -1,30 +1,60 @@
-"""Finds the target of a model name. Pure functions of the configuration."""
+"""Decides which target is asked, and what follows a failure. Pure functions: states, times and chance are passed in."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
 
-from gateway.config import DEFAULT_TIMEOUTS, Config, Prices, Timeouts, Upstream
-from gateway.errors import InvalidRequest, ModelNotFound
+import msgspec
+from msgspec.structs import force_setattr
+
+from gateway.config import DEFAULT_TIMEOUTS, Config, Model, Prices, Retry, Strategy, TargetName, Timeouts, Upstream
+from gateway.errors import ContextLengthExceeded, GatewayError, InvalidRequest, ModelNotFound, Recovery, UpstreamError
 
 _MOST_NAMES = 20  # of the models that an error offers
+_MOST_ON_ONE = 2  # attempts on one target for one answer: the first, and one more for a moment's fault
+_LONGEST_BACKOFF = 8.0  # seconds, as in OpenAI's SDKs
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
-    """An upstream, its own name of the model, its timeouts, and the prices of its tokens."""
+class Target(msgspec.Struct, frozen=True):
+    """An upstream, its own name of the model, its timeouts, and the prices of its tokens.
+
+    Its state is kept under `key`. Callers may invent models, so these share that of the upstream.
+    """
 
     upstream: Upstream
     model: str
     timeouts: Timeouts
     prices: Prices | None = None
+    weight: float = 1.0
+    context: int | None = None  # tokens, if they are known
+    is_named: bool = True  # it stands in the configuration
+    name: str = ""  # this and the key are derived, once: an answer looks at them eight times
+    key: str = ""
+
+    def __post_init__(self) -> None:
+        name = f"{self.upstream.name}/{self.model}"
+        force_setattr(self, "name", name)
+        force_setattr(self, "key", name if self.is_named else self.upstream.name)
+
+
+class Route(msgspec.Struct, frozen=True):
+    """The targets of a model, and how to choose among them."""
+
+    targets: tuple[Target, ...]
+    strategy: Strategy = Strategy.FALLBACK
+    hedge_seconds: float | None = None
+    same_answer: bool = False
 
     @property
-    def name(self) -> str:
-        return f"{self.upstream.name}/{self.model}"
+    def total(self) -> float:
+        """The longest time, in seconds, that an answer may take."""
+        return max(target.timeouts.total or 0 for target in self.targets)
 
 
-def route(config: Config, name: str | None) -> Target:
-    """The target for the model `name`, or for the default model if `name` is empty.
+# From a name to targets
+
+
+def route(config: Config, name: str | None) -> Route:
+    """The targets for the model `name`, or for the default model if `name` is empty.
 
     With `[[models]]`, only those names exist. Without it, every name goes to the first upstream unchanged.
     Raises InvalidRequest if no model is named and there is no default, and ModelNotFound for an unknown name.
@@ -36,14 +66,13 @@ def route(config: Config, name: str | None) -> Target:
             code="model_missing",
             param="model",
         )
-    upstreams = {upstream.name: upstream for upstream in config.upstreams}
     if not config.models:
-        return _target(config, config.upstreams[0], name, Timeouts())
+        upstream = config.upstreams[0]
+        return Route((Target(upstream, name, _timeouts(config, upstream, Timeouts()), is_named=False),))
     for model in config.models:
         if model.name == name:
-            target = model.targets[0]
-            routed = _target(config, upstreams[target.upstream], target.model or name, model.timeouts)
-            return replace(routed, prices=model.prices)
+            targets = tuple([_target(config, model, target) for target in model.targets])
+            return Route(targets, model.strategy, model.hedge_seconds, model.same_answer)
     raise unknown_model([model.name for model in config.models])
 
 
@@ -59,5 +88,142 @@ def default_model(config: Config) -> str | None:
     return config.default_model
 
 
-def _target(config: Config, upstream: Upstream, model: str, timeouts: Timeouts) -> Target:
-    return Target(upstream, model, timeouts.over(upstream.timeouts).over(config.timeouts).over(DEFAULT_TIMEOUTS))
+def _target(config: Config, model: Model, named: TargetName) -> Target:
+    upstream = next(upstream for upstream in config.upstreams if upstream.name == named.upstream)
+    timeouts = _timeouts(config, upstream, model.timeouts)
+    prices = named.prices or model.prices
+    return Target(upstream, named.model or model.name, timeouts, prices, named.weight, named.context)
+
+
+def _timeouts(config: Config, upstream: Upstream, timeouts: Timeouts) -> Timeouts:
+    return timeouts.over(upstream.timeouts).over(config.timeouts).over(DEFAULT_TIMEOUTS)
+
+
+# The first target
+
+
+class State(Protocol):
+    """The state of a target. Times are in seconds, on any clock."""
+
+    running: int
+    """Requests that run on it."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether its upstream runs as many requests as `max_streams` allows."""
+        ...
+
+    def unavailable_until(self) -> float:
+        """The time until which it is left alone; a past time, or 0, if it is healthy."""
+        ...
+
+
+States = Callable[[Target], State]
+
+
+def in_order(route: Route, states: States, now: float, chance: Callable[[], float]) -> list[Target]:
+    """The targets that have room, in the order in which to ask them: healthy ones first, by the route's strategy.
+
+    The others follow in the order in which their time comes. They are asked only if no healthy one is left: nobody is
+    helped if a request fails unasked. `chance` gives numbers from 0 to 1, below 1.
+    """
+    if len(route.targets) == 1:  # nearly always
+        return [] if states(route.targets[0]).is_full else list(route.targets)
+    open_ones = [target for target in route.targets if not states(target).is_full]
+    healthy = [target for target in open_ones if states(target).unavailable_until() <= now]
+    others = [target for target in open_ones if target not in healthy]
+    if route.strategy is Strategy.WEIGHTED:
+        healthy = list(_by_chance(healthy, chance))
+    elif route.strategy is Strategy.LEAST_BUSY:
+        healthy.sort(key=lambda target: states(target).running / target.weight)
+    others.sort(key=lambda target: states(target).unavailable_until())
+    return healthy + others
+
+
+def _by_chance(targets: list[Target], chance: Callable[[], float]) -> Iterator[Target]:
+    """Draws one target after the other, each in proportion to its weight."""
+    left = list(targets)
+    while left:
+        point = chance() * sum([target.weight for target in left])
+        for target in left[:-1]:
+            point -= target.weight
+            if point < 0:
+                break
+        else:
+            target = left[-1]
+        left.remove(target)
+        yield target
+
+
+# After a failure
+
+
+class Failed(msgspec.Struct, frozen=True):
+    """An attempt that failed before the first content, or while it repeated what the client has."""
+
+    target: Target
+    error: GatewayError
+
+
+class Step(msgspec.Struct, frozen=True):
+    """The next attempt: its target, and the seconds to wait before it."""
+
+    target: Target
+    wait: float = 0.0
+
+
+def next_step(
+    failed: Sequence[Failed], order: Sequence[Target], retry: Retry, *, waited: float, chance: float
+) -> Step | None:
+    """What follows the last of the failures in `failed`, which has all of this answer. None: the answer fails, too.
+
+    `order` holds the targets that have room, as from `in_order`. `waited` is the sum of the earlier waits, in seconds.
+    `chance`, from 0 to 1, spreads the waits of many answers that failed together.
+    """
+    target, error = failed[-1].target, failed[-1].error
+    if len(failed) >= retry.attempts or not isinstance(error, UpstreamError) or error.recovery is Recovery.NOTHING:
+        return None
+    steps = [Step(one, _wait(one, failed, retry, chance)) for one in order if _may_ask(one, failed)]
+    in_time = [step for step in steps if waited + step.wait <= retry.max_wait_seconds]
+    if error.recovery is Recovery.AGAIN and (again := [step for step in in_time if step.target == target]):
+        return again[0]
+    return min(in_time, key=lambda step: step.wait, default=None)  # of those that need no wait, the first
+
+
+def another(failed: Sequence[Failed], order: Sequence[Target]) -> Target | None:
+    """A target that this answer has not asked yet, for a second request beside the first, or in its place."""
+    asked = [one.target for one in failed]
+    return next((target for target in order if target not in asked and _may_ask(target, failed)), None)
+
+
+def _may_ask(target: Target, failed: Sequence[Failed]) -> bool:
+    own = [one.error for one in failed if one.target == target]
+    if len(own) >= _MOST_ON_ONE or not all(map(_may_repeat, own)):
+        return False
+    return not any(_is_as_short(target, one) for one in failed if isinstance(one.error, ContextLengthExceeded))
+
+
+def _may_repeat(error: GatewayError) -> bool:
+    return (
+        isinstance(error, UpstreamError) and error.recovery in (Recovery.AGAIN, Recovery.LATER) and not error.is_final
+    )
+
+
+def _is_as_short(target: Target, failed: Failed) -> bool:
+    """Whether its context is known to be no longer than that of a target for which the request was too long."""
+    tried = failed.target.context
+    return target.context is not None and tried is not None and target.context <= tried
+
+
+def _wait(target: Target, failed: Sequence[Failed], retry: Retry, chance: float) -> float:
+    """Seconds before a target is asked: none if it has not failed yet, else its own time, or one that doubles.
+
+    The times of many answers that failed together are spread.
+    """
+    own = [one.error for one in failed if one.target == target]
+    if not own:
+        return 0.0
+    if isinstance(own[-1], UpstreamError) and own[-1].wait is not None:
+        return own[-1].wait + retry.backoff_seconds * chance / 2
+    backoff = min(retry.backoff_seconds * 2.0 ** (len(failed) - 1), _LONGEST_BACKOFF)
+    return backoff * (1 + chance) / 2

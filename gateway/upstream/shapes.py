@@ -19,16 +19,17 @@ class Shape(Enum):
 
 
 def shape_of(start: bytes, label: str) -> Shape:
-    """The shape of a body that begins with `start`, a result of `stripped`. `label` is its media type."""
+    """The shape of a body that begins with `start`, a result of `stripped`. `label` is its `Content-Type`."""
     if start.startswith((b"{", b"[")):
         return Shape.JSON
     if start.startswith(b"<"):
         return Shape.PAGE
     if start[:1] and start[:1] in _OF_EVENTS:
         return Shape.EVENTS
-    if label in _PAGES:
+    media_type = label.partition(";")[0].strip().lower()
+    if media_type in _PAGES:
         return Shape.PAGE
-    return Shape.JSON if label == "application/json" or label.endswith("+json") else Shape.EVENTS
+    return Shape.JSON if media_type == "application/json" or media_type.endswith("+json") else Shape.EVENTS
 
 
 def stripped(start: bytes) -> bytes:

@@ -59,6 +59,7 @@ class Assembled(Decoder):
     def rest(self) -> list[Entry]:
         """The whole answer, if it is complete."""
         self._count(-self._counted)
+        self._counted = 0
         self._parts += super().rest()
         if not self.complete:
             return []

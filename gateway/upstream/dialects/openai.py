@@ -3,17 +3,17 @@
 https://platform.openai.com/docs/api-reference/chat-streaming
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
 from gateway.entries import Entry, Kind
-from gateway.errors import UpstreamEmpty, UpstreamError, UpstreamIncomplete, UpstreamRateLimited
+from gateway.errors import UpstreamEmpty, UpstreamError, UpstreamIncomplete
 from gateway.sse import Event
 from gateway.upstream.dialects.chunks import (
     Choice,
     Chunk,
-    Delta,
     as_object,
     as_raw,
     decode_chunk,
@@ -22,10 +22,12 @@ from gateway.upstream.dialects.chunks import (
     read_chunk,
     read_json,
 )
+from gateway.upstream.dialects.deltas import objects, size
+from gateway.upstream.dialects.error_reasons import reason_in
 from gateway.upstream.dialects.extras import are_answer, by_kind
 from gateway.upstream.dialects.finishes import gave_up, says_nothing
 from gateway.upstream.dialects.halves import Halves
-from gateway.upstream.dialects.reasons import reason_in
+from gateway.upstream.dialects.reported_errors import error_from, error_in
 from gateway.upstream.dialects.template import Template, template_of
 from gateway.upstream.dialects.tool_calls import is_empty
 from gateway.upstream.dialects.usage import has_counts
@@ -34,6 +36,7 @@ DATA_FIELDS = frozenset({b"error"})  # old llama.cpp: `error: {...}` as a field 
 
 _MAX_USAGE = 16_384  # bytes: the longest known are under 1 KiB, and each end entry contains it
 _TEXT = Kind.TEXT  # a module's name is looked up faster than an enum's member, and this is done once per event
+_NOTHING = (b"", b"null")  # empty events only keep the connection open
 
 
 class Decoder:
@@ -60,11 +63,12 @@ class Decoder:
         self._reason: str | None = None  # the last finish reason
         self._finished = False  # it came, and no content after it
         self._gave_up = False  # it means that the server did not complete the answer
-        self._others: set[int | None] = set()  # indexes of choices that are not the answer
+        self._others: set[int | None] | None = None  # indexes of choices that are not the answer; nearly always none
         self._began_at_zero = False  # a choice with the index 0 or without an index came
         self._halves = Halves(single=True)
         self._holds_half = False  # of a character
         self._template: Template | None = None  # of the last chunk, if that was nothing but text
+        self.may_skip = True  # an event that is not JSON; otherwise it is an error, since another target can go on
         self._misses = 0  # of a template, among chunks that were nothing but text
 
     @property
@@ -79,6 +83,11 @@ class Decoder:
         The mark is `[DONE]`, or a finish reason without content after it.
         """
         return self.done or self._finished
+
+    @property
+    def passed_text(self) -> bytes | None:
+        """The text that the client has. None if it is not known, or if the client has anything else."""
+        return None
 
     @property
     def may_be_whole(self) -> bool:
@@ -194,7 +203,7 @@ class Decoder:
         """One choice was asked for. If a chunk contains several, the answer is that with the lowest index."""
         indexes = {choice.index or 0 for choice in choices}
         lowest = min(indexes, default=0)
-        self._others |= indexes - {lowest}
+        self._leave_out(indexes - {lowest})
         return [choice for choice in choices if (choice.index or 0) == lowest]
 
     def _is_another(self, choice: Choice) -> bool:
@@ -204,8 +213,12 @@ class Decoder:
         begins with a role of its own, or in the same chunk as the first.
         """
         if self._began_at_zero and choice.delta is not None and choice.delta.role and not size(choice.delta):
-            self._others.add(choice.index)
-        return choice.index in self._others
+            self._leave_out({choice.index})
+        return self._others is not None and choice.index in self._others
+
+    def _leave_out(self, indexes: Iterable[int | None]) -> None:
+        self._others = set() if self._others is None else self._others
+        self._others.update(indexes)
 
     def _take_choice(self, choice: Choice, entries: list[Entry]) -> None:
         if not choice.index:
@@ -237,7 +250,7 @@ class Decoder:
     def _take_calls(self, fragments: list[msgspec.Raw], entries: list[Entry]) -> None:
         """Adds fragments of tool calls. An empty one, such as the last of Qwen's calls, does not cancel a finish."""
         finished = self._finished
-        for call in _objects(fragments):
+        for call in objects(fragments):
             self._add(Kind.TOOL, call, entries)
             self._answered = True
             finished = finished and is_empty(call)
@@ -285,63 +298,19 @@ class Decoder:
         if event.data.strip(b" ") == b"[DONE]":  # Mistral sometimes sends two spaces after the colon
             self.done = True
         elif event.type == "error":
-            raise _error(event.data.decode(errors="replace") if value is None else value)
+            raise error_from(event.data.decode(errors="replace") if value is None else value)
         elif isinstance(value, list) and len(value) == 1 and (as_object(value[0]) or {}).get("error"):
-            raise _error(value[0])  # Google's errors have this form
-        elif value is None and event.data.strip():  # empty events only keep the connection open
+            raise error_from(value[0])  # Google's errors have this form
+        elif value is None and event.data.strip() not in _NOTHING:
             self.skipped += 1
+            if not self.may_skip:
+                raise UpstreamIncomplete()
         return None
 
     def _raise_error(self, event: Event, value: dict[str, Any]) -> None:
         """Raises the error that the event reports, if it reports one. `value` is its decoded data."""
-        if groq := (as_object(value.get("x_groq")) or {}).get("error"):
-            raise _error({"error": value.get("error") or groq})
-        if event.type == "error" or value.get("object") == "error" or value.get("error") or _is_flat_error(value):
-            raise _error(value)
+        if error := error_in(event.type, value):
+            raise error
         if self._gave_up:
             reason = "" if self._reason == "error" else f" (`{self._reason}`)"
             raise UpstreamError(f"The model's server gave up on the answer{reason}. Ask again in a moment.")
-
-
-def _is_flat_error(value: dict[str, Any]) -> bool:
-    """Whether it is an error without a wrapper. `detail` (FastAPI) and `errors` need no code beside them."""
-    has_reason = ("message" in value and "code" in value) or value.get("detail") or value.get("errors")
-    return "choices" not in value and bool(has_reason)
-
-
-def _error(value: Any) -> UpstreamError:
-    """The error for one that a server sent in its stream."""
-    reason, inner = reason_in(value), as_object(value) or {}
-    while isinstance(inner.get("error"), dict):
-        inner = inner["error"]
-    if inner.get("code") in (429, "429", "rate_limit_exceeded"):
-        return UpstreamRateLimited(reason.words, note=reason.words)
-    return UpstreamError(reason.words, code=reason.code, note=reason.words)
-
-
-def size(delta: Delta) -> int:
-    """The bytes of all content of a delta."""
-    texts = (delta.content, delta.reasoning_content or delta.reasoning, delta.refusal)
-    counted = sum([len(text.encode()) for text in texts if text])
-    if delta.tool_calls:
-        counted += sum([len(bytes(call)) for call in delta.tool_calls])
-    return counted + (len(as_raw(delta.extra)) if delta.extra else 0)
-
-
-def answers(delta: Delta) -> bool:
-    """Whether the delta contains a part of an answer. Reasoning and remarks such as annotations do not count."""
-    said = delta.content or delta.refusal or (delta.tool_calls and _objects(delta.tool_calls))
-    return bool(said or (delta.extra and are_answer(delta.extra)))
-
-
-def speaks(delta: Delta) -> bool:
-    """Whether the delta continues the answer, so that an earlier finish reason was not the end."""
-    calls = _objects(delta.tool_calls or [])
-    texts = delta.content or delta.reasoning_content or delta.reasoning or delta.refusal
-    return bool(texts or not all(map(is_empty, calls)) or (delta.extra and are_answer(delta.extra)))
-
-
-def _objects(values: list[msgspec.Raw]) -> list[bytes]:
-    """The values that are objects, as valid UTF-8."""
-    found = [data for data in map(bytes, values) if data.startswith(b"{")]
-    return [data if data.isascii() else data.decode(errors="replace").encode() for data in found]

@@ -13,9 +13,10 @@ import msgspec
 from gateway.entries import Entry, Kind
 from gateway.sse import Event
 from gateway.upstream.dialects.chunks import Choice, Chunk, Delta, as_object, dump, read_json
+from gateway.upstream.dialects.deltas import answers, size, speaks
 from gateway.upstream.dialects.finishes import says_nothing
 from gateway.upstream.dialects.halves import Halves
-from gateway.upstream.dialects.openai import Decoder, answers, size, speaks
+from gateway.upstream.dialects.openai import Decoder
 
 _CHUNK = Kind.CHUNK
 
@@ -137,6 +138,35 @@ class Relay(Decoder):
         return dump(value)
 
 
+class RememberingRelay(Relay):
+    """Remembers the text that it has passed on, so that another target can go on with the same answer."""
+
+    def __init__(self, *, hide_usage: bool) -> None:
+        super().__init__(whole=False, hide_usage=hide_usage)
+        self._text = bytearray()
+        self._is_plain = True  # nothing but text was passed on
+
+    @property
+    def passed_text(self) -> bytes | None:
+        """The text. None if anything else was passed on."""
+        return bytes(self._text) if self._is_plain else None
+
+    def decode(self, event: Event, entries: list[Entry]) -> Chunk | None:
+        """Of an event that reports an error nothing is passed on, and nothing is remembered."""
+        said = self.said
+        chunk = super().decode(event, entries)
+        if chunk is not None:
+            deltas = [choice.delta or choice.message or Delta() for choice in chunk.choices or []]
+            text = "".join([delta.content or "" for delta in deltas]).encode()
+            self._text += text
+            self._is_plain &= self.said - said == len(text) and not self.passed_finish
+        return chunk
+
+    def _take_text(self, payload: bytes, data: bytes, entries: list[Entry]) -> None:
+        self._text += payload
+        super()._take_text(payload, data, entries)
+
+
 def _has_usage(chunk: Chunk) -> bool:
     return bytes(chunk.usage).startswith(b"{")
 
@@ -144,12 +174,18 @@ def _has_usage(chunk: Chunk) -> bool:
 def _without_mute_reasons(data: bytes) -> bytes:
     """Replaces finish reasons that mean null by null, because strict clients accept only OpenAI's values."""
     fields = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
-    choices = msgspec.json.decode(fields["choices"], type=list[dict[str, msgspec.Raw]])
-    for choice in choices:
-        reason = msgspec.json.decode(choice.get("finish_reason", b"null"))
-        if isinstance(reason, str) and says_nothing(reason):
-            choice["finish_reason"] = msgspec.Raw(b"null")
-    return msgspec.json.encode({**fields, "choices": choices})
+    choices = msgspec.json.decode(fields["choices"], type=list[msgspec.Raw])
+    return msgspec.json.encode({**fields, "choices": [_without_mute_reason(choice) for choice in choices]})
+
+
+def _without_mute_reason(choice: msgspec.Raw) -> msgspec.Raw | dict[str, msgspec.Raw]:
+    if not bytes(choice).startswith(b"{"):
+        return choice
+    fields = msgspec.json.decode(choice, type=dict[str, msgspec.Raw])
+    reason = msgspec.json.decode(fields.get("finish_reason", b"null"))
+    if isinstance(reason, str) and says_nothing(reason):
+        fields["finish_reason"] = msgspec.Raw(b"null")
+    return fields
 
 
 def _readable(data: bytes) -> bytes:

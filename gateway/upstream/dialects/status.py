@@ -4,9 +4,12 @@ For a mistake of the caller, the message has the upstream's words, cleaned. A re
 the caller, and the body may quote the key, so the message has none of it. The log has the upstream's words in any case.
 """
 
+import math
 from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
 
 from gateway.errors import (
+    ContextLengthExceeded,
     GatewayError,
     UpstreamError,
     UpstreamMisconfigured,
@@ -14,7 +17,7 @@ from gateway.errors import (
     UpstreamRejected,
     UpstreamTLS,
 )
-from gateway.upstream.dialects.reasons import Reason, reason_of
+from gateway.upstream.dialects.error_reasons import Reason, reason_of
 from gateway.upstream.shapes import stripped
 
 _CALLERS_FAULT = frozenset({400, 404, 413, 422})
@@ -45,21 +48,54 @@ _WANTS_TLS = (
     b"speaking plain HTTP to an SSL-enabled server port",  # Apache
 )
 _PATH_NOTE = "it does not know the path: does `base_url` lack `/v1`?"
+_TOO_LONG_CODES = frozenset({"context_length_exceeded", "context_window_exceeded", "string_above_max_length"})
+_TOO_LONG_WORDS = (
+    "maximum context length",  # OpenAI, vLLM
+    "context length exceeded",
+    "exceeds the context",
+    "exceed context size",  # llama.cpp
+    "exceeds the available context size",  # llama.cpp, older
+    "exceeds the model's context",
+    "exceeds maximum context",
+    "context window",  # OpenAI's newer models, Ollama
+    "prompt is too long",  # Anthropic
+    "input is too long",  # Bedrock
+    "input token count",  # Gemini
+    "range of input length",  # DashScope
+)
+_CONTENT_CODES = frozenset(
+    {
+        "content_filter",  # Azure
+        "content_policy_violation",  # OpenAI
+        "responsible_ai_policy_violation",  # Azure, inside of the error
+        "data_inspection_failed",  # DashScope
+        "moderation_blocked",
+    }
+)
 _OWN_OPTIONS = ("stream_options", "include_usage")
 _LONGEST_RETRY_AFTER = 64  # characters; an HTTP date has 29
 
 
-def error_from_status(status: int, headers: Mapping[str, str], body: bytes) -> GatewayError:
-    """The error for a response whose status is not 200. `body` may be only the beginning of the body."""
-    reason = reason_of(body)
+def error_from_status(status: int, headers: Mapping[str, str], body: bytes, *, now: float = math.nan) -> GatewayError:
+    """The error for a response whose status is not 200. `body` may be only the beginning of the body.
+
+    `now` is the time in seconds since 1970, for a `Retry-After` that is a date.
+    """
+    error = _error(status, headers, reason_of(body), body)
+    error.wait = seconds_to_wait(headers, now)
+    error.is_final = headers.get("X-Should-Retry", "").strip().lower() == "false"
+    return error
+
+
+def _error(status: int, headers: Mapping[str, str], reason: Reason, body: bytes) -> UpstreamError:
     if status == 429:
         return UpstreamRateLimited(reason.words, headers=_retry_after(headers), note=reason.words)
     if status == 404 and _is_about_the_path(reason, body):
         return _wrong_path(reason)
     if status == 400 and any(words in body for words in _WANTS_TLS):
         return speaks_tls()
-    if status in _CALLERS_FAULT:
-        return UpstreamRejected(reason.words, status=status, code=reason.code, param=reason.param, note=reason.words)
+    if status in _CALLERS_FAULT or is_refusal_of_content(reason):
+        return rejected(reason, status)
     if status in _OPERATORS_FAULT:
         return UpstreamMisconfigured(_REFUSALS.get(status), note=reason.words)
     if 300 <= status < 400:
@@ -71,6 +107,39 @@ def error_from_status(status: int, headers: Mapping[str, str], body: bytes) -> G
         return UpstreamMisconfigured(f"The model's server answered with status {status} instead of a stream.")
     words = f"The model's server failed with status {status}. Ask again in a moment."
     return UpstreamError(words, note=reason.words)
+
+
+def rejected(reason: Reason, status: int) -> UpstreamRejected:
+    """The error for a request that the upstream does not accept."""
+    if is_too_long(reason):
+        return ContextLengthExceeded(reason.words, status=status, param=reason.param, note=reason.words)
+    return UpstreamRejected(reason.words, status=status, code=reason.code, param=reason.param, note=reason.words)
+
+
+def is_too_long(reason: Reason) -> bool:
+    """Whether the prompt is longer than the model's context. Many servers say so only in words."""
+    words = (reason.words or "").lower()
+    return reason.code in _TOO_LONG_CODES or any(part in words for part in _TOO_LONG_WORDS)
+
+
+def is_refusal_of_content(reason: Reason) -> bool:
+    return reason.code in _CONTENT_CODES
+
+
+def seconds_to_wait(headers: Mapping[str, str], now: float) -> float | None:
+    """After how many seconds the upstream wants to be asked again: RFC 9110, section 10.2.3, and OpenAI's own field."""
+    for name, unit in (("Retry-After-Ms", 1000), ("Retry-After", 1)):
+        try:
+            seconds = float(headers.get(name, "")) / unit
+        except ValueError:
+            continue
+        if 0 <= seconds < math.inf:
+            return seconds
+    try:
+        seconds = parsedate_to_datetime(headers.get("Retry-After", "")).timestamp() - now
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+    return None if math.isnan(seconds) else max(0.0, seconds)
 
 
 def refused_usage(error: UpstreamError) -> UpstreamMisconfigured | None:
@@ -112,6 +181,9 @@ def _wrong_path(reason: Reason) -> UpstreamMisconfigured:
 
 
 def _retry_after(headers: Mapping[str, str]) -> dict[str, str]:
+    """The field for the client. Milliseconds, which only OpenAI's SDKs know, become seconds."""
     value = headers.get("Retry-After", "")
+    if not value and (seconds := seconds_to_wait(headers, math.nan)) is not None:
+        value = str(math.ceil(seconds))
     usable = value.isascii() and value.isprintable() and 0 < len(value) <= _LONGEST_RETRY_AFTER
     return {"Retry-After": value} if usable else {}

@@ -6,9 +6,10 @@ from gateway.admission.tokens import cost
 from gateway.config import Prices
 from gateway.entries import EndReason
 from gateway.errors import GatewayError, Timeout, UpstreamError, UpstreamIncomplete
-from gateway.observe.records import StreamRecord
+from gateway.observe.records import FailedAttempt, StreamRecord
 from gateway.upstream.dialects.openai import Decoder
 from gateway.upstream.dialects.usage import Tokens
+from gateway.upstream.routing import Target
 
 
 def write_outcome(record: StreamRecord, decoder: Decoder, reason: EndReason, failure: GatewayError | None) -> None:
@@ -26,7 +27,23 @@ def write_tokens(record: StreamRecord, tokens: Tokens, prices: Prices | None) ->
     record.input_tokens, record.cached_tokens = tokens.input, tokens.cached
     record.output_tokens, record.reasoning_tokens = tokens.output, tokens.reasoning
     record.tokens_estimated = tokens.estimated
-    record.cost = None if prices is None else round(cost(tokens, prices), 10)
+    record.cost = _cost(tokens, prices)
+
+
+def failed_attempt(target: Target, code: str, seconds: float, tokens: Tokens) -> FailedAttempt:
+    return FailedAttempt(
+        target=target.name,
+        error=code,
+        seconds=seconds,
+        input_tokens=tokens.input,
+        output_tokens=tokens.output,
+        tokens_estimated=tokens.estimated,
+        cost=_cost(tokens, target.prices),
+    )
+
+
+def _cost(tokens: Tokens, prices: Prices | None) -> float | None:
+    return None if prices is None else round(cost(tokens, prices), 10)
 
 
 def is_refusal(failure: GatewayError | None, usage: dict[str, Any] | None, *, has_content: bool) -> bool:

@@ -1,0 +1,69 @@
+"""How the answers of the two surfaces differ: their decoders, and what is known of the text that a client has."""
+
+from typing import Protocol
+
+from gateway.admission.admit import Completion
+from gateway.entries import Kind
+from gateway.log.base import StreamLog
+from gateway.upstream.dialects.openai import Decoder
+from gateway.upstream.dialects.prefix import text_of
+from gateway.upstream.dialects.relay import Relay, RememberingRelay
+from gateway.upstream.routing import Target
+
+
+class Surface(Protocol):
+    """One of the two, for one answer."""
+
+    def decoder(self, target: Target) -> Decoder:
+        """A new decoder, for one attempt."""
+        ...
+
+    def passed_text(self, decoder: Decoder) -> bytes | None:
+        """The text that the client has. None if it has anything else."""
+        ...
+
+    def held_text(self) -> bytes | None:
+        """The text of the answer, for its trace. None if it is not held."""
+        ...
+
+
+class NativeSurface:
+    """See `Surface`. The log holds the text."""
+
+    __slots__ = ("_log",)
+
+    def __init__(self, log: StreamLog) -> None:
+        self._log = log
+
+    def decoder(self, target: Target) -> Decoder:
+        return Decoder()
+
+    def passed_text(self, decoder: Decoder) -> bytes | None:
+        return text_of(self._log.entries)
+
+    def held_text(self) -> bytes | None:
+        return b"".join([entry.payload for entry in self._log.entries if entry.kind is Kind.TEXT])
+
+
+class OpenAISurface:
+    """See `Surface`. Nothing holds the text of a relayed answer, except where another target may go on."""
+
+    __slots__ = ("_choices", "_hide_usage", "_is_remembered", "_whole")
+
+    def __init__(self, asked: Completion) -> None:
+        self._whole = not asked.stream
+        self._choices = asked.choices
+        self._hide_usage = asked.hide_usage
+        self._is_remembered = asked.request.same_answer
+
+    def decoder(self, target: Target) -> Decoder:
+        hide_usage = self._hide_usage and target.upstream.stream_usage
+        if self._is_remembered:
+            return RememberingRelay(hide_usage=hide_usage)
+        return Relay(whole=self._whole, hide_usage=hide_usage, choices=self._choices)
+
+    def passed_text(self, decoder: Decoder) -> bytes | None:
+        return decoder.passed_text
+
+    def held_text(self) -> bytes | None:
+        return None

@@ -1,0 +1,154 @@
+"""The client of upstreams: posts requests to them, and asks for their lists of models."""
+
+import io
+import logging
+import ssl
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import aiohttp
+from aiohttp import hdrs
+
+from gateway import __version__
+from gateway.bounds import DEFAULT_BOUNDS, Bounds
+from gateway.config import Upstream
+from gateway.errors import GatewayError
+from gateway.observe.spans import AttemptSpan
+from gateway.upstream.client import connections
+from gateway.upstream.client.response import UpstreamResponse, start_of
+from gateway.upstream.client.translation import has_begun, translated
+from gateway.upstream.dialects.listing import ModelFields, models_in
+from gateway.upstream.dialects.status import error_from_status
+from gateway.upstream.redaction import redact
+from gateway.upstream.routing import Target
+
+logger = logging.getLogger(__name__)
+
+_ERROR_BODY = 65_536  # bytes read of an error's body: its message is looked for there, nothing else
+_MODELS_BODY = 4_194_304  # bytes of a list of models: OpenRouter's, the longest, has about one million
+_LARGE_BODY = 1_048_576  # from here on aiohttp warns about bytes and wants a file
+_BODILESS = frozenset({204, 205})  # of the 2xx: RFC 9110, sections 15.3.5 and 15.3.6
+
+
+class UpstreamClient:
+    """Posts to upstreams. One per process; `close` it."""
+
+    def __init__(self, upstreams: Sequence[Upstream], bounds: Bounds = DEFAULT_BOUNDS) -> None:
+        """Raises OSError where a `ca_file` cannot be read (ssl.SSLError where it holds no certificate)."""
+        self._ssl: dict[str, ssl.SSLContext] = {}
+        self._headers: dict[str, tuple[Upstream, Mapping[str, str]]] = {}
+        self.trust(upstreams)
+        self._session = connections.pooling()
+        self._fresh = connections.fresh()
+        self._bounds = bounds
+
+    def trust(self, upstreams: Sequence[Upstream]) -> None:
+        """Reads the certificates of `ca_file` again. Raises OSError (ssl.SSLError where a file holds no certificate).
+
+        Files that were read earlier stay, since running answers may use them.
+        """
+        files = {upstream.ca_file for upstream in upstreams if upstream.ca_file is not None}
+        self._ssl |= {file: ssl.create_default_context(cafile=file) for file in files}
+
+    async def open(
+        self, target: Target, body: bytes, *, accept: str = "text/event-stream", span: AttemptSpan | None = None
+    ) -> UpstreamResponse:
+        """Posts `body` to the target's chat completions and returns its response, whose status is a 2xx.
+
+        With a span, the request has its fields. Without one it has no `traceparent`, even if the client's request had
+        one: the upstream is mostly another company's, and it gets no field of the client unless the operator says so.
+
+        Raises an UpstreamError that says what went wrong, or what the upstream answered instead.
+        """
+        with translated(target.upstream):
+            response = await self._post(target, body, accept, span)
+        try:
+            await self._check(response)
+            return UpstreamResponse(response)
+        except BaseException:
+            response.close()
+            raise
+
+    async def models(self, upstream: Upstream) -> Sequence[ModelFields]:
+        """The objects of the upstream's own list of models. Raises a GatewayError."""
+        try:
+            return await self._models(upstream)
+        except GatewayError as error:
+            logger.warning("models of upstream %s: %s", upstream.name, redact(error, upstream))
+            raise
+
+    async def _models(self, upstream: Upstream) -> Sequence[ModelFields]:
+        seconds = self._bounds.models_seconds
+        options = self._options(upstream, aiohttp.ClientTimeout(total=seconds), "application/json")
+        with translated(upstream):
+            async with self._session.get(_url(upstream, "/models"), **options) as response:
+                await self._check(response)
+                body = await start_of(response, most=_MODELS_BODY, seconds=seconds)
+        return models_in(body)
+
+    async def _check(self, response: aiohttp.ClientResponse) -> None:
+        """Raises unless the response may be an answer."""
+        if not 200 <= response.status < 300 or response.status in _BODILESS:
+            body = await start_of(response, most=_ERROR_BODY, seconds=self._bounds.error_body_seconds)
+            raise error_from_status(response.status, response.headers, body, now=time.time())
+
+    async def close(self) -> None:
+        await self._session.close()
+        await self._fresh.close()
+
+    async def _post(self, target: Target, body: bytes, accept: str, span: AttemptSpan | None) -> aiohttp.ClientResponse:
+        timeout = aiohttp.ClientTimeout(total=None, connect=target.timeouts.connect)
+        options = self._options(target.upstream, timeout, accept)
+        if span is not None:
+            options["headers"] |= span.headers
+        url = _url(target.upstream, "/chat/completions")
+        opening = connections.Opening()
+        token = connections.opening.set(opening)
+        try:
+            return await self._session.post(url, data=_payload(body), **options)
+        except aiohttp.ClientConnectorError:  # there was no connection to be used again
+            raise
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
+            if opening.has_begun or has_begun(error):
+                raise
+        finally:
+            connections.opening.reset(token)
+        return await self._fresh.post(url, data=_payload(body), **options)
+
+    def _headers_for(self, upstream: Upstream) -> Mapping[str, str]:
+        """The fields for every request. After a reload, another upstream may have the name."""
+        known, headers = self._headers.get(upstream.name, (None, {}))
+        if known is not upstream:
+            headers = _headers(upstream)
+            self._headers[upstream.name] = upstream, headers
+        return headers
+
+    def _options(self, upstream: Upstream, timeout: aiohttp.ClientTimeout, accept: str) -> dict[str, Any]:
+        return {
+            "headers": {hdrs.ACCEPT: accept, **self._headers_for(upstream)},
+            "timeout": timeout,
+            "ssl": True if upstream.ca_file is None else self._ssl[upstream.ca_file],
+            "proxy": upstream.proxy,
+            "allow_redirects": False,
+        }
+
+
+def _url(upstream: Upstream, path: str) -> str:
+    return upstream.base_url.rstrip("/") + path
+
+
+def _headers(upstream: Upstream) -> Mapping[str, str]:
+    """aiohttp makes other names than its own anew for each request, and holds them as long as its response."""
+    headers: dict[str, str] = {
+        hdrs.ACCEPT_ENCODING: "identity",
+        hdrs.CONTENT_TYPE: "application/json",
+        hdrs.USER_AGENT: f"gateway/{__version__}",
+    }
+    if upstream.api_key is not None:
+        headers[hdrs.AUTHORIZATION] = f"Bearer {upstream.api_key.reveal()}"
+    return headers | {name: secret.reveal() for name, secret in upstream.headers.items()}
+
+
+def _payload(body: bytes) -> bytes | io.BytesIO:
+    return body if len(body) < _LARGE_BODY else io.BytesIO(body)
