@@ -1,4 +1,17 @@
-"""Formats of a log line: JSON for machines, and text for a terminal."""
+"""Formats of a log line: JSON for machines, and text for a terminal.
+
+Why not structlog (26.1)? The same access line, 550 bytes with its stream, takes these times (medians of 15 runs of
+5,000 lines on Python 3.11, to a sink in memory):
+
+    this module, behind `logging`                              7.3 µs
+    structlog behind `logging`, with msgspec's encoder        14.4 µs
+    structlog alone, with msgspec's encoder                    4.9 µs
+    structlog alone, with its own encoder                      8.9 µs
+
+The lines of aiohttp and asyncio come through `logging`, so it is the second row that would do the same work. The third
+one saves 2 µs a request, and would be a second way for lines beside the first. The fields are structs already, and what
+structlog adds for other programs (bound values, processors) has no use here.
+"""
 
 import json
 import logging

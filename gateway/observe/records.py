@@ -12,6 +12,18 @@ from gateway.entries import EndReason
 access = logging.getLogger("gateway.access")
 
 
+class FailedAttempt(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """A request to a target that did not become the answer. Its tokens are not the caller's, but they may cost."""
+
+    target: str
+    error: str  # the code of the failure, or "outrun" if another target was faster
+    seconds: float
+    input_tokens: int = 0
+    output_tokens: int = 0
+    tokens_estimated: bool = False
+    cost: float | None = None
+
+
 class StreamRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     """One stream. Times are in seconds; `bytes` counts all payloads. The names of token counts are OpenTelemetry's."""
 
@@ -32,10 +44,12 @@ class StreamRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     cost: float | None = None  # if prices are configured
     resumes: int = 0  # times that a client came back to it
     attempts: int = 0
+    failed: list[FailedAttempt] = []  # the attempts before the one that answered, or that failed last
     skipped: int = 0  # events that were not JSON
     entries: int = 0
     bytes: int = 0
     first_token: float | None = None
+    seconds: float | None = None  # from the question to the end of the answer
 
 
 class AccessRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -49,6 +63,7 @@ class AccessRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     status: int
     seconds: float
     bytes: int = 0  # sent, with header fields and framing
+    trace_id: str | None = None  # if it was traced, in hexadecimal
     viewed: str | None = None  # the stream that it watched or stopped, if another request had started that
     stream: StreamRecord | None = None  # the stream that it started; if it has no `end` yet, a StreamEndRecord follows
 

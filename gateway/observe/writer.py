@@ -16,11 +16,14 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, suppress
+from typing import TypeVar
 
 from gateway.bounds import DEFAULT_BOUNDS, Bounds
 
 _PAUSE_SECONDS = 0.02  # to collect lines: waking up for each made a small request cost 79 µs instead of 64
 _LONGEST_START = 65_536  # characters of a line without an end; a longer one is written in parts
+_FORKING_SECONDS = 0.1  # for a reader to make room for a few KiB; a stuck one delays a signal by this for each line
+_UNUSED = ("logThreads", "logProcesses", "logMultiprocessing")  # no line tells them; without them one costs 2 µs less
 _LINE_END = ord("\n")
 
 
@@ -117,6 +120,29 @@ class LogWriter(logging.Handler):
         return bytes(left).count(b"\n")
 
 
+class ForkingWriter(logging.Handler):
+    """A handler without a thread, for a process that forks: a fork would copy the locks that the thread holds.
+
+    It writes at once, and waits little for a slow reader. What the reader does not take in that time is lost.
+    """
+
+    def __init__(self, descriptor: int, *, encoding: str) -> None:
+        super().__init__()
+        self._descriptor = descriptor
+        self._encoding = encoding
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.say(self.format(record))
+
+    def say(self, text: str) -> None:
+        data = text.encode(self._encoding, errors="backslashreplace") + b"\n"
+        with suppress(OSError):
+            for start in range(0, len(data), select.PIPE_BUF):
+                if not select.select([], [self._descriptor], [], _FORKING_SECONDS)[1]:
+                    return
+                os.write(self._descriptor, data[start : start + select.PIPE_BUF])
+
+
 def _written(descriptor: int, data: memoryview) -> int:
     """How many bytes the system took. Raises OSError."""
     while True:
@@ -149,20 +175,40 @@ def _warning(words: str) -> logging.LogRecord:
     return logging.LogRecord(__name__, logging.WARNING, __file__, 0, words, None, None)
 
 
+W = TypeVar("W", LogWriter, ForkingWriter)
+
+
 @contextmanager
 def logging_to(
     descriptor: int, formatter: logging.Formatter, *, encoding: str, bounds: Bounds = DEFAULT_BOUNDS
 ) -> Iterator[LogWriter]:
     """Within the block, log records from INFO on and prints to standard error are written to the descriptor."""
+    with (
+        _handling(LogWriter(descriptor, encoding=encoding, bounds=bounds), formatter) as writer,
+        redirect_stderr(_Stream(writer)),
+    ):
+        yield writer
+
+
+@contextmanager
+def logging_and_forking(descriptor: int, formatter: logging.Formatter, *, encoding: str) -> Iterator[ForkingWriter]:
+    """The same for a process that forks, without what it prints."""
+    with _handling(ForkingWriter(descriptor, encoding=encoding), formatter) as writer:
+        yield writer
+
+
+@contextmanager
+def _handling(writer: W, formatter: logging.Formatter) -> Iterator[W]:
     root = logging.getLogger()
-    level, writer = root.level, LogWriter(descriptor, encoding=encoding, bounds=bounds)
+    level, unused = root.level, {name: getattr(logging, name) for name in _UNUSED}
+    vars(logging).update(dict.fromkeys(_UNUSED, False))
     writer.setFormatter(formatter)
     root.addHandler(writer)
     root.setLevel(logging.INFO)
     try:
-        with redirect_stderr(_Stream(writer)):
-            yield writer
+        yield writer
     finally:
+        vars(logging).update(unused)
         root.setLevel(level)
         root.removeHandler(writer)
         writer.close()
