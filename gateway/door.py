@@ -8,6 +8,7 @@ connections into its queue. The loop listens on them again as soon as a client h
 import asyncio
 import errno
 import socket
+from collections.abc import Sequence
 from typing import Any
 
 from aiohttp import web
@@ -15,8 +16,7 @@ from aiohttp import web
 from gateway.admission.descriptors import Descriptors
 from gateway.bounds import DEFAULT_BOUNDS, Bounds
 
-_QUEUE = 1024  # connections in the system's queue; Linux allows up to 4096, and clients beyond it retry by themselves
-_UNACKNOWLEDGED_MS = 120_000  # for a peer to acknowledge what it was sent; connections inherit it from their listener
+QUEUE = 1024  # connections in the system's queue; Linux allows up to 4096, and clients beyond it retry by themselves
 
 
 class Door:
@@ -32,17 +32,18 @@ class Door:
         self._timer: asyncio.TimerHandle | None = None
         self._watch_connections()
 
-    async def open(self, host: str, port: int) -> str:
-        """Starts to listen, and returns the address as a URL. Raises OSError."""
-        listener = await asyncio.get_running_loop().create_server(self._server, host, port, backlog=_QUEUE)
-        self._listeners = [listener]
-        self._sockets = [socket.socket(fileno=socket.dup(one.fileno())) for one in listener.sockets]
-        if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
-            for one in self._sockets:
-                one.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNACKNOWLEDGED_MS)
-        return f"http://{f'[{host}]' if ':' in host else host}:{self._sockets[0].getsockname()[1]}"
+    async def open(self, sockets: Sequence[socket.socket]) -> None:
+        """Lets clients of these listening sockets in. `close` closes the sockets. Raises OSError."""
+        self._sockets = list(sockets)
+        await self._listen()
+
+    @property
+    def sockets(self) -> Sequence[socket.socket]:
+        """Those that it listens on. They are empty once it is closed."""
+        return self._sockets
 
     async def close(self) -> None:
+        """Stops listening for good. Connections that are open stay open."""
         sockets, self._sockets = self._sockets, []
         if self._opening is not None:
             await self._opening
@@ -93,11 +94,14 @@ class Door:
             self._look()
             self._timer = asyncio.get_running_loop().call_later(self._look_seconds, self._look_later)
 
-    async def _reopen(self) -> None:
+    async def _listen(self) -> None:
         loop = asyncio.get_running_loop()
+        for one in self._sockets:
+            self._listeners.append(await loop.create_server(self._server, sock=one.dup(), backlog=QUEUE))
+
+    async def _reopen(self) -> None:
         try:
-            for one in self._sockets:
-                self._listeners.append(await loop.create_server(self._server, sock=one.dup(), backlog=_QUEUE))
+            await self._listen()
         except OSError as error:  # out of descriptors after all
             self._descriptors.warn(f"listening failed ({errno.errorcode.get(error.errno or 0)})")
             self._shut()
