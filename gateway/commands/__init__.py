@@ -1,1 +1,1 @@
-"""Parts of the commands in `gateway.cli`: sums over logs, checks of upstreams, the announcement, standard streams."""
+"""Parts of the commands in `gateway.cli`: arguments, configuration, checks, sums, messages."""

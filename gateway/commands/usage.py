@@ -8,18 +8,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 from gateway.commands.announcement import is_announcement
+from gateway.commands.command_error import CommandError
 from gateway.commands.standard_streams import tell
-from gateway.observe.account import account, as_csv, as_table
+from gateway.observe.report import account, as_csv, as_table
 
 _LINES_PER_LOOK = 65_536  # at the clock: these take a fifth of a second
 
 
-class Unreadable(Exception):
-    """A log that cannot be read. The message says which one, and why."""
-
-
 def print_usage(logs: Sequence[str], by: Sequence[str], *, csv: bool) -> None:
-    """Sums the logs by the names in `by` and prints them as a table or as CSV. Raises Unreadable."""
+    """Sums the logs by the names in `by` and prints them as a table or as CSV. Raises CommandError."""
     result = account(with_progress(_lines(logs)), by, is_known=is_announcement)
     if result.skipped:
         lines = "1 line was" if result.skipped == 1 else f"{result.skipped:,} lines were"
@@ -52,7 +49,7 @@ def _lines(names: Sequence[str]) -> Iterator[bytes]:
                 yield from file
         except (OSError, EOFError, zlib.error) as error:  # the last two mean that a .gz file is cut or damaged
             reason = getattr(error, "strerror", None) or error
-            raise Unreadable(f"The log cannot be read: {reason}: {name}") from None
+            raise CommandError(f"The log cannot be read: {reason}: {name}") from None
 
 
 def _opened(name: str) -> AbstractContextManager[Iterable[bytes]]:
