@@ -69,7 +69,7 @@ cut into tokens and sent at the pace of a real model. What you see on the way is
 - ü, 中文, 😀 and 👩‍🚀 arrive whole, wherever a packet ends.
 
 Ask me for *code*, ask in another language (比如：你是谁？), or try another model: `demo-reasoning` thinks aloud, \
-`demo-slow` takes its time, and `demo-cut` hangs up half way. 🚀
+`demo-flaky` fails and is rescued, and `demo-cut` hangs up half way. 🚀
 """
 
 _ENGLISH_CODE = """\
@@ -125,7 +125,7 @@ _CHINESE = """\
 - 汉字、ü、😀 和 👩‍🚀 都会完整到达，不管数据包在哪里断开。
 
 你可以让我写一段*代码*，也可以换一个模型：`demo-reasoning` 会先说出思考过程，\
-`demo-slow` 很慢，`demo-cut` 说到一半就断线。🚀
+`demo-flaky` 会失败并得到救援，`demo-cut` 说到一半就断线。🚀
 """
 
 _CHINESE_CODE = """\

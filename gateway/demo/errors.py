@@ -49,6 +49,11 @@ def rate_limited() -> ApiError:
     return ApiError(429, body, headers=headers)
 
 
+def unavailable() -> ApiError:
+    body = ErrorBody("The demo is overloaded, as demo-flaky often is.", "server_error", code="overloaded")
+    return ApiError(503, body)
+
+
 def unknown_model(name: str) -> ApiError:
     message = f"The model `{name}` does not exist; GET /v1/models lists those that do."
     return ApiError(404, ErrorBody(message, param="model", code="model_not_found"))

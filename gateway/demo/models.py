@@ -41,8 +41,11 @@ SECOND = Pause(25)
 
 @dataclass(frozen=True, slots=True)
 class Model:
+    """Of `failures` + 1 requests, all but the last one are refused with status 503."""
+
     description: str
     script: Script
+    failures: int = 0
 
 
 def _demo(chat: ChatRequest, length: int | None) -> Iterator[Step]:
@@ -101,8 +104,14 @@ def _rate_limited(chat: ChatRequest, length: int | None) -> Iterator[Step]:
     raise rate_limited()  # raised at the call, before anything is sent, and not at the first step
 
 
+BACKUP = "demo-backup"
+RESCUES: Mapping[str, bool] = {"demo-flaky": False, "demo-rescued": True}
+"""The models that need a second target, BACKUP, and whether it finishes answers that the model has begun."""
+
 MODELS: Mapping[str, Model] = {
     "demo": Model("answers", _demo),
+    "demo-flaky": Model("fails twice with status 503, then answers, and so on", _demo, failures=2),
+    "demo-rescued": Model("breaks the connection half way; the gateway finishes its answers with demo-backup", _cut),
     "demo-reasoning": Model("thinks aloud (`reasoning_content`), then answers", _reasoning),
     "demo-tools": Model("calls two tools, then tells what they said", _tools),
     "demo-refusal": Model("refuses", _refusal),
@@ -112,6 +121,7 @@ MODELS: Mapping[str, Model] = {
     "demo-cut": Model("breaks the connection half way", _cut),
     "demo-error": Model("sends an error half way", _error),
     "demo-429": Model("refuses with status 429", _rate_limited),
+    BACKUP: Model("answers as demo does, in the place of demo-flaky and demo-rescued", _demo),
 }
 
 

@@ -2,8 +2,9 @@
 
 import math
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
 from uuid import uuid4
 
@@ -11,7 +12,7 @@ import msgspec
 from aiohttp import web
 
 from .completion import Completion, Tally
-from .errors import ApiError, from_http, unknown_model
+from .errors import ApiError, from_http, unavailable, unknown_model
 from .models import MODELS, Model
 from .pace import Lifelike, Pace, Steady
 from .playback import Playback
@@ -37,12 +38,13 @@ def create_demo(*, tokens: int | None = None, interval: float | None = None) -> 
 
 @dataclass(frozen=True, slots=True)
 class Demo:
-    """The settings of a demo, and its handlers."""
+    """The settings of a demo, its handlers, and how often each model was asked."""
 
     tokens: int | None
     interval: float | None
     now: Callable[[], float] = time.time
     longest: float = 3600.0  # seconds for one answer: no client waits longer, and one that never leaves is cut
+    asked: Counter[str] = field(default_factory=Counter)
 
     def app(self) -> web.Application:
         app = web.Application(client_max_size=_MAX_BODY, middlewares=[_refuse])
@@ -56,12 +58,20 @@ class Demo:
         playback = Playback(
             request=request,
             completion=Completion(f"chatcmpl-{uuid4().hex}", int(self.now()), chat.model, chat.wants_usage),
-            steps=_find(chat.model).script(chat, self.tokens),
+            steps=self._model(chat.model).script(chat, self.tokens),
             pace=self._pace(),
             tally=Tally(chat.prompt_tokens, chat.limit),
             longest=self.longest,
         )
         return await playback.run(stream=bool(chat.stream))
+
+    def _model(self, name: str) -> Model:
+        """The model, which counts this request. Raises ApiError if the model fails now."""
+        model = _find(name)
+        self.asked[name] += 1
+        if self.asked[name] % (model.failures + 1):
+            raise unavailable()
+        return model
 
     def _pace(self) -> Pace:
         # Every answer has the same seed, so that the same request gives the same stream.

@@ -10,6 +10,8 @@ export const EXAMPLES = [
 const QUESTION = 'What are server-sent events?'
 
 const MODELS = {
+  'demo-flaky': 'Fails twice. Another model answers in its place.',
+  'demo-rescued': 'Hangs up half way. Another model finishes the answer.',
   'demo-reasoning': 'Thinks aloud first. Its thoughts are folded away.',
   'demo-tools': 'Calls two tools. The pieces are put together.',
   'demo-refusal': 'Refuses. That is told apart from an answer.',

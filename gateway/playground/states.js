@@ -36,6 +36,12 @@ export function finalState({ reason, finish_reason }, failure) {
   return reason === 'complete' && CUT.includes(finish_reason) ? 'cut' : 'complete'
 }
 
+/** How the answer came about, if it took more than one attempt, from the data of an `end`; else an empty text. */
+export function attempted({ reason, model, attempts }) {
+  if (!(attempts > 1)) return ''
+  return reason === 'complete' && model ? `answered by ${model} in ${attempts} attempts` : `${attempts} attempts`
+}
+
 /** The words for it, from the data of an `end`. */
 export function ended({ reason, finish_reason }) {
   return reason === 'complete' ? FINISHES[finish_reason] ?? ENDS.complete : ENDS[reason] ?? reason

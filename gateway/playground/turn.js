@@ -6,7 +6,7 @@ import { Extra } from './extra.js'
 import { inline } from './inline.js'
 import { markdown } from './markdown.js'
 import { Measures, seconds, summary, table, waiting } from './measures.js'
-import { STATES } from './states.js'
+import { STATES, attempted } from './states.js'
 import { TAKES } from './takes.js'
 
 export class Turn {
@@ -38,7 +38,7 @@ export class Turn {
     for (const name of ['.prose', '.thoughts', '.calls', '.refusal p']) this.part(name).replaceChildren()
     for (const name of ['.reasoning', '.calls', '.refusal', '.failure']) this.part(name).hidden = true
     this.part('.who').replaceChildren(model || 'Answer')
-    if (watching) this.part('.who').append(' ', element('span', {}, 'asked in another tab'))
+    if (watching) this.remark('asked in another tab')
     this.extra = new Extra(this.part('.pictures'), this.part('.extra'))
     this.show = markdown(this.part('.prose'))
     this.timer = setInterval(() => this.measure(), 250)
@@ -68,6 +68,11 @@ export class Turn {
   }
 
   // How it looks
+
+  /** Adds a few words behind the name of the model. */
+  remark(words) {
+    this.part('.who').append(' ', element('span', {}, words))
+  }
 
   get running() {
     return this.state in STATES
@@ -160,6 +165,7 @@ export class Turn {
     clearInterval(this.timer)
     cancelAnimationFrame(this.pending)
     this.draw(false)
+    if (attempted(this.end ?? {})) this.remark(attempted(this.end))
     if (this.isEmpty) this.part('.prose').append(element('p', { class: 'nothing' }, 'The model sent no text.'))
     this.part('.measures dl').replaceChildren(...pairs(table(this.measures, this.end, this)))
     this.label = label
