@@ -3,52 +3,79 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 from typing import Any
 
+import msgspec
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from gateway.admission.auth import KeyRing
-from gateway.admission.bodies import Bodies
+from gateway.admission.body_room import BodyRoom
 from gateway.admission.descriptors import Descriptors
 from gateway.admission.memory_limiter import MemoryLimiter
 from gateway.bounds import DEFAULT_BOUNDS, Bounds
-from gateway.config import Config, Upstream
-from gateway.handlers import chat, completions, health, models, playground, streams
-from gateway.handlers.middleware import add_common_headers, guarded, observed
+from gateway.config import Config, Upstream, checked
+from gateway.handlers import chat, completions, doctor, health, metrics, models, playground, streams
+from gateway.handlers.middleware import add_common_headers, answering, observed
+from gateway.handlers.passing_on import passing_on
 from gateway.handlers.reading import expect
 from gateway.handlers.services import BOUNDS, SERVICES, Services
+from gateway.handover.folder import Folder
+from gateway.handover.neighbours import Neighbours
 from gateway.log.memory import MemoryStore
 from gateway.observe.formatters import OneLine
+from gateway.observe.lag import LagMeter
+from gateway.observe.metrics import Metrics
+from gateway.observe.spans import Tracer
+from gateway.streams.gauges import gauges
 from gateway.streams.registry import Streams
 from gateway.upstream.catalogue import Catalogue
 from gateway.upstream.client import UpstreamClient
 from gateway.upstream.dialects.listing import ModelFields
+from gateway.upstream.targets import Targets
 
 # Bytes of a request line or header line. For a longer one aiohttp's parser sends a bare 400 of its own. The bound is
 # high, so that a query that is too long gets the 414 of the gateway.
 _LONGEST_LINE = 65_536
 
+_EXTRA = "gateway[otel]"
+
+logger = logging.getLogger(__name__)
+
+# What only a new start can change: of [server] the socket, the routes and the processes, and whole tables.
+_FIXED = ("host", "port", "playground", "max_bodies_bytes", "runtime_dir", "workers")
+_FIXED_TABLES = ("store", "traces")
+
 
 def create_app(
-    config: Config, descriptors: Descriptors | None = None, bounds: Bounds = DEFAULT_BOUNDS
+    config: Config,
+    descriptors: Descriptors | None = None,
+    bounds: Bounds = DEFAULT_BOUNDS,
+    *,
+    workers_folder: Path | None = None,
 ) -> web.Application:
-    app = web.Application(middlewares=[observed, guarded])
+    """`workers_folder` is the folder in which several workers share their metrics, and find each other."""
+    passing = [passing_on] if _neighbours_folder(config, workers_folder) is not None else []
+    app = web.Application(middlewares=[observed, *passing])
     app[BOUNDS] = bounds
+    app[doctor.OPEN] = doctor.Open()
     app.on_response_prepare.append(add_common_headers)
-    app.cleanup_ctx.append(lambda app: _services(app, config, descriptors or Descriptors(None)))
+    app.cleanup_ctx.append(lambda app: _services(app, config, descriptors or Descriptors(None), workers_folder))
     app.on_shutdown.append(_end_streams)
     routes = [
-        web.get("/chat", chat.ask, allow_head=False),
-        web.post("/chat", chat.ask),
+        web.get("/chat", answering(chat.ask), allow_head=False),
+        web.post("/chat", answering(chat.ask)),
         web.post("/streams", streams.create),
-        web.get("/streams/{id}", streams.watch, allow_head=False),
+        web.get("/streams/{id}", answering(streams.watch), allow_head=False),
         web.delete("/streams/{id}", streams.stop),
-        web.post("/v1/chat/completions", completions.create),
+        web.post("/v1/chat/completions", answering(completions.create)),
         web.get("/v1/models", models.list_all, allow_head=False),
         web.get("/v1/models/{id:.+}", models.retrieve, allow_head=False),
         web.get("/healthz", health.healthz),
         web.get("/readyz", health.readyz),
+        web.get("/metrics", metrics.metrics, allow_head=False),
+        *[web.get(f"{prefix}/doctor", doctor.stream, allow_head=False) for prefix in ("", "/chat", "/v1")],
     ]
     if config.server.playground:
         routes += [
@@ -81,21 +108,97 @@ def server_options() -> dict[str, Any]:
     }
 
 
-async def _services(app: web.Application, config: Config, descriptors: Descriptors) -> AsyncIterator[None]:
+async def _services(
+    app: web.Application, config: Config, descriptors: Descriptors, workers_folder: Path | None
+) -> AsyncIterator[None]:
     client = UpstreamClient(config.upstreams, app[BOUNDS])
     store = MemoryStore(max_streams=config.store.max_streams, max_bytes=config.store.max_bytes)
-    held = Streams(store=store, client=client, limiter=MemoryLimiter(), config=config, descriptors=descriptors)
+    loop = asyncio.get_running_loop()
+    targets = Targets(config, loop.time)
+    folder = _neighbours_folder(config, workers_folder)
+    neighbours = None if folder is None else Neighbours(Folder(folder), app[BOUNDS])
+    counted = Metrics(lambda: gauges(held, targets, loop.time()), workers_folder)
+    held = Streams(
+        store=store,
+        client=client,
+        targets=targets,
+        limiter=MemoryLimiter(),
+        config=config,
+        descriptors=descriptors,
+        ended=counted.stream_ended,
+        epoch="" if neighbours is None else neighbours.epoch,
+    )
+    lag = LagMeter(loop, counted.lagged)
+    tracer = _tracer(config, app[BOUNDS])
 
+    catalogue = _catalogue(client, config, descriptors)
+    bodies = BodyRoom(config.server.max_bodies_bytes)
+    app[SERVICES] = Services(
+        config, KeyRing(config.keys), client, catalogue, held, targets, bodies, descriptors, counted, tracer, neighbours
+    )
+    yield
+    lag.stop()
+    await app[SERVICES].catalogue.close()
+    await client.close()
+    if tracer is not None:
+        await tracer.close()
+
+
+def _neighbours_folder(config: Config, workers_folder: Path | None) -> Path | None:
+    """The folder in which this process finds others of this gateway. None if it is the only one."""
+    runtime_dir = config.server.runtime_dir
+    return workers_folder if runtime_dir is None else Path(runtime_dir)
+
+
+def _tracer(config: Config, bounds: Bounds) -> Tracer | None:
+    """None without an endpoint, or without the packages."""
+    if config.traces.endpoint is None:
+        return None
+    try:
+        from gateway.observe.traces import Traces  # the packages are an extra, and are loaded only if they are used
+    except ImportError:
+        logger.warning("there are no traces, because packages are missing; install them with: pip install '%s'", _EXTRA)
+        return None
+    return Traces(config.traces, config.traces.endpoint, bounds)
+
+
+def _catalogue(client: UpstreamClient, config: Config, descriptors: Descriptors) -> Catalogue:
     async def models(upstream: Upstream) -> Sequence[ModelFields]:
         with descriptors.upstream():
             return await client.models(upstream)
 
-    catalogue = Catalogue(models, config, asyncio.get_running_loop().time)
-    bodies = Bodies(config.server.max_bodies_bytes)
-    app[SERVICES] = Services(config, KeyRing(config.keys), client, catalogue, held, bodies, descriptors)
-    yield
+    return Catalogue(models, config, asyncio.get_running_loop().time)
+
+
+async def reconfigure(app: web.Application, config: Config) -> Sequence[str]:
+    """Uses another configuration for all requests from now on. Running answers go on.
+
+    Returns the names of changed options that take effect at the next start only. Raises Faults, and OSError for a
+    `ca_file` that cannot be read; then nothing has changed.
+    """
+    services = app[SERVICES]
+    effective, ignored = effective_config(config, services.config)
+    services.client.trust(effective.upstreams)
+    services.config = effective
+    services.keys = KeyRing(effective.keys)
+    services.streams.configure(effective)
+    services.targets.configure(effective)
+    catalogue, services.catalogue = services.catalogue, _catalogue(services.client, effective, services.descriptors)
     await catalogue.close()
-    await client.close()
+    return ignored
+
+
+def effective_config(config: Config, old: Config) -> tuple[Config, Sequence[str]]:
+    """The new configuration with the old values of what cannot change while the process runs, and their names.
+
+    Raises Faults.
+    """
+    fixed = {name: getattr(old.server, name) for name in _FIXED}
+    server = msgspec.structs.replace(config.server, **fixed)
+    ignored = [f"server.{name}" for name, value in fixed.items() if getattr(config.server, name) != value]
+    tables = {name: getattr(old, name) for name in _FIXED_TABLES}
+    ignored += [name for name, value in tables.items() if getattr(config, name) != value]
+    return checked(msgspec.structs.replace(config, server=server, **tables)), ignored
 
 
 async def _end_streams(app: web.Application) -> None:

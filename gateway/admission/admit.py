@@ -4,7 +4,7 @@ The native surface has assistants and composes the upstream's request. The OpenA
 rules about what a caller may ask are here, and are the same for both.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import msgspec
@@ -14,35 +14,46 @@ from gateway.admission.fields import ChatRequest, CompletionRequest, Fields
 from gateway.admission.limits import Allowance, allowance
 from gateway.config import Assistant, Config, OnDisconnect, Timeouts
 from gateway.errors import InvalidRequest, NotFound, PolicyNotAllowed, Unauthorized
-from gateway.upstream.routing import Target, default_model, route, unknown_model
+from gateway.observe.spans import RequestSpan
+from gateway.upstream.payload import Payload
+from gateway.upstream.routing import Route, Target, default_model, route, unknown_model
 
 _PUBLIC_FIELDS = frozenset({"question", "messages", "assistant", "format", "reasoning", "on_disconnect", "stream"})
 _OWN_FIELDS = _PUBLIC_FIELDS | {"model", "n", "stream_options"}
 _PUBLIC_POLICIES = (OnDisconnect.CANCEL, OnDisconnect.DETACH)  # `drain` would spend tokens on answers without a reader
 
 _POLICIES = tuple(OnDisconnect)
-_NULL, _TRUE = msgspec.Raw(b"null"), msgspec.Raw(b"true")
+_NULL, _TRUE, _USAGE = msgspec.Raw(b"null"), msgspec.Raw(b"true"), msgspec.Raw(b'{"include_usage":true}')
 
 _encode_json = msgspec.json.Encoder().encode
 
 
-@dataclass(frozen=True, slots=True)
-class AdmittedRequest:
-    """An admitted request: its target, the body to post, and the caller who is charged."""
+class AdmittedRequest(msgspec.Struct, frozen=True):
+    """An admitted request: its targets, the body to post, and the caller who is charged."""
 
-    target: Target
-    body: bytes
+    route: Route
+    payload: Payload
     model: str | None  # the name that the caller sent, or the default
     owner: str | None  # the name of the caller's key
     allowance: Allowance
     on_disconnect: OnDisconnect
     is_kept: bool  # the client can resume it
-    asks_usage: bool = False  # the gateway adds `stream_options`
+    is_whole: bool = False  # the upstream sends one JSON body
+    adds_options: bool = False  # the caller sent no `stream_options`
+    same_answer: bool = False  # another target would give the same text
+    request_id: str = ""
+    span: RequestSpan | None = None  # of the request, if it is traced
+
+    def timeouts(self, target: Target) -> Timeouts:
+        return _only_total(target.timeouts) if self.is_whole else target.timeouts
+
+    def asks_usage(self, target: Target) -> bool:
+        """Whether the gateway adds `stream_options` for this target."""
+        return self.adds_options and target.upstream.stream_usage
 
 
-@dataclass(frozen=True, slots=True)
-class Completion:
-    """An order of the OpenAI surface. `hide_usage`: the gateway asks the upstream for usage, and the client did not."""
+class Completion(msgspec.Struct, frozen=True):
+    """An order of the OpenAI surface. `hide_usage`: the client did not ask for usage, although the gateway may."""
 
     request: AdmittedRequest
     stream: bool
@@ -50,7 +61,15 @@ class Completion:
     choices: int  # `n`
 
 
-def admit(config: Config, caller: Caller, asked: ChatRequest, *, is_kept: bool = False) -> AdmittedRequest:
+def admit(
+    config: Config,
+    caller: Caller,
+    asked: ChatRequest,
+    *,
+    is_kept: bool = False,
+    request_id: str = "",
+    span: RequestSpan | None = None,
+) -> AdmittedRequest:
     """Raises Unauthorized, InvalidRequest, NotFound, ModelNotFound or PolicyNotAllowed."""
     name = asked.assistant or ("default" if asked.model is None else None)
     assistant = config.assistants.get(name or "", Assistant())
@@ -61,39 +80,80 @@ def admit(config: Config, caller: Caller, asked: ChatRequest, *, is_kept: bool =
         raise NotFound(f"There is no assistant named {asked.assistant}.", code="assistant_not_found", param="assistant")
     if is_public:
         _check_public(asked.fields)
-    model, target = _routed(config, caller, asked.model or assistant.model)
+    model, targets = _routed(config, caller, asked.model or assistant.model)
     if asked.n not in (None, 1):
         raise InvalidRequest("`n` must be 1 here: a stream carries one answer.", param="n")
     bound = assistant.max_tokens if is_public else None
     own = {} if is_public else asked.fields
-    body = _body(target, assistant, own, turns=_turns(asked) if is_public else _messages(asked), max_tokens=bound)
-    limits = allowance(caller, name, assistant if is_public else Assistant())
-    policy = _on_disconnect(config, caller, asked.on_disconnect, is_kept=is_kept, is_public=is_public)
-    asks_usage = target.upstream.stream_usage
-    return AdmittedRequest(target, body, model, caller.name, limits, policy, is_kept, asks_usage)
+    body = _body(assistant, own, turns=_turns(asked) if is_public else _messages(asked), max_tokens=bound)
+    options = msgspec.Raw(_encode_json(body.pop("stream_options"))) if "stream_options" in body else None
+    return AdmittedRequest(
+        targets,
+        Payload(_encode_json(body), options, _USAGE),
+        model,
+        caller.name,
+        allowance(caller, name, assistant if is_public else Assistant()),
+        _on_disconnect(config, caller, asked.on_disconnect, is_kept=is_kept, is_public=is_public),
+        is_kept,
+        adds_options=True,
+        same_answer=_is_same_answer(targets, body),
+        request_id=request_id,
+        span=span,
+    )
 
 
-def admit_completion(config: Config, caller: Caller, asked: CompletionRequest) -> Completion:
+def admit_completion(
+    config: Config, caller: Caller, asked: CompletionRequest, *, request_id: str = "", span: RequestSpan | None = None
+) -> Completion:
     """Passes all fields on, except that the model is the target's and that a stream asks for usage.
 
     Raises Unauthorized, InvalidRequest or ModelNotFound.
     """
     check_key(config, caller)
     default = config.assistants.get("default", Assistant()).model
-    model, target = _routed(config, caller, asked.model or default)
-    body: dict[str, Any] = {**asked.fields, "model": target.model}
-    body.pop("on_disconnect", None)
-    hide_usage, options = False, asked.stream_options
-    if not asked.stream:
-        target = replace(target, timeouts=_only_total(target.timeouts))
-    elif target.upstream.stream_usage and not isinstance(options, msgspec.Raw):
-        body["stream_options"] = {**(options or {}), "include_usage": True}
-        hide_usage = options is None or options.get("include_usage") != _TRUE
-    policy = _on_disconnect(config, caller, asked.on_disconnect, is_kept=False)
-    limits = allowance(caller, None, Assistant())
-    asks_usage = hide_usage and options is None
-    request = AdmittedRequest(target, _encode_json(body), model, caller.name, limits, policy, False, asks_usage)
+    model, targets = _routed(config, caller, asked.model or default)
+    fields = {name: value for name, value in asked.fields.items() if name not in ("model", "on_disconnect")}
+    options = asked.stream_options
+    wanted = own = None
+    if asked.stream and not isinstance(options, msgspec.Raw):
+        own = fields.pop("stream_options", None)
+        wanted = msgspec.Raw(_encode_json({**(options or {}), "include_usage": True}))
+    request = AdmittedRequest(
+        targets,
+        Payload(_encode_json(fields), own, wanted),
+        model,
+        caller.name,
+        allowance(caller, None, Assistant()),
+        _on_disconnect(config, caller, asked.on_disconnect, is_kept=False),
+        is_kept=False,
+        is_whole=not asked.stream,
+        adds_options=wanted is not None and options is None,
+        same_answer=asked.stream and asked.choices == 1 and _is_same_answer(targets, fields),
+        request_id=request_id,
+        span=span,
+    )
+    hide_usage = wanted is not None and not _has_usage(options)
     return Completion(request, asked.stream, hide_usage, asked.choices)
+
+
+def _has_usage(options: Fields | msgspec.Raw | None) -> bool:
+    return isinstance(options, dict) and options.get("include_usage") == _TRUE
+
+
+def _is_same_answer(targets: Route, fields: Mapping[str, Any]) -> bool:
+    """Whether another target can be expected to give the same text: the model says so, or the request asks for it."""
+    if len(targets.targets) == 1:
+        return False
+    return targets.same_answer or _number(fields, "temperature") == 0 or _number(fields, "seed") is not None
+
+
+def _number(fields: Mapping[str, Any], name: str) -> float | None:
+    value = fields.get(name)
+    try:
+        number = msgspec.json.decode(value) if isinstance(value, msgspec.Raw) else value
+    except ValueError:
+        return None
+    return number if isinstance(number, int | float) else None
 
 
 # What a caller may ask
@@ -116,7 +176,7 @@ def is_trusted(config: Config, caller: Caller) -> bool:
     return caller.key is not None or not config.keys or config.server.allow_anonymous
 
 
-def _routed(config: Config, caller: Caller, asked: str | None) -> tuple[str | None, Target]:
+def _routed(config: Config, caller: Caller, asked: str | None) -> tuple[str | None, Route]:
     model = asked or default_model(config)
     allowed = caller.key.models if caller.key is not None else []
     if allowed and model is not None and model not in allowed:
@@ -148,8 +208,8 @@ def _check_public(fields: Fields) -> None:
 # The body for the upstream
 
 
-def _body(target: Target, assistant: Assistant, fields: Fields, *, turns: list[Any], max_tokens: int | None) -> bytes:
-    """A request's parameters override an assistant's, key by key."""
+def _body(assistant: Assistant, fields: Fields, *, turns: list[Any], max_tokens: int | None) -> dict[str, Any]:
+    """Without the model. A request's parameters override an assistant's, key by key."""
     body: dict[str, Any] = dict(assistant.parameters)
     body |= {name: value for name, value in fields.items() if name not in _OWN_FIELDS}
     if max_tokens is not None:
@@ -157,12 +217,10 @@ def _body(target: Target, assistant: Assistant, fields: Fields, *, turns: list[A
         own = assistant.parameters.get(name)
         body[name] = min(max_tokens, own) if isinstance(own, int) else max_tokens
     system = [{"role": "system", "content": prompt} for prompt in assistant.system]
-    body["model"] = target.model
     body["messages"] = [*system, *turns]
     body["stream"] = True
-    if target.upstream.stream_usage:
-        body["stream_options"] = {"include_usage": True}
-    return _encode_json(body)
+    body.pop("model", None)
+    return body
 
 
 def _messages(asked: ChatRequest) -> list[Any]:

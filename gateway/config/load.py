@@ -52,6 +52,9 @@ def load(text: str, environ: Mapping[str, str], *, look: Callable[[Config], Iter
         filled["upstreams"] = _upstreams_from(environ)
     sections = _build_sections(filled, faults)
     config = Config(**sections, default_model=environ.get("OPENAI_MODEL") or None)
+    if config.traces.endpoint is None and (endpoint := environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")):
+        traces = msgspec.structs.replace(config.traces, endpoint=endpoint)
+        config = msgspec.structs.replace(config, traces=traces)
     faults += _not_told([*value_faults(config), *look(config)], faults)
     if sections.keys() >= _NAMED & filled.keys():
         faults += _not_told(name_faults(config), faults)

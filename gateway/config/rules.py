@@ -1,16 +1,18 @@
 """Rules that types cannot express: names that must exist, valid addresses, and who may be served. Pure."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from ipaddress import ip_address, ip_network
 from urllib.parse import urlsplit
 
 import msgspec
 
-from gateway.config.schema import Config, Key, Secret
+from gateway.config.schema import Config, Key, Model, Secret, Traces
 
 _SHORTEST_KEY = 16  # characters: 64 bits if they are hexadecimal, too many to try out over a network
+# Bytes of the folder's name. A Unix socket's name has 104 on macOS and 108 on Linux, and a file's name follows.
+_LONGEST_FOLDER = 90
 _FRAMING = frozenset({"connection", "content-length", "host", "transfer-encoding"})
 
 
@@ -18,11 +20,21 @@ def value_faults(config: Config) -> Iterator[str]:
     """Faults of single values."""
     yield from _url_faults(config)
     yield from _key_faults(config)
+    yield from _traces_faults(config.traces)
     server = config.server
     if not config.keys and not server.allow_anonymous and not is_loopback(server.host):
         yield (
             f"server.host: {server.host} can be reached from other machines, and there are no [[keys]]; "
             "use 127.0.0.1, add a key, or set server.allow_anonymous = true to serve everyone"
+        )
+    if config.metrics.token is not None and not _is_api_key(config.metrics.token):
+        yield f"metrics.token: expected at least {_SHORTEST_KEY} printable ASCII characters without spaces"
+    if server.runtime_dir is not None and not _is_folder(server.runtime_dir):
+        yield f"server.runtime_dir: expected an absolute path of at most {_LONGEST_FOLDER} bytes"
+    if server.runtime_dir is not None and server.workers > 1:
+        yield (
+            "server.runtime_dir: several workers cannot hand over their port; "
+            "set server.workers = 1, or leave server.runtime_dir out"
         )
     for index, proxy in enumerate(server.trusted_proxies):
         if not _is_network(proxy):
@@ -38,13 +50,7 @@ def _url_faults(config: Config) -> Iterator[str]:
             yield f"upstreams[{index}].base_url: the gateway adds the path of each call itself; write {base}"
         if upstream.proxy is not None and not _is_http_url(upstream.proxy, with_user=True):
             yield f"upstreams[{index}].proxy: expected http(s)://[user:password@]host:port"
-        for name, value in upstream.headers.items():
-            if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
-                yield f"upstreams[{index}].headers.{name}: not a field name (RFC 9110, section 5.1)"
-            if name.lower() in _FRAMING:
-                yield f"upstreams[{index}].headers.{name}: is set by the connection itself"
-            if not _is_field_value(value):
-                yield f"upstreams[{index}].headers.{name}: must be printable ASCII"
+        yield from _header_faults(upstream.headers, f"upstreams[{index}].headers")
         if upstream.api_key is not None and not _is_field_value(upstream.api_key):
             yield f"upstreams[{index}].api_key: must be printable ASCII, without line ends"
     for index, origin in enumerate(config.server.cors_origins):
@@ -52,6 +58,25 @@ def _url_faults(config: Config) -> Iterator[str]:
             yield f"server.cors_origins[{index}]: expected scheme://host[:port] and nothing after it"
     if config.server.public_url is not None and not _is_http_url(config.server.public_url):
         yield "server.public_url: expected http(s)://host[:port]"
+
+
+def _header_faults(headers: Mapping[str, Secret], path: str) -> Iterator[str]:
+    for name, value in headers.items():
+        if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
+            yield f"{path}.{name}: not a field name (RFC 9110, section 5.1)"
+        if name.lower() in _FRAMING:
+            yield f"{path}.{name}: is set by the connection itself"
+        if not _is_field_value(value):
+            yield f"{path}.{name}: must be printable ASCII"
+
+
+def _traces_faults(traces: Traces) -> Iterator[str]:
+    if traces.endpoint is not None:
+        if not _is_http_url(traces.endpoint):
+            yield "traces.endpoint: expected http(s)://host[:port] (or unset OTEL_EXPORTER_OTLP_ENDPOINT)"
+        elif traces.endpoint.rstrip("/").endswith("/v1/traces"):
+            yield "traces.endpoint: the gateway adds /v1/traces itself; write the address without it"
+    yield from _header_faults(traces.headers, "traces.headers")
 
 
 def _key_faults(config: Config) -> Iterator[str]:
@@ -71,11 +96,7 @@ def name_faults(config: Config) -> Iterator[str]:
     yield from (f"upstreams[{i}].name: {name} is taken" for i, name in enumerate(upstreams) if name in upstreams[:i])
     yield from (f"models[{i}].name: {name} is taken" for i, name in enumerate(models) if name in models[:i])
     for index, model in enumerate(config.models):
-        if len(model.targets) != 1:
-            yield f"models[{index}].targets: expected exactly one target"
-        for place, target in enumerate(model.targets):
-            if target.upstream not in upstreams:
-                yield f"models[{index}].targets[{place}].upstream: there is no upstream named {target.upstream}"
+        yield from _target_faults(model, f"models[{index}].targets", upstreams)
     yield from _key_name_faults(config)
     for name, assistant in config.assistants.items():
         if models and assistant.model is not None and assistant.model not in models:
@@ -84,6 +105,17 @@ def name_faults(config: Config) -> Iterator[str]:
             msgspec.json.encode(assistant.parameters)
         except (TypeError, ValueError, RecursionError) as error:
             yield f"assistants.{name}.parameters: cannot be sent as JSON: {error}"
+
+
+def _target_faults(model: Model, path: str, upstreams: list[str]) -> Iterator[str]:
+    if not model.targets:
+        yield f"{path}: expected at least one target"
+    names = [(target.upstream, target.model or model.name) for target in model.targets]
+    for place, (upstream, name) in enumerate(names):
+        if upstream not in upstreams:
+            yield f"{path}[{place}].upstream: there is no upstream named {upstream}"
+        elif (upstream, name) in names[:place]:
+            yield f"{path}[{place}]: {upstream} with the model {name} is a target already"
 
 
 def _key_name_faults(config: Config) -> Iterator[str]:
@@ -142,6 +174,10 @@ def _is_http_url(text: str, *, with_user: bool = False) -> bool:
 
 def _is_api_key(secret: Secret) -> bool:
     return _is_field_value(secret) and " " not in secret.reveal() and len(secret.reveal()) >= _SHORTEST_KEY
+
+
+def _is_folder(path: str) -> bool:
+    return path.startswith("/") and path.isprintable() and len(path.encode()) <= _LONGEST_FOLDER
 
 
 def _is_network(text: str) -> bool:

@@ -41,6 +41,14 @@ class OnDisconnect(StrEnum):
     DETACH = "detach"  # it goes on for `grace_seconds`, so that the client can come back, and is then cancelled
 
 
+class Strategy(StrEnum):
+    """Which target of a model is asked first. The others follow if it fails."""
+
+    FALLBACK = "fallback"  # in the order of the list
+    WEIGHTED = "weighted"  # by chance, in proportion to the weights
+    LEAST_BUSY = "least_busy"  # the one with the fewest running requests in proportion to its weight
+
+
 class Server(Struct, frozen=True, forbid_unknown_fields=True):
     host: str = "127.0.0.1"
     port: Port = 8080
@@ -50,8 +58,11 @@ class Server(Struct, frozen=True, forbid_unknown_fields=True):
     trusted_proxies: list[str] = msgspec.field(default_factory=lambda: ["127.0.0.1", "::1"])
     allow_anonymous: bool = False
     playground: bool = True
+    drain_seconds: Annotated[float, Meta(ge=0, le=86400)] = 30.0
     max_running: Count = 5000
     max_bodies_bytes: Bytes = 134_217_728
+    runtime_dir: str | None = None
+    workers: Annotated[int, Meta(ge=1, le=256)] = 1  # processes; beyond the cores of a machine, more are of no use
 
 
 class Stream(Struct, frozen=True, forbid_unknown_fields=True):
@@ -87,6 +98,21 @@ class Timeouts(Struct, frozen=True, forbid_unknown_fields=True):
         )
 
 
+class Retry(Struct, frozen=True, forbid_unknown_fields=True):
+    """For one answer. `max_wait_seconds` bounds the sum of its waits between attempts."""
+
+    attempts: Annotated[int, Meta(ge=1, le=10)] = 3  # on all targets together; at most two of them on one target
+    backoff_seconds: Seconds = 0.5
+    max_wait_seconds: Seconds = 20.0
+
+
+class BreakerLimits(Struct, frozen=True, forbid_unknown_fields=True):
+    """When a target is left alone, and for how long."""
+
+    failures: Count = 5  # in a row
+    open_seconds: Seconds = 15.0
+
+
 _NO_TIMEOUTS = Timeouts()
 DEFAULT_TIMEOUTS = Timeouts(connect=5.0, first_token=120.0, idle=60.0, total=600.0)
 
@@ -100,17 +126,11 @@ class Upstream(Struct, frozen=True, forbid_unknown_fields=True):
     proxy: str | None = None
     ca_file: str | None = None
     stream_usage: bool = True
+    max_streams: Count | None = None  # that run at the same time, in this process
 
     def __post_init__(self) -> None:
         """Strips blanks around the address, which come from copying it."""
         msgspec.structs.force_setattr(self, "base_url", self.base_url.strip())
-
-
-class TargetName(Struct, frozen=True, forbid_unknown_fields=True):
-    """`upstream` is the name of one of `[[upstreams]]`, and `model` is that upstream's name for the model."""
-
-    upstream: str
-    model: Name | None = None
 
 
 class Prices(Struct, frozen=True, forbid_unknown_fields=True):
@@ -121,9 +141,22 @@ class Prices(Struct, frozen=True, forbid_unknown_fields=True):
     cached: Price | None = None  # None: the price of other input
 
 
+class TargetName(Struct, frozen=True, forbid_unknown_fields=True):
+    """`upstream` is the name of one of `[[upstreams]]`, and `model` is that upstream's name for the model."""
+
+    upstream: str
+    model: Name | None = None
+    weight: Annotated[float, Meta(gt=0, le=1_000_000)] = 1.0
+    context: Count | None = None  # tokens that a prompt and its answer may have
+    prices: Prices | None = None  # None: those of the model
+
+
 class Model(Struct, frozen=True, forbid_unknown_fields=True):
     name: Name
     targets: list[TargetName]
+    strategy: Strategy = Strategy.FALLBACK
+    hedge_seconds: Seconds | None = None
+    same_answer: bool = False
     timeouts: Timeouts = Timeouts()
     prices: Prices | None = None
 
@@ -152,15 +185,35 @@ class Key(Struct, frozen=True, forbid_unknown_fields=True):
     on_disconnect: list[OnDisconnect] = msgspec.field(default_factory=lambda: list(OnDisconnect))  # to choose from
 
 
+class Metrics(Struct, frozen=True, forbid_unknown_fields=True):
+    """`token` opens `/metrics` to other machines, and to requests that came through a proxy."""
+
+    token: Secret | None = None
+
+
+class Traces(Struct, frozen=True, forbid_unknown_fields=True):
+    """Where traces are sent to, as OTLP over HTTP. Without an `endpoint`, there are none."""
+
+    endpoint: str | None = None  # else OTEL_EXPORTER_OTLP_ENDPOINT; `/v1/traces` is added to it
+    headers: dict[str, Secret] = {}
+    sample_ratio: Annotated[float, Meta(ge=0, le=1)] = 1.0  # of traces that begin here
+    service_name: Name = "gateway"
+    content: bool = False  # send the texts of questions and answers, too
+
+
 class Config(Struct, frozen=True, forbid_unknown_fields=True):
     server: Server = Server()
     stream: Stream = Stream()
     store: Store = Store()
     timeouts: Timeouts = Timeouts()
+    retry: Retry = Retry()
+    breaker: BreakerLimits = BreakerLimits()
     upstreams: list[Upstream] = []
     models: list[Model] = []
     assistants: dict[str, Assistant] = {}
     keys: list[Key] = []
+    metrics: Metrics = Metrics()
+    traces: Traces = Traces()
     default_model: str | None = None  # from OPENAI_MODEL, not from the file
 
 

@@ -4,12 +4,14 @@ Events include failures. Bare text has no place for a failure: the header waits 
 failure breaks the body off. As JSON, a failure is a status.
 """
 
+import asyncio
+
 from aiohttp import HttpVersion11, web
 
 from gateway.admission.fields import Show
 from gateway.errors import StreamNotFound
-from gateway.handlers.responses import attached, counted, json_response, success
-from gateway.handlers.services import BOUNDS, SERVICES
+from gateway.handlers.responses import Answer, Attached, counted, json_response, success
+from gateway.handlers.services import BOUNDS, EXCHANGE
 from gateway.handlers.sinks import EventStreamSink, TextSink, deliver
 from gateway.log.base import StreamLog
 from gateway.log.views import text_view
@@ -18,53 +20,77 @@ from gateway.streams.held import HeldStream, shared_frames
 from gateway.streams.viewer import Viewer
 from gateway.upstream.dialects.completion import completion
 
+# Of the event loop, after which a request is on its way to the upstream: a task of the stream begins, and then one of
+# aiohttp's. So the upstream works while the header is made here: its first event comes 0.15 ms sooner.
+_TURNS = 2
+
 
 async def events(
-    request: web.Request, stream: HeldStream[StreamLog], show: Show, *, start: bytes = b"", cursor: int = 0
+    request: web.Request,
+    stream: HeldStream[StreamLog],
+    show: Show,
+    *,
+    start: bytes = b"",
+    cursor: int = 0,
+    as_guest: bool = False,
 ) -> web.StreamResponse:
     """Sends `start` and the events behind `cursor`, as they arrive. `start` is empty if the client has it."""
-    heartbeat = request.app[SERVICES].config.stream.heartbeat_seconds
-    frames = shared_frames(stream, show.format, show.reasoning)
-    sink = EventStreamSink(request, header_alone=not start)
-    await sink.open()
-    if start:
-        await sink.write(start)
-    await Viewer(frames, sink, cursor=cursor, heartbeat=heartbeat, bounds=request.app[BOUNDS]).run()
-    return sink.response
-
-
-async def text(request: web.Request, stream: HeldStream[StreamLog], *, cursor: int = 0) -> web.StreamResponse:
-    """Sends the text behind `cursor`, as it arrives."""
-    if request.version < HttpVersion11:
-        return await _whole_text(request, stream, cursor)
-    sink = TextSink(request, ends_cleanly=lambda: stream.generation.is_whole)
-    await Viewer(Frames(stream.log, text_view), sink, cursor=cursor, heartbeat=None, bounds=request.app[BOUNDS]).run()
-    if not sink.opened:
-        await success(stream.generation)
+    heartbeat = request[EXCHANGE].services.config.stream.heartbeat_seconds
+    with Attached(request, stream, as_guest=as_guest):
+        for _ in range(_TURNS):
+            await asyncio.sleep(0)
+        frames = shared_frames(stream, show.format, show.reasoning)
+        sink = EventStreamSink(request, header_alone=not start)
         await sink.open()
-    return sink.response
+        if start:
+            await sink.write(start)
+        await Viewer(frames, sink, cursor=cursor, heartbeat=heartbeat, bounds=request.app[BOUNDS]).run()
+        return sink.response
 
 
-async def _whole_text(request: web.Request, stream: HeldStream[StreamLog], cursor: int) -> web.StreamResponse:
+def text(request: web.Request, stream: HeldStream[StreamLog], *, cursor: int = 0, as_guest: bool = False) -> Answer:
+    """Sends the text behind `cursor`, as it arrives."""
+    send = _live_text if request.version >= HttpVersion11 else _whole_text
+    return send(request, stream, cursor, as_guest)
+
+
+async def _live_text(
+    request: web.Request, stream: HeldStream[StreamLog], cursor: int, as_guest: bool
+) -> web.StreamResponse:
+    sink = TextSink(request, ends_cleanly=lambda: stream.generation.is_whole)
+    frames, bounds = Frames(stream.log, text_view), request.app[BOUNDS]
+    with Attached(request, stream, as_guest=as_guest):
+        await Viewer(frames, sink, cursor=cursor, heartbeat=None, bounds=bounds).run()
+        if not sink.opened:
+            await success(stream.generation)
+            await sink.open()
+        return sink.response
+
+
+async def _whole_text(
+    request: web.Request, stream: HeldStream[StreamLog], cursor: int, as_guest: bool
+) -> web.StreamResponse:
     """For an HTTP/1.0 client, which has no chunks and cannot tell a body that breaks off from one that ends."""
-    await success(stream.generation)
-    entries = list(stream.log.entries)[cursor:]
-    body = b"".join([text_view(number, entry) for number, entry in enumerate(entries, cursor + 1)])
-    response = web.Response(body=body, content_type="text/plain", charset="utf-8")
-    with counted(stream, len(body)):
-        return await deliver(request, response)
+    with Attached(request, stream, as_guest=as_guest):
+        await success(stream.generation)
+        entries = list(stream.log.entries)[cursor:]
+        body = b"".join([text_view(number, entry) for number, entry in enumerate(entries, cursor + 1)])
+        response = web.Response(body=body, content_type="text/plain", charset="utf-8")
+        with counted(stream, len(body)):
+            return await deliver(request, response)
 
 
 async def whole(request: web.Request, stream: HeldStream[StreamLog], show: Show) -> web.StreamResponse:
     """Sends a `chat.completion`, once the answer is complete."""
-    await success(stream.generation)
-    value = completion(stream.log.entries, stream.generation.outcome(), reasoning=show.reasoning)
-    response = json_response(value)
-    with counted(stream, response.content_length or 0):
-        return await deliver(request, response)
+    with Attached(request, stream):
+        await success(stream.generation)
+        value = completion(stream.log.entries, stream.generation.outcome(), reasoning=show.reasoning)
+        response = json_response(value)
+        with counted(stream, response.content_length or 0):
+            return await deliver(request, response)
 
 
-async def rest(
+def rest(
     request: web.Request,
     stream: HeldStream[StreamLog],
     cursor: int,
@@ -72,14 +98,13 @@ async def rest(
     *,
     as_text: bool = False,
     as_guest: bool = False,
-) -> web.StreamResponse:
+) -> web.StreamResponse | Answer:
     """Resumes behind `cursor`. The status is 204 if the client has the end already. Raises StreamNotFound."""
     if cursor > stream.log.last:
         raise StreamNotFound()
     if stream.log.ended and cursor == stream.log.last:
         return web.Response(status=204)
     stream.record.resumes += 1
-    with attached(request, stream, as_guest=as_guest):
-        if as_text:
-            return await text(request, stream, cursor=cursor)
-        return await events(request, stream, show, cursor=cursor)
+    if as_text:
+        return text(request, stream, cursor=cursor, as_guest=as_guest)
+    return events(request, stream, show, cursor=cursor, as_guest=as_guest)

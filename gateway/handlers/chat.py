@@ -16,35 +16,34 @@ from gateway.errors import StreamNotFound
 from gateway.handlers.answers import events, rest, text, whole
 from gateway.handlers.negotiation import Representation
 from gateway.handlers.reading import authenticate, idempotency_key, last_event_id, read_fields, read_query, wanted
-from gateway.handlers.responses import attached, ticketed_start
-from gateway.handlers.services import SERVICES, VIEWED
+from gateway.handlers.responses import Answer, ticketed_start
+from gateway.handlers.services import EXCHANGE
 from gateway.log.base import StreamLog
 from gateway.log.views import read_event_id
 from gateway.streams.held import HeldStream
 
 
-async def ask(request: web.Request) -> web.StreamResponse:
+async def ask(request: web.Request) -> web.StreamResponse | Answer:
     query = read_query(request)
     caller = authenticate(request)
     answer = wanted(request)
     if last := last_event_id(request, query):
         return await _resumed(request, caller, query, last, as_text=answer is Representation.TEXT)
     stream, show = await _started(request, caller, query, is_kept=answer is Representation.EVENTS)
-    with attached(request, stream):
-        match answer:
-            case Representation.EVENTS:
-                return await events(request, stream, show, start=ticketed_start(request, stream))
-            case Representation.TEXT:
-                return await text(request, stream)
-            case Representation.JSON:
-                return await whole(request, stream, show)
+    match answer:
+        case Representation.EVENTS:
+            return events(request, stream, show, start=ticketed_start(request, stream))
+        case Representation.TEXT:
+            return text(request, stream)
+        case Representation.JSON:
+            return whole(request, stream, show)
 
 
 async def _started(
     request: web.Request, caller: Caller, query: dict[str, str], *, is_kept: bool
 ) -> tuple[HeldStream[StreamLog], Show]:
-    """A separate function, so that its local names do not hold the request's data during the answer."""
-    services = request.app[SERVICES]
+    exchange = request[EXCHANGE]
+    services = exchange.services
     check_caller(services.config, caller)
     key = idempotency_key(request, query, caller)
     if request.method == "GET":
@@ -53,14 +52,21 @@ async def _started(
         if key is None:  # with one, the stream may exist already
             await services.streams.check(allowance(caller, None, Assistant()))
         asked = chat_request(await read_fields(request, caller, query, services.config.server.max_body_bytes))
-    admitted = admit(services.config, caller, asked, is_kept=is_kept)
+    admitted = admit(
+        services.config,
+        caller,
+        asked,
+        is_kept=is_kept,
+        request_id=exchange.request_id,
+        span=exchange.span,
+    )
     return await services.streams.record(admitted, key), asked.show
 
 
 async def _resumed(
     request: web.Request, caller: Caller, query: dict[str, str], last: str, *, as_text: bool
-) -> web.StreamResponse:
-    services = request.app[SERVICES]
+) -> web.StreamResponse | Answer:
+    services = request[EXCHANGE].services
     if request.method == "GET":
         show = show_in(view_fields(query))
     else:
@@ -69,5 +75,5 @@ async def _resumed(
     stream = None if place is None else services.streams.find(place[0])
     if place is None or stream is None or stream.owner != caller.name:
         raise StreamNotFound()
-    request[VIEWED] = stream.id
-    return await rest(request, stream, place[1], show, as_text=as_text)
+    request[EXCHANGE].viewed = stream.id
+    return rest(request, stream, place[1], show, as_text=as_text)

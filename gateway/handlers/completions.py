@@ -20,8 +20,6 @@ end could mislead: if no error could be written, because the answer was stopped,
 passed on, because a client that ignores the error would take it for the end.
 """
 
-from collections.abc import Awaitable, Callable
-
 from aiohttp import web
 
 from gateway.admission.admit import admit_completion, check_key
@@ -29,8 +27,8 @@ from gateway.admission.fields import POLICY, completion_request
 from gateway.admission.limits import allowance
 from gateway.config import Assistant
 from gateway.handlers.reading import authenticate, read_fields, read_query
-from gateway.handlers.responses import attached, success
-from gateway.handlers.services import BOUNDS, SERVICES
+from gateway.handlers.responses import Answer, Attached, success
+from gateway.handlers.services import BOUNDS, EXCHANGE
 from gateway.handlers.sinks import EventStreamSink, deliver
 from gateway.log.views import body_view, chunk_view
 from gateway.log.window import Window
@@ -39,44 +37,43 @@ from gateway.streams.generation import Generation
 from gateway.streams.held import HeldStream
 from gateway.streams.viewer import Viewer, until
 
-Answer = Callable[[web.Request, HeldStream[Window]], Awaitable[web.StreamResponse]]
-
 _LARGEST_BODY = 33_554_432  # bytes: requests contain images, and OpenAI takes about as much
 
 
-async def create(request: web.Request) -> web.StreamResponse:
-    stream, answer = await _started(request)
-    with attached(request, stream):
-        return await answer(request, stream)
-
-
-async def _started(request: web.Request) -> tuple[HeldStream[Window], Answer]:
-    """A separate function, so that its local names do not hold the request's data during the answer."""
-    services = request.app[SERVICES]
+async def create(request: web.Request) -> Answer:
+    exchange = request[EXCHANGE]
+    services = exchange.services
     caller = authenticate(request)
     check_key(services.config, caller)
     query = read_query(request, only=POLICY)  # OpenAI's servers ignore other fields, and SDKs let users add some
     limits = allowance(caller, None, Assistant())
     await services.streams.check(limits)
     fields = await read_fields(request, caller, query, _LARGEST_BODY, at_a_time=limits.max_streams)
-    asked = admit_completion(services.config, caller, completion_request(fields))
+    asked = admit_completion(
+        services.config,
+        caller,
+        completion_request(fields),
+        request_id=exchange.request_id,
+        span=exchange.span,
+    )
     stream = await services.streams.relay(asked, chunk_view if asked.stream else body_view)
-    return stream, _streamed if asked.stream else _whole
+    return _streamed(request, stream) if asked.stream else _whole(request, stream)
 
 
 async def _streamed(request: web.Request, stream: HeldStream[Window]) -> web.StreamResponse:
     generation = stream.generation
-    heartbeat = request.app[SERVICES].config.stream.heartbeat_seconds
+    heartbeat = request[EXCHANGE].services.config.stream.heartbeat_seconds
     window = generation.log
-    spoke = await until(window, lambda: generation.has_content or window.ended, within=heartbeat)
-    if generation.failure is not None and not generation.has_content:
-        raise generation.failure.copy()
-    sink = EventStreamSink(request, ends_cleanly=lambda: _ends_cleanly(generation))
-    await sink.open()
-    if not spoke:
-        await sink.write(HEARTBEAT)
-    await Viewer(window, sink, heartbeat=heartbeat, bounds=request.app[BOUNDS]).run()
-    return sink.response
+    with Attached(request, stream):
+        sink = EventStreamSink(request, ends_cleanly=lambda: _ends_cleanly(generation))
+        spoke = await until(window, lambda: generation.has_content or window.ended, within=heartbeat)
+        if generation.failure is not None and not generation.has_content:
+            raise generation.failure.copy()
+        await sink.open()
+        if not spoke:
+            await sink.write(HEARTBEAT)
+        await Viewer(window, sink, heartbeat=heartbeat, bounds=request.app[BOUNDS]).run()
+        return sink.response
 
 
 def _ends_cleanly(generation: Generation[Window]) -> bool:
@@ -86,7 +83,8 @@ def _ends_cleanly(generation: Generation[Window]) -> bool:
 
 
 async def _whole(request: web.Request, stream: HeldStream[Window]) -> web.StreamResponse:
-    await success(stream.generation)
-    body, _ = stream.log.after(0)
-    response = web.Response(body=body, content_type="application/json")
-    return await deliver(request, response)
+    with Attached(request, stream):
+        await success(stream.generation)
+        body, _ = stream.log.after(0)
+        response = web.Response(body=body, content_type="application/json")
+        return await deliver(request, response)

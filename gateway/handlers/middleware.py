@@ -1,4 +1,4 @@
-"""What every request goes through: `observed` (an id, one error shape, one log line), then `guarded` (who may).
+"""What every request goes through: an id, the checks of who may ask at all, one error shape, one log line.
 
 An exception becomes a status here, and only here, as long as no byte of the response is out. After that it is too late
 for a status: the connection is broken off, so that nothing cut looks whole.
@@ -8,12 +8,15 @@ import asyncio
 import logging
 import re
 import secrets
+import time
 from collections.abc import Awaitable, Callable
+from typing import Any, cast
 
 from aiohttp import web
 
 from gateway import errors
 from gateway.admission.addresses import client_address
+from gateway.config import Config
 from gateway.handlers.origins import (
     allowed_fields,
     check_anonymous,
@@ -23,104 +26,175 @@ from gateway.handlers.origins import (
     check_target,
     own_origin,
 )
-from gateway.handlers.responses import error_response
-from gateway.handlers.services import CALLER, CLIENT, LIMITS, REQUEST_ID, RESPONSE, SERVICES, STARTED, VIEWED
+from gateway.handlers.responses import Answer, error_response
+from gateway.handlers.services import EXCHANGE, NEIGHBOUR_CLIENT, SERVICES, Exchange, Services, is_from_neighbour
 from gateway.handlers.sinks import send_bare
-from gateway.observe.records import AccessRecord, StreamEndRecord, log_access, log_stream_end
+from gateway.observe.metrics import Metrics
+from gateway.observe.records import AccessRecord, StreamEndRecord, StreamRecord, log_access, log_stream_end
+from gateway.observe.spans import RequestSpan
+from gateway.streams.generation import Generation
 
 logger = logging.getLogger(__name__)
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse | Answer]]
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")  # what is taken over from a proxy's or client's `x-request-id`
 _ENCODED_QUERY = re.compile("%3[Ff]")  # what was meant to be a query and became a path may hold a ticket, or a prompt
 _LONGEST_PATH = 200  # characters of a path that the log keeps
 _CLIENT_GONE = 499  # nginx's number for it; there is no standard one
+_TRACED = frozenset({"/chat", "/streams", "/streams/{id}", "/v1/chat/completions"})  # the routes of streams
+_CONTEXT = ("traceparent", "tracestate")  # https://www.w3.org/TR/trace-context/; two of the first are not valid
 _HEALTH_PATHS = frozenset({"/healthz", "/readyz"})
 _PREFLIGHT_SECONDS = "600"  # Chromium's own upper limit is 7200; ten minutes keep a changed rule from lingering
 
 
+def answering(handler: Handler) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    """The handler as aiohttp's types have it: it may return an Answer, which `observed` awaits."""
+    return cast("Callable[[web.Request], Awaitable[web.StreamResponse]]", handler)
+
+
 @web.middleware
 async def observed(request: web.Request, handler: Handler) -> web.StreamResponse:
-    offered = request.headers.get("X-Request-ID", "")
-    request[REQUEST_ID] = offered if _REQUEST_ID.fullmatch(offered) else secrets.token_hex(16)
-    proxies = request.app[SERVICES].config.server.trusted_proxies
-    request[CLIENT] = client_address(request.remote, ",".join(request.headers.getall("X-Forwarded-For", [])), proxies)
+    """A handler that streams returns its answer as a coroutine, and its own frame and all it holds are gone by then.
+
+    Of ours, only this frame and the answer's live as long as a stream: 2 KiB less than with a call in each other.
+    """
+    exchange = _identified(request, request.app[SERVICES])
+    if exchange.services.tracer is not None:
+        _trace(request, exchange)
     loop = asyncio.get_running_loop()
-    started, status, length = loop.time(), _CLIENT_GONE, 0
+    started, arrived, status, length = loop.time(), time.monotonic(), _CLIENT_GONE, 0
     try:
-        if request.remote is None:  # uvloop asks for the address late, and a client that has sent a reset has none
-            raise errors.ClientGone
-        response = await _answered(request, handler)
+        try:
+            response = _check(request, exchange.services) or await handler(request)
+            if not isinstance(response, web.StreamResponse):
+                response = await response
+        except Exception as error:
+            response = _instead(request, error)
+        response = await _prepared(request, response)
         status, length = response.status, response.content_length or 0
         return response
     except errors.ClientGone:
         return web.Response(status=_CLIENT_GONE)  # nobody reads it
     finally:
-        _log(request, status, request.writer.output_size or length, loop.time() - started)
+        _log(request, exchange, status, request.writer.output_size or length, loop.time() - started)
+        _count(exchange, arrived)
 
 
-def _log(request: web.Request, status: int, sent: int, seconds: float) -> None:
-    caller, started = request.get(CALLER), request.get(STARTED)
+def _identified(request: web.Request, services: Services) -> Exchange:
+    offered = request.headers.get("X-Request-ID", "")
+    request_id = offered if _REQUEST_ID.fullmatch(offered) else secrets.token_hex(16)
+    exchange = request[EXCHANGE] = Exchange(services, request_id, _client(request, services.config))
+    return exchange
+
+
+def _client(request: web.Request, config: Config) -> str:
+    if is_from_neighbour(request):
+        return request.headers.get(NEIGHBOUR_CLIENT, "")
+    forwarded = ",".join(request.headers.getall("X-Forwarded-For", []))
+    return client_address(request.remote, forwarded, config.server.trusted_proxies)
+
+
+def _trace(request: web.Request, exchange: Exchange) -> None:
+    """Begins the span of a request that asks, watches or stops a stream."""
+    tracer, resource = exchange.services.tracer, request.match_info.route.resource
+    if tracer is not None and resource is not None and resource.canonical in _TRACED:
+        fields = {name: ",".join(request.headers.getall(name)) for name in _CONTEXT if name in request.headers}
+        exchange.span = tracer.request(request.method, resource.canonical, _path(request), fields)
+
+
+def _path(request: web.Request) -> str:
+    return _ENCODED_QUERY.split(request.rel_url.raw_path, maxsplit=1)[0][:_LONGEST_PATH]
+
+
+def _log(request: web.Request, exchange: Exchange, status: int, sent: int, seconds: float) -> None:
+    caller, started, span = exchange.caller, exchange.started, exchange.span
+    record = None if started is None else started.record
     key = None if caller is None else caller.name
     log_access(
         AccessRecord(
-            request_id=request[REQUEST_ID],
-            client=request[CLIENT],
+            request_id=exchange.request_id,
+            client=exchange.client,
             key=key,
             method=request.method[:32],
-            path=_ENCODED_QUERY.split(request.rel_url.raw_path, maxsplit=1)[0][:_LONGEST_PATH],
+            path=_path(request),
             status=status,
             seconds=round(seconds, 4),
             bytes=sent,
-            viewed=request.get(VIEWED),
-            stream=None if started is None else started.record,
+            viewed=exchange.viewed,
+            trace_id=None if span is None else span.trace_id,
+            stream=record,
         )
     )
+    if span is not None:
+        _end_span(exchange, span, status, record)
     if started is not None and started.record.end is None:
-        end = StreamEndRecord(request_id=request[REQUEST_ID], key=key, stream=started.record)
+        end = StreamEndRecord(request_id=exchange.request_id, key=key, stream=started.record)
         started.generation.task.add_done_callback(lambda _: log_stream_end(end))
 
 
-async def _answered(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Prepares the response, too: a fault in that is one of ours, and the client gets a status."""
-    try:
-        response = await _response(request, handler)
-        await response.prepare(request)
-        return response
-    except errors.ClientGone:
-        raise
-    except ConnectionError as error:
-        raise errors.ClientGone() from error
-    except Exception:
-        logger.exception("the response to request %s cannot be prepared", request[REQUEST_ID])
-        return _bare_fault(request)
+def _end_span(exchange: Exchange, span: RequestSpan, status: int, started: StreamRecord | None) -> None:
+    if (viewed := exchange.viewed) is not None:
+        stream = exchange.services.streams.find(viewed)
+        span.watched(viewed, None if stream is None else stream.generation.span)
+    span.ended(status=status, request_id=exchange.request_id, stream=started)
 
 
-async def _response(request: web.Request, handler: Handler) -> web.StreamResponse:
-    try:
-        return await handler(request)
-    except errors.GatewayError as error:
-        failure = error
-    except web.HTTPException as error:
-        failure = _translated(error)
-    except errors.ClientGone:
-        raise
-    except Exception:
-        logger.exception("request %s broke on a fault of ours", request[REQUEST_ID])
-        failure = errors.GatewayError()
-    if RESPONSE not in request:
+def _count(exchange: Exchange, arrived: float) -> None:
+    """Counts the time from `arrived` to the first request to an upstream, which the loop's clock is too coarse for."""
+    stream, counted = exchange.started, exchange.services.metrics
+    if stream is None:
+        return
+    if (asked := stream.generation.first_asked_at) is not None:
+        counted.asked_after(asked - arrived)
+    else:
+        stream.generation.task.add_done_callback(lambda _: _count_late(stream.generation, counted, arrived))
+
+
+def _count_late(generation: Generation[Any], counted: Metrics, arrived: float) -> None:
+    """For a request that ended before its stream asked an upstream: that of `POST /streams`."""
+    if generation.first_asked_at is not None:
+        counted.asked_after(generation.first_asked_at - arrived)
+
+
+def _instead(request: web.Request, error: Exception) -> web.StreamResponse:
+    """The response to a request that failed. Raises ClientGone where it is too late for one."""
+    match error:
+        case errors.ClientGone():
+            raise error
+        case errors.GatewayError():
+            failure = error
+        case web.HTTPException():
+            failure = _translated(error)
+        case _:
+            logger.error("request %s broke on a fault of ours", request[EXCHANGE].request_id, exc_info=error)
+            failure = errors.GatewayError()
+    if request[EXCHANGE].response is None:
+        if not isinstance(failure, errors.UpstreamError):
+            request[EXCHANGE].services.metrics.refused(type(failure).code)
         return error_response(failure)
     if not request.writer.output_size:
         return _bare_fault(request)
     if request.transport is not None:
         request.transport.abort()
-    raise errors.ClientGone()
+    raise errors.ClientGone
+
+
+async def _prepared(request: web.Request, response: web.StreamResponse) -> web.StreamResponse:
+    """The response, prepared. A fault in that is one of ours, and the client gets a status."""
+    try:
+        await response.prepare(request)
+        return response
+    except ConnectionError as error:
+        raise errors.ClientGone from error
+    except Exception:
+        logger.exception("the response to request %s cannot be prepared", request[EXCHANGE].request_id)
+        return _bare_fault(request)
 
 
 def _bare_fault(request: web.Request) -> web.StreamResponse:
     """A 500 past aiohttp's writer, whose state is unknown where a response could not be prepared."""
-    return send_bare(request, error_response(errors.GatewayError()), {"X-Request-ID": request[REQUEST_ID]})
+    return send_bare(request, error_response(errors.GatewayError()), {"X-Request-ID": request[EXCHANGE].request_id})
 
 
 def _translated(error: web.HTTPException) -> errors.GatewayError:
@@ -135,29 +209,30 @@ def _translated(error: web.HTTPException) -> errors.GatewayError:
     return errors.InvalidRequest() if 400 <= error.status < 500 else errors.GatewayError()
 
 
-@web.middleware
-async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Whose page, which host: before anything else happens, the address being there included."""
-    server = request.app[SERVICES].config.server
+def _check(request: web.Request, services: Services) -> web.Response | None:
+    """Whose page, which host: before anything else happens. Answers a preflight. Raises a GatewayError."""
+    if request.remote is None:  # uvloop asks for the address late, and a client that has sent a reset has none
+        raise errors.ClientGone
+    server = services.config.server
     host = request.headers.get("Host")
     if host is not None and request.host != host:  # only where the target has a host of its own
         check_target(request.url.authority, host)
-    if request.path not in _HEALTH_PATHS:
-        request.app[SERVICES].descriptors.check()
+    path = request.rel_url.path  # aiohttp remembers a `request.path`, as the eleventh of ten in a small dictionary
+    if path not in _HEALTH_PATHS:
+        services.descriptors.check()
         check_single(request.headers)
-        if request.path != "/":
+        if path != "/":
             check_page(server, request.headers, own_origin=own_origin(server, scheme=request.scheme, host=request.host))
             check_prefetch(request.headers)
-        if not request.app[SERVICES].keys:
+        if not services.keys:
             check_anonymous(server, request.headers)
-    if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
-        return _preflight(request)
-    return await handler(request)
+    is_preflight = request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers
+    return _preflight(request) if is_preflight else None
 
 
 def _preflight(request: web.Request) -> web.Response:
     asked = ",".join(request.headers.getall("Access-Control-Request-Headers", []))
-    server = request.app[SERVICES].config.server
+    server = request[EXCHANGE].services.config.server
     headers = {
         "Access-Control-Allow-Methods": "GET, POST, DELETE",
         "Access-Control-Allow-Headers": allowed_fields(server, request.headers.get("Origin"), asked),
@@ -168,25 +243,29 @@ def _preflight(request: web.Request) -> web.Response:
     return web.Response(status=204, headers=headers)
 
 
-_EXPOSED = "Location, X-Request-ID, Retry-After, X-Should-Retry, " + ", ".join(
+_EXPOSED = "Location, X-Request-ID, X-Gateway-Attempts, Retry-After, X-Should-Retry, " + ", ".join(
     f"x-ratelimit-{what}-{kind}" for what in ("limit", "remaining", "reset") for kind in ("requests", "tokens")
 )
 
 
 async def add_common_headers(request: web.Request, response: web.StreamResponse) -> None:
     """On every response, streamed or not."""
-    headers = response.headers
-    headers.update(request.get(LIMITS, {}))
-    headers["X-Request-ID"] = request.get(REQUEST_ID) or secrets.token_hex(16)
+    headers, exchange = response.headers, request[EXCHANGE]
+    services = exchange.services
+    if (stream := exchange.started) is not None:
+        headers.update(stream.generation.reservation.headers)
+        if stream.generation.is_decided:
+            headers["X-Gateway-Attempts"] = str(stream.record.attempts)
+    headers["X-Request-ID"] = exchange.request_id
     headers["Cache-Control"] = "no-store"
     headers["X-Content-Type-Options"] = "nosniff"  # text/plain from a model must not be taken for a page
     headers["Server"] = "gateway"
-    if request.app[SERVICES].descriptors.busy:
+    if services.descriptors.busy or services.streams.closing or is_from_neighbour(request):
         response.force_close()
         headers["Connection"] = "close"  # aiohttp has decided on the field by now
     origin = request.headers.get("Origin")
-    if request.app[SERVICES].config.server.cors_origins:
+    if services.config.server.cors_origins:
         headers.setdefault("Vary", "Origin")  # the answer to a preflight varies with more
-        if origin in request.app[SERVICES].config.server.cors_origins:
+        if origin in services.config.server.cors_origins:
             headers["Access-Control-Allow-Origin"] = origin
             headers["Access-Control-Expose-Headers"] = _EXPOSED

@@ -9,28 +9,30 @@ from collections.abc import Sequence
 from aiohttp import web
 
 from gateway.admission.admit import check_key
+from gateway.admission.auth import Caller
 from gateway.admission.limits import identity
+from gateway.config import Config
 from gateway.handlers.reading import authenticate
 from gateway.handlers.responses import json_response
-from gateway.handlers.services import CALLER, SERVICES
+from gateway.handlers.services import EXCHANGE
 from gateway.handlers.sinks import deliver
 from gateway.upstream.dialects.listing import ModelFields, text_in
 from gateway.upstream.routing import unknown_model
 
 
 async def list_all(request: web.Request) -> web.StreamResponse:
-    services = request.app[SERVICES]
-    names, catalogue = _names(request), services.catalogue
+    services, caller = request[EXCHANGE].services, authenticate(request)
+    names, catalogue = _names(services.config, caller), services.catalogue
     models = await catalogue.everything() if names is None else await catalogue.models(names)
     response = json_response({"object": "list", "data": models})
-    with services.bodies.reading(identity(request[CALLER])) as count:  # a list may have megabytes
+    with services.bodies.reading(identity(caller)) as count:  # a list may have megabytes
         count(response.content_length or 0)
         return await deliver(request, response)
 
 
 async def retrieve(request: web.Request) -> web.Response:
-    names, asked = _names(request), request.match_info["id"]
-    catalogue = request.app[SERVICES].catalogue
+    services, asked = request[EXCHANGE].services, request.match_info["id"]
+    names, catalogue = _names(services.config, authenticate(request)), services.catalogue
     if names is None:
         return json_response(_find(asked, await catalogue.everything()))
     if asked not in names:
@@ -46,9 +48,8 @@ def _find(name: str, models: Sequence[ModelFields]) -> ModelFields:
     raise unknown_model([known for model in models if (known := text_in(model, "id")) is not None])
 
 
-def _names(request: web.Request) -> list[str] | None:
-    """The models that the caller may ask; None for all of the first upstream. Raises Unauthorized or TwoKeys."""
-    config, caller = request.app[SERVICES].config, authenticate(request)
+def _names(config: Config, caller: Caller) -> list[str] | None:
+    """The models that the caller may ask; None for all of the first upstream. Raises Unauthorized."""
     check_key(config, caller)
     if caller.key is not None and caller.key.models:
         return caller.key.models

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from gateway.config import Server
+from gateway.config import Server, is_loopback
 from gateway.errors import (
     HostNotServed,
     HostsDiffer,
@@ -81,10 +81,19 @@ def check_anonymous(server: Server, headers: Mapping[str, str]) -> None:
         return
     if _without_port(headers.get("Host", "")) not in _LOCAL_HOSTS:
         raise HostNotServed()
-    if any(name in headers for name in _PROXY_FIELDS) or any(
-        name.lower().startswith("x-forwarded-") for name in headers
-    ):
+    if _is_proxied(headers):
         raise ProxyNotAllowed()
+
+
+def is_direct(remote: str | None, headers: Mapping[str, str]) -> bool:
+    """Whether a request comes from this machine, and not through a proxy on it."""
+    return remote is not None and is_loopback(remote) and not _is_proxied(headers)
+
+
+def _is_proxied(headers: Mapping[str, str]) -> bool:
+    return any(name in headers for name in _PROXY_FIELDS) or any(
+        name.lower().startswith("x-forwarded-") for name in headers
+    )
 
 
 def check_prefetch(headers: Mapping[str, str]) -> None:

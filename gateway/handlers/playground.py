@@ -13,7 +13,7 @@ from gateway.config import Assistant
 from gateway.errors import NotFound
 from gateway.handlers.reading import authenticate
 from gateway.handlers.responses import json_response
-from gateway.handlers.services import SERVICES
+from gateway.handlers.services import EXCHANGE
 from gateway.upstream.routing import default_model
 
 _CONTENT_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
@@ -95,7 +95,7 @@ async def offer(request: web.Request) -> web.Response:
     `default` is the model that answers if neither model nor assistant is named. `key` says whether a key would give
     access to more.
     """
-    config = request.app[SERVICES].config
+    config = request[EXCHANGE].services.config
     caller = authenticate(request)
     if not is_trusted(config, caller):
         public = [name for name, assistant in config.assistants.items() if assistant.public]

@@ -20,7 +20,7 @@ from gateway.errors import (
     UpstreamIncomplete,
 )
 from gateway.handlers.negotiation import Representation, negotiate
-from gateway.handlers.services import BOUNDS, CALLER, CLIENT, SERVICES
+from gateway.handlers.services import BOUNDS, EXCHANGE
 from gateway.upstream.codings import DECODED, Inflater
 
 _LONGEST_QUERY = 8192  # bytes: what proxies and servers commonly take in a request line
@@ -32,8 +32,8 @@ _SHORTEST_ANONYMOUS = 16  # of who has no API key: then it is all that tells one
 def authenticate(request: web.Request) -> Caller:
     """Who asks. Raises Unauthorized or TwoKeys."""
     authorization, api_key = _field(request, "Authorization"), _field(request, "X-API-Key")
-    caller = request.app[SERVICES].keys.identify(request[CLIENT], authorization, today(), api_key=api_key)
-    request[CALLER] = caller
+    caller = request[EXCHANGE].services.keys.identify(request[EXCHANGE].client, authorization, today(), api_key=api_key)
+    request[EXCHANGE].caller = caller
     return caller
 
 
@@ -101,7 +101,7 @@ async def read_fields(
     request: web.Request, caller: Caller, query: Mapping[str, str], most: int, *, at_a_time: int | None = None
 ) -> Fields:
     """The fields of the query, and over them those of a body of at most `most` bytes. Raises a GatewayError."""
-    bodies = request.app[SERVICES].bodies
+    bodies = request[EXCHANGE].services.bodies
     with bodies.reading(identity(caller), at_a_time=at_a_time) as count:
         return view_fields(query) | body_fields(await read_body(request, min(most, bodies.largest), count))
 

@@ -1,19 +1,21 @@
 """Parts of responses that several handlers use."""
 
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import msgspec
 from aiohttp import web
 
 from gateway.errors import GatewayError, Stopped
-from gateway.handlers.services import LIMITS, SERVICES, STARTED, VIEWED
+from gateway.handlers.services import EXCHANGE
 from gateway.log.views import start_block
 from gateway.streams.generation import Generation
 from gateway.streams.held import HeldStream
 from gateway.streams.viewer import until
+
+Answer = Coroutine[Any, Any, web.StreamResponse]
+"""Sends a stream. A handler returns it instead of awaiting it, so that the handler's frame ends: see `observed`."""
 
 _encode_json = msgspec.json.Encoder().encode
 
@@ -30,17 +32,27 @@ def error_response(error: GatewayError) -> web.Response:
     return response
 
 
-@contextmanager
-def attached(request: web.Request, stream: HeldStream[Any], *, as_guest: bool = False) -> Iterator[None]:
+class Attached:
     """Within the block, the request is a viewer of the stream. A guest may not stop the stream."""
-    streams = request.app[SERVICES].streams
-    claim(request, stream)
-    cut = partial(_cut, request)
-    streams.attach(stream, cut, as_guest=as_guest)
-    try:
-        yield
-    finally:
-        streams.detach(stream, cut)
+
+    __slots__ = ("_as_guest", "_request", "_stream")
+
+    def __init__(self, request: web.Request, stream: HeldStream[Any], *, as_guest: bool = False) -> None:
+        self._request = request
+        self._stream = stream
+        self._as_guest = as_guest
+
+    def __enter__(self) -> None:
+        claim(self._request, self._stream)
+        self._request[EXCHANGE].services.streams.attach(self._stream, self.cut, as_guest=self._as_guest)
+
+    def __exit__(self, *error: object) -> None:
+        self._request[EXCHANGE].services.streams.detach(self._stream, self.cut)
+
+    def cut(self) -> None:
+        """Closes the connection at once."""
+        if self._request.transport is not None:
+            self._request.transport.abort()
 
 
 @contextmanager
@@ -53,24 +65,18 @@ def counted(stream: HeldStream[Any], size: int) -> Iterator[None]:
         stream.log.grow(-size)
 
 
-def _cut(request: web.Request) -> None:
-    if request.transport is not None:
-        request.transport.abort()
-
-
 def claim(request: web.Request, stream: HeldStream[Any]) -> None:
     """The first request started the stream, and its log line has the record. Later requests only viewed it."""
     if stream.is_claimed:
-        request[VIEWED] = stream.id
+        request[EXCHANGE].viewed = stream.id
         return
     stream.is_claimed = True
-    request[STARTED] = stream
-    request[LIMITS] = stream.generation.reservation.headers
+    request[EXCHANGE].started = stream
 
 
 def ticketed_start(request: web.Request, stream: HeldStream[Any]) -> bytes:
     """The start block for the client that asked, with a ticket."""
-    retry_ms = request.app[SERVICES].config.stream.retry_ms
+    retry_ms = request[EXCHANGE].services.config.stream.retry_ms
     return start_block(stream.id, retry_ms=retry_ms, ticket=stream.tickets.issue(may_stop=True))
 
 

@@ -14,7 +14,8 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp_sse import EventSourceResponse
 
 from gateway.errors import ClientGone
-from gateway.handlers.services import BOUNDS, RESPONSE
+from gateway.handlers.services import BOUNDS, EXCHANGE
+from gateway.sse import HEARTBEAT
 
 _ROOM = 65_536  # bytes that may wait in the transport before a viewer lags: where asyncio's own flow control begins
 
@@ -36,6 +37,16 @@ class _BodySink:
 
     response: web.StreamResponse
 
+    __slots__ = (
+        "_ends_cleanly",
+        "_header_alone",
+        "_is_chunked",
+        "_request",
+        "_transport",
+        "_writer",
+        "response",
+    )
+
     def __init__(self, request: web.Request, ends_cleanly: Callable[[], bool] | None = None) -> None:
         """Where `ends_cleanly` says no at the end, the body is broken off after its last bytes."""
         self._request = request
@@ -55,11 +66,14 @@ class _BodySink:
             except ConnectionError as error:
                 raise ClientGone from error
             self._is_chunked = self.response.headers.get("Transfer-Encoding") == "chunked"
+            self.response.headers.clear()  # they are written, and take 1 KiB
             if self._header_alone:
                 self._transport = self._request.transport
 
     async def write(self, data: bytes) -> None:
         await self.open()
+        if data is HEARTBEAT:
+            self._request[EXCHANGE].services.metrics.sent_heartbeat()
         try:
             await self.response.write(data)
             self._transport = self._request.transport
@@ -79,7 +93,7 @@ class _BodySink:
             await self.response.write_eof(data)
         except ConnectionError as error:
             raise ClientGone from error
-        _watch_tail(self._request)
+        watch_tail(self._request)
 
     def write_now(self, data: bytes) -> bool:
         transport = self._transport
@@ -107,7 +121,7 @@ class _BodySink:
         if transport is None:
             return
         transport.close()
-        _watch_tail(self._request)
+        watch_tail(self._request)
 
     def abort(self) -> None:
         if self._request.transport is not None:
@@ -116,7 +130,7 @@ class _BodySink:
 
 async def _prepared(response: web.StreamResponse, request: web.Request) -> AbstractStreamWriter:
     """aiohttp's writer with the response's header in it. From here on it is too late for another response."""
-    request[RESPONSE] = response
+    request[EXCHANGE].response = response
     writer = await response.prepare(request)
     assert writer is not None  # it has not ended
     return writer
@@ -153,7 +167,7 @@ async def deliver(request: web.Request, whole: web.Response, *, parts: Sequence[
         if request.transport is not None:
             request.transport.abort()
         raise ClientGone from error
-    _watch_tail(request)
+    watch_tail(request)
     return response
 
 
@@ -163,7 +177,7 @@ def _pieces(parts: Iterable[bytes]) -> Iterator[bytes]:
             yield part[start : start + _ROOM]
 
 
-def _watch_tail(request: web.Request) -> None:
+def watch_tail(request: web.Request) -> None:
     """Cuts a client that takes nothing of the last bytes: no task waits for them, and a transport has no limit.
 
     uvloop sends in the next turn of the loop. Nearly always the transport is empty then, and nothing is to watch.
@@ -181,7 +195,7 @@ def _look_at_tail(transport: asyncio.Transport, seconds: float, before: float) -
         asyncio.get_running_loop().call_later(seconds, _look_at_tail, transport, seconds, left)
 
 
-class _Sent(web.Response):
+class Sent(web.Response):
     """A response that the server neither prepares nor writes."""
 
     async def prepare(self, request: web.BaseRequest) -> None:
@@ -199,7 +213,7 @@ def send_bare(request: web.Request, whole: web.Response, headers: Mapping[str, s
     if request.transport is not None:
         request.transport.write("\r\n".join([*lines, "", ""]).encode() + whole.body)
         request.transport.close()
-    return _Sent(status=whole.status)
+    return Sent(status=whole.status)
 
 
 class _EventStream(EventSourceResponse):
@@ -222,6 +236,8 @@ class EventStreamSink(_BodySink):
     connected.
     """
 
+    __slots__ = ()
+
     def __init__(
         self, request: web.Request, *, ends_cleanly: Callable[[], bool] | None = None, header_alone: bool = False
     ) -> None:
@@ -234,6 +250,8 @@ class EventStreamSink(_BodySink):
 
 class TextSink(_BodySink):
     """A `text/plain` response. Its headers wait for the first byte: a failure before it is a status."""
+
+    __slots__ = ()
 
     def __init__(self, request: web.Request, *, ends_cleanly: Callable[[], bool]) -> None:
         super().__init__(request, ends_cleanly)

@@ -24,8 +24,8 @@ from gateway.handlers.reading import (
     today,
     wanted,
 )
-from gateway.handlers.responses import attached, claim, json_response
-from gateway.handlers.services import SERVICES, VIEWED
+from gateway.handlers.responses import Answer, claim, json_response
+from gateway.handlers.services import EXCHANGE
 from gateway.handlers.sinks import deliver
 from gateway.log.base import StreamLog
 from gateway.log.views import read_event_id, start_block
@@ -33,7 +33,8 @@ from gateway.streams.held import HeldStream
 
 
 async def create(request: web.Request) -> web.Response:
-    services = request.app[SERVICES]
+    exchange = request[EXCHANGE]
+    services = exchange.services
     query = read_query(request)
     caller = authenticate(request)
     check_caller(services.config, caller)
@@ -41,7 +42,14 @@ async def create(request: web.Request) -> web.Response:
     if key is None:  # with one, the stream may exist already
         await services.streams.check(allowance(caller, None, Assistant()))
     fields = await read_fields(request, caller, query, services.config.server.max_body_bytes)
-    admitted = admit(services.config, caller, chat_request(fields), is_kept=True)
+    admitted = admit(
+        services.config,
+        caller,
+        chat_request(fields),
+        is_kept=True,
+        request_id=exchange.request_id,
+        span=exchange.span,
+    )
     stream = await services.streams.record(admitted, key)
     services.streams.expect(stream)
     claim(request, stream)
@@ -50,7 +58,7 @@ async def create(request: web.Request) -> web.Response:
 
 def _created(request: web.Request, stream: HeldStream[StreamLog]) -> web.Response:
     """The body of the response. Addresses start with `public_url`, or with `/` if that is not set."""
-    base = (request.app[SERVICES].config.server.public_url or "").rstrip("/")
+    base = (request[EXCHANGE].services.config.server.public_url or "").rstrip("/")
     address = f"{base}/streams/{stream.id}"
     ticket, viewing = stream.tickets.issue(may_stop=True), stream.tickets.issue(may_stop=False)
     body = {
@@ -65,22 +73,21 @@ def _created(request: web.Request, stream: HeldStream[StreamLog]) -> web.Respons
     return response
 
 
-async def watch(request: web.Request) -> web.StreamResponse:
+async def watch(request: web.Request) -> web.StreamResponse | Answer:
     query = read_query(request)
     stream, may_stop = _opened(request, query)
     answer = wanted(request)
     if answer is Representation.JSON:
-        parts = request.app[SERVICES].streams.snapshot(stream)
+        parts = request[EXCHANGE].services.streams.snapshot(stream)
         return await deliver(request, web.Response(content_type="application/json"), parts=parts)
     show, as_text = show_in(view_fields(query)), answer is Representation.TEXT
     last = last_event_id(request, query)
     if last:
-        return await rest(request, stream, _cursor(stream, last), show, as_text=as_text, as_guest=not may_stop)
-    with attached(request, stream, as_guest=not may_stop):
-        if as_text:
-            return await text(request, stream)
-        start = start_block(stream.id, retry_ms=request.app[SERVICES].config.stream.retry_ms)
-        return await events(request, stream, show, start=start)
+        return rest(request, stream, _cursor(stream, last), show, as_text=as_text, as_guest=not may_stop)
+    if as_text:
+        return text(request, stream, as_guest=not may_stop)
+    start = start_block(stream.id, retry_ms=request[EXCHANGE].services.config.stream.retry_ms)
+    return events(request, stream, show, start=start, as_guest=not may_stop)
 
 
 async def stop(request: web.Request) -> web.Response:
@@ -98,7 +105,7 @@ def _opened(request: web.Request, query: dict[str, str]) -> tuple[HeldStream[Str
     The stream is opened by its key, or by a ticket as long as that key is valid. Raises StreamNotFound. Raises TwoKeys
     whether or not the stream exists.
     """
-    services = request.app[SERVICES]
+    services = request[EXCHANGE].services
     try:
         caller = authenticate(request)
     except Unauthorized:
@@ -111,7 +118,7 @@ def _opened(request: web.Request, query: dict[str, str]) -> tuple[HeldStream[Str
     is_valid = services.keys.holds(stream.owner, today())
     if not is_owner and not (is_valid and stream.tickets.admit(ticket, to_stop=False)):
         raise StreamNotFound()
-    request[VIEWED] = stream.id
+    request[EXCHANGE].viewed = stream.id
     return stream, is_owner or stream.tickets.admit(ticket, to_stop=True)
 
 

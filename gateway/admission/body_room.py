@@ -15,7 +15,7 @@ _RETRY = {"Retry-After": "1"}  # second, the time of a body of 32 MiB on a fast 
 _BUSY = "The gateway reads as many request bodies as it has room for. Try again in a second."
 
 
-class Bodies:
+class BodyRoom:
     def __init__(self, most: int) -> None:
         """`most` is in bytes."""
         self.largest = most // _SHARE  # bytes of one body; a larger one could never be admitted
