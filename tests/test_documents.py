@@ -1,9 +1,7 @@
 """The pages in `.github/docs` are true: their routes, events, codes, limits and faults are those of code and tests."""
 
 import re
-import shlex
 from collections.abc import Iterator
-from configparser import ConfigParser
 from pathlib import Path
 
 import pytest
@@ -84,24 +82,18 @@ def test_limits_are_the_defaults() -> None:
     assert config.stream.max_event_bytes == 1 << 20
     assert config.stream.max_bytes == 8 << 20
     assert (config.store.max_streams, config.store.max_bytes) == (20_000, 256 << 20)
+    assert (config.retry.attempts, config.retry.max_wait_seconds) == (3, 20)
+    assert (config.breaker.failures, config.breaker.open_seconds) == (5, 15)
     assert (config.stream.keep_seconds, config.stream.grace_seconds, config.stream.max_orphans) == (300, 30, 1000)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_options_that_are_named_exist(page: Path) -> None:
     config = load("", {})
-    for table, name in re.findall(r"`(server|stream|store|timeouts)\.(\w+)`", page.read_text()):
+    for table, name in re.findall(
+        r"`(server|stream|store|timeouts|retry|breaker|metrics|traces)\.(\w+)`", page.read_text()
+    ):
         assert hasattr(getattr(config, table), name), f"{table}.{name}"
-
-
-def test_the_units_commands_are_taken() -> None:
-    (block,) = blocks("ini", OPERATING)
-    unit = ConfigParser()
-    unit.read_string(block)
-    for name in ("ExecStartPre", "ExecStart"):
-        program, *arguments = shlex.split(unit["Service"][name])
-        assert program.endswith("/gateway")
-        assert build_parser().parse_args(arguments).config == Path("/etc/gateway/config.toml")
 
 
 def test_every_command_that_is_shown_is_taken() -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from itertools import pairwise
@@ -13,12 +12,11 @@ import pytest
 
 from tests.conftest import MakeGateway
 from tests.rig.clients import EVENTS, Answer
+from tests.rig.nginx import nginx_with
 from tests.rig.ports import free_port
-from tests.rig.processes import answers
 from tests.rig.scripted_upstream import DONE, Pause, Reset, ScriptedUpstream, Stall, delta, finish, stream
 from tests.test_readme import blocks
 
-NGINX = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin:/opt/homebrew/bin")
 BEHIND_NGINX = '[server]\nallow_anonymous = true\npublic_url = "http://chat.example.com"\n'
 
 StartNginx = Callable[[int], AbstractAsyncContextManager[str]]
@@ -27,8 +25,6 @@ StartNginx = Callable[[int], AbstractAsyncContextManager[str]]
 @pytest.fixture
 def nginx(tmp_path: Path) -> StartNginx:
     """`async with nginx(port_of_the_gateway) as address`."""
-    if NGINX is None:
-        pytest.skip("nginx is not installed")
 
     @asynccontextmanager
     async def start(gateway: int) -> AsyncIterator[str]:
@@ -36,18 +32,9 @@ def nginx(tmp_path: Path) -> StartNginx:
         (block,) = blocks("nginx")
         block = block.replace("127.0.0.1:8080", f"127.0.0.1:{gateway}")
         block = block.replace("listen 80;", f"listen 127.0.0.1:{port};").replace("/var/log/nginx/", f"{tmp_path}/")
-        (tmp_path / "nginx.conf").write_text(
-            f"daemon off; pid {tmp_path}/pid; error_log {tmp_path}/error.log warn; worker_processes 1;\n"
-            f"events {{}}\nhttp {{\n{block}\n}}\n"
-        )
-        command = [NGINX or "", "-p", str(tmp_path), "-c", "nginx.conf", "-e", f"{tmp_path}/error.log"]
-        process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.DEVNULL)
-        try:
-            await answers(port)
+        outside = f"pid {tmp_path}/pid; error_log {tmp_path}/error.log warn; worker_processes 1;\nevents {{}}\n"
+        async with nginx_with(f"{outside}http {{\n{block}\n}}\n", tmp_path, port):
             yield f"http://127.0.0.1:{port}"
-        finally:
-            process.terminate()
-            await process.wait()
 
     return start
 

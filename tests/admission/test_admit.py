@@ -35,12 +35,16 @@ def asked(body: object, config: Config = CONFIG) -> AdmittedRequest:
     return admit(config, SOMEONE, said(body))
 
 
+def body_of(request: AdmittedRequest) -> bytes:
+    return request.payload.for_target(request.route.targets[0])
+
+
 def said(body: object) -> ChatRequest:
     return chat_request(body_fields(body if isinstance(body, bytes) else json.dumps(body).encode()))
 
 
 def sent(body: object, config: Config = CONFIG) -> dict[str, Any]:
-    value: dict[str, Any] = json.loads(asked(body, config).body)
+    value: dict[str, Any] = json.loads(body_of(asked(body, config)))
     return value
 
 
@@ -69,10 +73,11 @@ def test_messages_pass_as_they_are() -> None:
 
 def test_any_parameter_passes_to_the_digit() -> None:
     """Integers of any size, and null; of duplicate names the last one wins; fields of ours stay here."""
-    body = asked(
+    fields = (
         MESSAGES + b',"seed":123456789012345678901234567890,"temperature":0.10,"stop":"a","stop":["b"],"x":{"y": 1 },'
         b'"user":null,"format":"json","reasoning":true,"n":1,"stream":false,"stream_options":{"x":1},"assistant":"plain"}'
-    ).body
+    )
+    body = body_of(asked(fields))
     assert b'"seed":123456789012345678901234567890' in body
     assert b'"temperature":0.10' in body
     assert json.loads(body) == {
@@ -148,7 +153,7 @@ WITH_MODELS = Config(
 def test_whom_it_is_sent_to(config: Config, fields: dict[str, object], told: str, target: str) -> None:
     """A model that is named, else the assistant's, else the default; `default` is the assistant of who names none."""
     result = asked({"question": "hi", **fields}, config)
-    assert (result.model, result.target.model, json.loads(result.body)["model"]) == (
+    assert (result.model, result.route.targets[0].model, json.loads(body_of(result))["model"]) == (
         told,
         target,
         target,
@@ -187,9 +192,9 @@ def test_a_query_asks_as_a_body_does(question: str) -> None:
     query = {"q": question, "model": "x", "format": "json", "reasoning": "1", "other": "x"}
     request = chat_request(query_fields(query))
     result = admit(CONFIG, SOMEONE, request)
-    assert json.loads(result.body)["messages"] == [{"role": "user", "content": question}]
+    assert json.loads(body_of(result))["messages"] == [{"role": "user", "content": question}]
     assert (result.model, request.show) == ("x", Show(Format.JSON, True))
-    assert b"other" not in result.body
+    assert b"other" not in body_of(result)
 
 
 def test_a_query_without_a_question() -> None:
@@ -205,7 +210,7 @@ def test_a_query_of_a_post_says_whom_to_ask_and_how_to_show_it() -> None:
     )
     request = chat_request(query | body_fields(b'{"question":"a","model":"y"}'))
     result = admit(CONFIG, SOMEONE, request)
-    body = json.loads(result.body)
+    body = json.loads(body_of(result))
     assert (result.model, request.show) == ("y", Show(Format.JSON, True))
     assert body["messages"][-1] == {"role": "user", "content": "a"}
     assert body["temperature"] == 0.3

@@ -9,7 +9,8 @@ with `--upstream-port`. It keeps running, so its memory per stream is right in t
 in what the first ones left. `peers` has some that the bench installs and starts itself, anew for each pass.
 
 Some run only where they are named, best two at a time (`--pair`): `relay` is the OpenAI surface of the same gateway;
-`guarded` has keys, limits that never refuse, and its usual access log, `plain` has none of the three; `viewers` is one
+`guarded` has keys, limits that never refuse, and its usual access log, `plain` has none of the three; `targets` has a
+model with three targets; `viewers` is one
 stream that all connections watch, so that an event is one that a viewer got, and nginx beside it has as many streams.
 """
 
@@ -54,6 +55,7 @@ class Setup(NamedTuple):
     module: str = "gateway"
     path: str = "/chat"
     keys: int = 0
+    targets: int = 0
     watched: bool = False
 
 
@@ -62,6 +64,7 @@ _VARIANTS = {
     "relay": Setup(path=CHAT_COMPLETIONS),
     "plain": Setup(module="tests.bench.unlogged"),
     "guarded": Setup(keys=100),
+    "targets": Setup(targets=3),
     "viewers": Setup(path="/streams", watched=True),
 }
 
@@ -104,17 +107,25 @@ def gateway(site: Site, *, checkout: Path = ROOT, setup: Setup = _USUAL) -> Iter
     port, config = free_port(), site.directory / "gateway.toml"
     keys = [f"gw-bench-{number}" for number in range(setup.keys)]
     upstream = _GATEWAY_CONFIG.format(upstream=site.upstream_port, host=HOST)
-    config.write_text(upstream + "".join(map(_key_config, keys)))
+    config.write_text(upstream + "".join(map(_key_config, keys)) + _model_config(setup.targets))
     command = [sys.executable, "-m", setup.module, "serve", "--config", str(config), "--port", str(port)]
     log = site.directory / "gateway.log"
     with server(command, port, log=log, cores=site.cores.contender, cwd=checkout) as process:
         headers = {"Authorization": f"Bearer {keys[-1]}"} if keys else {}
         target = _target(port, setup.path, pids=[process.pid], headers=headers)
+        if setup.targets:
+            target = msgspec.structs.replace(target, body=_NAMED_BODY)
         yield msgspec.structs.replace(target, watched=setup.watched)
 
 
 def _key_config(key: str) -> str:
     return _KEY_CONFIG.format(name=key, hash=sha256(key.encode()).hexdigest())
+
+
+def _model_config(targets: int) -> str:
+    """One model with several targets, which are different names of the same upstream's model."""
+    listed = ", ".join([f'{{upstream = "bench", model = "m{number}"}}' for number in range(targets)])
+    return f'[[models]]\nname = "m"\ntargets = [{listed}]\n' if targets else ""
 
 
 def peer(url: str, *, headers: Mapping[str, str], body: str | None, pid: int | None) -> Contender:
@@ -183,6 +194,9 @@ name = "bench"
 base_url = "http://{host}:{upstream}/v1"
 api_key = "x"
 """
+
+# The upstream finds the length and the rate of its answer in any field.
+_NAMED_BODY = DEFAULT_BODY.replace('"model":"$MODEL"', '"model":"m","user":"$MODEL"')
 
 # Limits that are counted and never reached.
 _KEY_CONFIG = """

@@ -384,7 +384,7 @@ def test_variants_run_only_where_they_are_named():
 
 
 @needs_proc
-@pytest.mark.parametrize(("name", "logs"), [("relay", True), ("guarded", True), ("plain", False)])
+@pytest.mark.parametrize(("name", "logs"), [("relay", True), ("guarded", True), ("plain", False), ("targets", True)])
 def test_plain_writes_no_access_log(tmp_path: Path, name: str, logs: bool):
     with contenders.variants()[name](Site(1, tmp_path, choose_cores([*os.sched_getaffinity(0)], pin=False))):
         pass  # it was asked for its health
@@ -597,7 +597,8 @@ def test_a_contender_that_fails_is_not_measured():
 @needs_nginx
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
 def test_a_run_that_is_stopped_leaves_no_process(number: signal.Signals):
-    run = subprocess.Popen([*COMMAND, "--only", "nginx"], cwd=ROOT, stderr=subprocess.PIPE)
+    command = ["env", "--default-signal=INT", *COMMAND]  # a shell starts its background jobs with SIGINT ignored
+    run = subprocess.Popen([*command, "--only", "nginx"], cwd=ROOT, stderr=subprocess.PIPE)
     assert run.stderr
     while len(started := measure.process_tree([run.pid])) < 5:  # itself, upstream, client, nginx and its worker
         assert run.poll() is None

@@ -17,9 +17,9 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from gateway.app import create_app, server_options
-from gateway.config import Config, Model, Stream, TargetName, Upstream
+from gateway.commands.demo import demo_config
+from gateway.config import Config, Retry, Stream
 from gateway.demo import create_demo
-from gateway.demo.models import MODELS
 from gateway.serve import listening
 
 from .playground import Playground
@@ -108,11 +108,9 @@ async def wire(gateway: str) -> AsyncIterator[Wire]:
 
 
 def _config(demo: Demo) -> Config:
-    return Config(
-        stream=Stream(retry_ms=50),
-        upstreams=[Upstream(name="demo", base_url=f"{demo.address}/v1")],
-        models=[Model(name=name, targets=[TargetName(upstream="demo")]) for name in MODELS],
-    )
+    """As of `gateway serve --demo`, for people without patience."""
+    retry = Retry(backoff_seconds=0.05, max_wait_seconds=0.5)
+    return msgspec.structs.replace(demo_config(f"{demo.address}/v1"), stream=Stream(retry_ms=50), retry=retry)
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

@@ -57,3 +57,33 @@ async def test_an_answer_of_another_kind_is_not_called_empty(page: Playground):
     for event in (("extra", json.dumps(image(png()))), ("tool_call", call), ("refusal", "No."), ("message", "Yes.")):
         turn = await ended(page, "stop", event)
         await expect(turn).not_to_contain_text(EMPTY)
+
+
+@pytest.mark.parametrize(("model", "attempts"), [("demo-flaky", 3), ("demo-rescued", 2)])
+async def test_a_rescue_is_told_beside_the_model(page: Playground, model: str, attempts: int):
+    """Also after a reload. While it is under way, nothing on the page looks like a failure."""
+    await page.button(model).click()
+    turn = page.turns.last
+    await page.over(turn)
+    for _ in range(2):
+        await expect(turn.locator(".who span")).to_have_text(f"answered by demo-backup in {attempts} attempts")
+        await expect(turn.locator(".dot")).to_have_text("Complete")
+        await expect(turn.locator(".failure")).to_be_hidden()
+        await expect(turn.locator(".prose")).to_contain_text("hangs up half way.")  # the end of the text
+        await page.page.reload()
+
+
+async def test_a_failure_after_several_attempts_tells_their_number(page: Playground):
+    """It does not say who answered: nobody did."""
+    failure = json.dumps({"error": {"message": "It is busy.", "code": "upstream_error"}, "retryable": True})
+    end = json.dumps({"reason": "upstream_error", "model": "demo-backup", "attempts": 3})
+    body = f"event: start\ndata: {{}}\n\nevent: failure\ndata: {failure}\n\nevent: end\ndata: {end}\n\n"
+    await page.page.route("**/chat*", lambda route: route.fulfill(content_type="text/event-stream", body=body))
+    turn = await page.answer("Hello")
+    await expect(turn.locator(".who span")).to_have_text("3 attempts")
+
+
+async def test_a_single_attempt_is_not_worth_a_word(page: Playground):
+    for model in ("demo", "demo-cut"):
+        turn = await page.answer("Hello", model=model)
+        await expect(turn.locator(".who")).to_have_text(model)

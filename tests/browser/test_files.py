@@ -81,7 +81,7 @@ async def test_the_offer_names_models_and_assistants(serve: Serve):
     async with aiohttp.request("GET", f"{address}/playground/offer.json") as response:
         assert response.headers["Content-Type"] == "application/json"
         offer = await response.json()
-    assert offer["models"][:2] == ["demo", "demo-reasoning"]
+    assert offer["models"][:2] == ["demo", "demo-flaky"]
     assert offer["assistants"] == ["default", "tutor"]
     assert offer["default"] == "demo-slow"
 

@@ -38,6 +38,13 @@ async def answered(page: Playground, *texts: str) -> "Locator":
     return await page.answer("Hello")
 
 
+async def test_a_remark_beside_the_model_is_never_cut_in_two(phone: Playground):
+    turn = await phone.answer("Hello", model="demo-flaky")
+    remark = turn.locator(".who span")
+    await expect(remark).to_have_text("answered by demo-backup in 3 attempts")
+    assert await remark.evaluate("(remark) => remark.getClientRects().length") == 1
+
+
 ROW = "| " + " | ".join(f"column{number}" for number in range(9)) + " |"
 WIDE = f"""{ROW}
 |{9 * "---|"}

@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ import pytest
 
 from gateway import __version__
 from gateway.admission.auth import KeyRing
-from gateway.cli import main
+from gateway.cli import build_parser, main
 from gateway.commands.announcement import announced, announced_demo, unread
 from gateway.commands.usage import with_progress
 from gateway.config import load
@@ -110,6 +111,15 @@ def test_a_wrong_command_line_is_status_2(arguments: list[str]) -> None:
         main(arguments)
 
 
+def test_the_examples_in_the_help_are_taken() -> None:
+    examples = build_parser().format_help().partition("examples:\n")[2].partition("\n\n")[0].splitlines()
+    assert len(examples) == 6
+    for line in examples:
+        command, what = re.split(" {2,}", line.strip())
+        build_parser().parse_args(command.partition("gateway ")[2].split())
+        assert what
+
+
 def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 2
     told = capsys.readouterr()
@@ -143,7 +153,7 @@ def test_a_port_that_is_taken_is_status_1(capsys: pytest.CaptureFixture[str]) ->
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         assert main(["serve", "--demo", "--port", str(taken.getsockname()[1])]) == 1
-    assert "address already in use" in capsys.readouterr().err
+    assert "Address already in use" in capsys.readouterr().err
 
 
 # Keys
@@ -403,6 +413,17 @@ async def test_serve_demo_answers_and_stops_cleanly() -> None:
         await stops_cleanly(process)
 
 
+async def test_serve_demo_rescues_answers() -> None:
+    """The second target answers in place of demo-flaky, and finishes what demo-rescued has begun."""
+    async with running("serve", "--demo") as (_, address), aiohttp.ClientSession() as session:
+        for model, attempts in {"demo-flaky": 3, "demo-rescued": 2}.items():
+            url = f"{address}/chat?q=Hello&max_tokens=20&model={model}"
+            async with session.get(url, headers=EVENTS) as response:
+                answer = Answer(await response.read())
+            end = answer.end
+            assert (end["reason"], end["model"], end["attempts"]) == ("complete", "demo-backup", attempts)
+
+
 async def test_serve_says_that_there_is_a_config_which_it_does_not_read(tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text("")
     async with running("serve", "--demo") as (process, _):
@@ -424,11 +445,12 @@ async def test_serve_with_the_environment_alone_asks_that_upstream() -> None:
     assert "Hello" not in "".join(logged)
 
 
-async def test_sigterm_in_the_middle_ends_streams_with_a_failure_and_exit_status_0() -> None:
+async def test_a_second_sigterm_ends_streams_with_a_failure_and_exit_status_0() -> None:
     async with running("serve", "--demo") as (process, address), aiohttp.ClientSession() as session:
         async with session.get(f"{address}/chat?q=x&model=demo-clock", headers=EVENTS) as response:
             await response.content.readuntil(b"data: ")
             process.terminate()
+            process.send_signal(signal.SIGINT)  # another one: two of a kind may arrive as one
             answer = Answer(await response.read())
         assert answer.failure["error"]["code"] == "shutting_down"
         assert answer.end["reason"] == "shutting_down"

@@ -10,9 +10,10 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from tests.commands.conftest import Mode
 from tests.rig.clients import EVENTS
 from tests.rig.processes import COMMAND, shell
-from tests.rig.scripted_upstream import DONE, ScriptedUpstream, Until, delta, finish, stream
+from tests.rig.scripted_upstream import DONE, ScriptedUpstream, Until, answer, delta, finish, stream
 
 pytestmark = pytest.mark.usefixtures("empty_folder")
 
@@ -41,14 +42,14 @@ def full_pipe() -> tuple[int, int]:
 
 
 async def test_a_log_that_nobody_reads_holds_up_nothing(
-    upstream: ScriptedUpstream, session: aiohttp.ClientSession
+    upstream: ScriptedUpstream, session: aiohttp.ClientSession, mode: Mode
 ) -> None:
     """Not the start, not thousands of requests, not a stream that runs meanwhile, not the exit."""
     go_on = asyncio.Event()
     upstream.script(stream(delta("before"), Until(go_on), delta("after"), finish(), DONE))
     environ = {"OPENAI_BASE_URL": f"{upstream.url}/v1", "OPENAI_MODEL": "m"}
     reader, writer = full_pipe()
-    async with shell('exec "$@"', "serve", stderr=writer, **environ) as (process, address):
+    async with shell('exec "$@"', "serve", *mode, stderr=writer, **environ) as (process, address):
         os.close(writer)
         async with asyncio.timeout(30), session.get(f"{address}/chat?q=x", headers=EVENTS) as running:
             await running.content.readuntil(b"before")
@@ -66,12 +67,20 @@ async def ask_health(session: aiohttp.ClientSession, address: str, times: int) -
             await response.read()
 
 
-@pytest.mark.parametrize("redirection", [">&-", "2>&-", "<&-", "<&- >&- 2>&-", "2>/dev/full"])
+@pytest.mark.parametrize(
+    ("redirection", "mode"),
+    [
+        *[(redirection, ()) for redirection in (">&-", "2>&-", "<&-", "<&- >&- 2>&-", "2>/dev/full")],
+        *[(redirection, ("--workers", "2")) for redirection in ("<&- >&- 2>&-", "2>/dev/full")],
+    ],
+)
 async def test_serve_takes_standard_streams_that_are_closed_or_full(
-    session: aiohttp.ClientSession, redirection: str
+    upstream: ScriptedUpstream, session: aiohttp.ClientSession, redirection: str, mode: Mode
 ) -> None:
-    async with shell(f'exec "$@" {redirection}', "serve", "--demo") as (process, address):
-        async with session.get(f"{address}/chat?q=Hello&model=demo-429", headers=EVENTS) as response:
+    upstream.script(answer(401, {"error": {"message": "no"}}))  # of which the log has a line
+    environ = {"OPENAI_BASE_URL": f"{upstream.url}/v1", "OPENAI_MODEL": "m"}
+    async with shell(f'exec "$@" {redirection}', "serve", *mode, stderr=None, **environ) as (process, address):
+        async with session.get(f"{address}/chat?q=Hello", headers=EVENTS) as response:
             assert b"event: end" in await response.read()
         assert await ends(process) == 0
 

@@ -13,17 +13,20 @@ from msgspec.structs import astuple
 from gateway.config import (
     DEFAULT_TIMEOUTS,
     Assistant,
+    BreakerLimits,
     Config,
     Faults,
     Key,
     Model,
     Prices,
+    Retry,
     Secret,
     Server,
     Store,
     Stream,
     TargetName,
     Timeouts,
+    Traces,
     Upstream,
     checked,
     described,
@@ -60,11 +63,17 @@ def test_the_defaults() -> None:
         ["127.0.0.1", "::1"],
         False,
         True,
+        30.0,
         5000,
         134_217_728,
+        None,
+        1,
     )
     assert astuple(config.stream) == (15.0, 2000, 300.0, 60.0, 8_388_608, 1_048_576, "detach", 30.0, 1000)
     assert astuple(config.store) == (268_435_456, 20_000)
+    assert astuple(config.retry) == (3, 0.5, 20.0)
+    assert astuple(config.breaker) == (5, 15.0)
+    assert astuple(config.traces) == (None, {}, 1.0, "gateway", False)
     assert astuple(DEFAULT_TIMEOUTS) == (5.0, 120.0, 60.0, 600.0)
     assert load(UPSTREAM, {}).upstreams[0].stream_usage
 
@@ -89,6 +98,21 @@ def test_upstreams_of_the_file_outrank_the_environment() -> None:
     config = load(UPSTREAM, environ)
     assert [upstream.base_url for upstream in config.upstreams] == ["http://h/v1"]
     assert config.default_model == "m"
+
+
+@pytest.mark.parametrize(
+    ("text", "endpoint"),
+    [
+        ("", "http://collector:4318"),
+        ('[traces]\nservice_name = "chat"', "http://collector:4318"),
+        ('[traces]\nendpoint = "http://other:4318"', "http://other:4318"),
+    ],
+)
+def test_the_endpoint_of_traces_may_come_from_the_environment(text: str, endpoint: str) -> None:
+    assert load(text, {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318"}).traces.endpoint == endpoint
+    assert load("", {"OTEL_EXPORTER_OTLP_ENDPOINT": ""}).traces.endpoint is None
+    (fault,) = faults("", {"OTEL_EXPORTER_OTLP_ENDPOINT": "collector:4318"})
+    assert fault.startswith("traces.endpoint: ")
 
 
 def test_an_empty_model_in_the_environment_is_none() -> None:
@@ -155,8 +179,8 @@ FAULTS = {
     "an unknown key": ("[server]\nprot = 1", ["server.prot: unknown key"]),
     "an unknown key in a list": (UPSTREAM + "key = 1", ["upstreams[0].key: unknown key"]),
     "an unknown key in a target": (
-        UPSTREAM + '[[models]]\nname = "m"\ntargets = [{upstream = "up", weight = 1}]',
-        ["models[0].targets[0].weight: unknown key"],
+        UPSTREAM + '[[models]]\nname = "m"\ntargets = [{upstream = "up", weights = 1}]',
+        ["models[0].targets[0].weights: unknown key; did you mean weight?"],
     ),
     "a name that only the code has": ('default_model = "m"', ["default_model: unknown key"]),
     "a missing key": ("[[upstreams]]", ["upstreams[0].name: missing", "upstreams[0].base_url: missing"]),
@@ -216,7 +240,7 @@ FAULTS = {
     ),
     "a name with a line end": (
         '[[models]]\nname = "a\\n"\ntargets = []',
-        ["models[0].name: expected 1 to 200 characters without line ends", "models[0].targets: expected exactly"],
+        ["models[0].name: expected 1 to 200 characters without line ends", "models[0].targets: expected at least one"],
     ),
     "a key without a name": (f'[[keys]]\nhash = "sha256:{"0f" * 32}"', ["keys[0].name: missing"]),
     "a key's name with a line end": (
@@ -372,8 +396,22 @@ RULES = {
     "an origin that cannot be read": ('[server]\ncors_origins = ["http://["]', "server.cors_origins[0]:"),
     "fault_79 every origin": ('[server]\ncors_origins = ["https://a", "*"]', "server.cors_origins[1]:"),
     "fault_79 no origin": ('[server]\ncors_origins = ["null"]', "server.cors_origins[0]:"),
+    "an endpoint with its path": ('[traces]\nendpoint = "http://h:4318/v1/traces"', "traces.endpoint:"),
+    "an endpoint with a user": ('[traces]\nendpoint = "http://u:p@h:4318"', "traces.endpoint:"),
+    "a ratio above all": ("[traces]\nsample_ratio = 1.5", "traces.sample_ratio:"),
+    "a field of traces that is none": ('[traces]\nheaders = {"a b" = "c"}', "traces.headers.a b:"),
     "a public URL that is none": ('[server]\npublic_url = "chat.example"', "server.public_url:"),
     "a public URL with a user": ('[server]\npublic_url = "https://u@chat.example"', "server.public_url:"),
+    "several workers that hand over": (
+        '[server]\nworkers = 2\nruntime_dir = "/run/gateway"',
+        "server.runtime_dir: several workers cannot hand over their port; "
+        "set server.workers = 1, or leave server.runtime_dir out",
+    ),
+    "a folder by its relative path": ('[server]\nruntime_dir = "run"', "server.runtime_dir: expected an absolute path"),
+    "a folder with a long name": (
+        f'[server]\nruntime_dir = "/{"é" * 45}"',
+        "server.runtime_dir: expected an absolute path of at most 90 bytes",
+    ),
     "a key that is none": (KEY, "keys[0]: expected one of hash and key; `gateway key k` makes one"),
     "a key in two ways": (KEY + f'hash = "{HASH}"\nkey = "{SIXTEEN}"', "keys[0]: expected one of hash and key"),
     "a hash of another kind": (KEY + f'hash = "md5:{"0f" * 16}"', "keys[0].hash: expected sha256:"),
@@ -408,8 +446,11 @@ RULES = {
     "every proxy": ('[server]\ntrusted_proxies = ["*"]', "server.trusted_proxies[0]:"),
     "an upstream's name twice": (UPSTREAM + UPSTREAM, "upstreams[1].name: up is taken"),
     "a model's name twice": (UPSTREAM + model("m", "up") * 2, "models[1].name: m is taken"),
-    "no target": (UPSTREAM + model("m"), "models[0].targets: expected exactly one"),
-    "two targets": (UPSTREAM + model("m", "up", "up"), "models[0].targets: expected exactly one"),
+    "no target": (UPSTREAM + model("m"), "models[0].targets: expected at least one"),
+    "a target twice": (
+        UPSTREAM + model("m", "up", "up"),
+        "models[0].targets[1]: up with the model m is a target already",
+    ),
     "a target that is not there": (
         UPSTREAM + model("m", "down"),
         "models[0].targets[0].upstream: there is no upstream named down",
@@ -649,14 +690,32 @@ def test_the_example_loads() -> None:
 def test_the_example_holds_the_defaults() -> None:
     """What it says of a table that is there once is what is there without it."""
     table = tomllib.loads(EXAMPLE)
-    for name in ("server", "stream", "store"):
+    for name in ("server", "stream", "store", "retry", "breaker", "traces"):
         default = msgspec.to_builtins(getattr(Config(), name))
         assert table[name] == {key: value for key, value in default.items() if value is not None}
     assert table["timeouts"] == msgspec.to_builtins(DEFAULT_TIMEOUTS)
 
 
 @pytest.mark.parametrize(
-    "kind", [Config, Server, Stream, Store, Timeouts, Upstream, Model, Prices, TargetName, Assistant, Key]
+    "kind",
+    [
+        *(
+            Config,
+            Server,
+            Stream,
+            Store,
+            Timeouts,
+            Retry,
+            BreakerLimits,
+            Upstream,
+            Model,
+            Prices,
+            TargetName,
+            Assistant,
+            Key,
+        ),
+        Traces,
+    ],
 )
 def test_every_option_stands_in_the_example(kind: type[msgspec.Struct]) -> None:
     options = [field.encode_name for field in msgspec.structs.fields(kind) if field.name != "default_model"]

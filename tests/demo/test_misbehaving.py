@@ -52,6 +52,29 @@ async def test_demo_error_whole_is_a_500(client):
 
 
 @pytest.mark.parametrize("streamed", [True, False])
+async def test_demo_flaky_fails_twice_and_then_answers_and_so_on(client, streamed):
+    """Requests to other models, and to other demos, do not count."""
+    statuses = []
+    for _ in range(6):
+        await ask(client, model="demo")
+        async with client.post(PATH, json=asking(model="demo-flaky", stream=streamed)) as response:
+            statuses.append(response.status)
+            if response.status == 503:
+                assert (await response.json())["error"]["code"] == "overloaded"
+    assert statuses == [503, 503, 200, 503, 503, 200]
+
+
+async def test_demo_rescued_breaks_off_where_demo_backup_goes_on(client):
+    """The text of demo-backup begins with all that came from demo-rescued, and is longer."""
+    async with client.post(PATH, json=streaming("demo-rescued")) as response:
+        begun = text(payloads(await read_to_the_break(response)))
+    whole = text(await stream(client, "demo-backup"))
+    assert begun
+    assert whole.startswith(begun)
+    assert whole != begun
+
+
+@pytest.mark.parametrize("streamed", [True, False])
 async def test_demo_429_refuses_before_anything_is_sent(client, streamed):
     async with client.post(PATH, json=asking(model="demo-429", stream=streamed)) as response:
         assert response.status == 429

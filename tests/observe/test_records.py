@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from gateway.entries import EndReason
 from gateway.observe.formatters import JsonFormatter, OneLine, TerminalFormatter
-from gateway.observe.records import AccessRecord, StreamRecord, log_access
+from gateway.observe.records import AccessRecord, FailedAttempt, StreamRecord, log_access
 
 STREAM = StreamRecord(stream="s", model_asked="m", target="up/x", attempts=1)
 
@@ -195,6 +195,7 @@ def test_fault_77_a_record_has_no_place_for_prompts_answers_queries_and_secrets(
         "status",
         "seconds",
         "bytes",
+        "trace_id",
         "viewed",
         "stream",
     }
@@ -220,6 +221,17 @@ def test_fault_77_a_record_has_no_place_for_prompts_answers_queries_and_secrets(
         "entries",
         "bytes",
         "first_token",
+        "failed",
+        "seconds",
+    }
+    assert set(FailedAttempt.__struct_fields__) == {
+        "target",
+        "error",
+        "seconds",
+        "input_tokens",
+        "output_tokens",
+        "tokens_estimated",
+        "cost",
     }
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import signal
 import sys
 from collections.abc import AsyncIterator
 
@@ -12,12 +13,15 @@ COMMAND = (sys.executable, "-m", "gateway")
 
 
 @contextlib.asynccontextmanager
-async def running(*arguments: str, **environ: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
-    """Runs `python -m gateway ARGUMENTS` on a free port. Yields the process and the address that it announced."""
+async def running(
+    *arguments: str, port: str = "0", **environ: str
+) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
+    """Runs `python -m gateway ARGUMENTS`, by default on a free port. Yields the process and its announced address."""
     process = await asyncio.create_subprocess_exec(
-        *(*COMMAND, *arguments, "--port", "0"),
+        *(*COMMAND, *arguments, "--port", port),
         stderr=asyncio.subprocess.PIPE,
         env={**os.environ, **environ},
+        start_new_session=True,  # to end its workers, too
     )
     assert process.stderr is not None
     try:
@@ -25,9 +29,9 @@ async def running(*arguments: str, **environ: str) -> AsyncIterator[tuple[asynci
             line = (await process.stderr.readline()).decode()
         yield process, next(word for word in line.split() if word.startswith("http://"))
     finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
 
 
 @contextlib.asynccontextmanager

@@ -7,7 +7,7 @@
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -111,20 +111,23 @@ class Received:
         return value
 
 
+Script = Sequence[Step] | Callable[[Received], Sequence[Step]]
+
+
 @dataclass
 class ScriptedUpstream:
-    """Answers requests with the scripts in turn, and repeats the last one."""
+    """Answers requests with the scripts in turn, and repeats the last one. A script may depend on the request."""
 
     requests: list[Received] = field(default_factory=list)
     connections: int = 0
     playing: int = 0  # scripts that are running
     left: int = 0  # connections that the other side closed before the script was over
     url: str = ""
-    _scripts: list[Sequence[Step]] = field(default_factory=list)
+    _scripts: list[Script] = field(default_factory=list)
     _writers: set[asyncio.StreamWriter] = field(default_factory=set)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def script(self, *scripts: Sequence[Step]) -> None:
+    def script(self, *scripts: Script) -> None:
         self._scripts = list(scripts)
 
     async def start(self) -> None:
@@ -178,7 +181,8 @@ class ScriptedUpstream:
         self.requests.append(received)
         self._changed.set()
         script = self._scripts.pop(0) if len(self._scripts) > 1 else self._scripts[0]
-        playing = asyncio.create_task(_play(script, writer))
+        steps = script(received) if callable(script) else script
+        playing = asyncio.create_task(_play(steps, writer))
         leaving = asyncio.create_task(_leaves(reader))
         self.playing += 1
         try:

@@ -2,7 +2,7 @@
 
 import pytest
 
-PUSHES = "gateway.upstream.client._PUSHES"
+PUSHES = "gateway.upstream.client.response._PUSHES"
 
 
 @pytest.fixture(params=["pushed", "pulled"])

@@ -10,7 +10,7 @@ from aiohttp import ClientResponse
 
 from gateway.admission.limits import Allowance
 from gateway.admission.memory_limiter import MemoryLimiter
-from gateway.observe.account import account
+from gateway.observe.report import account
 from tests.conftest import Client, MakeGateway
 from tests.rig.clients import EVENTS, TEXT, Answer, create, error_of, eventually, remains, watched
 from tests.rig.inside import streams

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from aiohttp import ClientResponse
 
-from gateway.observe.account import account
+from gateway.observe.report import account
 from tests.conftest import Client, MakeGateway
 from tests.rig.clients import EVENTS, TEXT, ask, connect, create, error_of, eventually, remains, start_of, watched
 from tests.rig.inside import held, streams
@@ -723,6 +723,7 @@ async def test_a_stream_that_outlives_its_request_has_a_line_of_its_own(
     assert (request["request_id"], request["key"], request["status"]) == ("from-nginx.7", "team", 499)
     assert request["stream"]["stream"] == stream_id
     assert "end" not in request["stream"]
+    assert end["stream"].pop("seconds") > 0
     assert end["stream"] == request["stream"] | {
         "model": "m-1",
         "end": "complete",

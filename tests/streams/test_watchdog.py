@@ -1,6 +1,8 @@
 """When time is up, and that one timer is enough to notice. Time is passed in: nothing sleeps here."""
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
@@ -38,7 +40,12 @@ LIMITS = Timeouts(connect=5.0, first_token=120.0, idle=60.0, total=600.0)
 def test_the_next_deadline(
     limits: Timeouts, first_token: float | None, last_read: float, due: float, kind: type[Timeout]
 ) -> None:
-    assert deadline(limits, 1000.0, first_token, last_read) == (due, kind)
+    assert deadline(limits, 1000.0, first_token, last_read, 1000.0) == (due, kind)
+
+
+def test_the_total_counts_from_the_question_and_not_from_the_attempt() -> None:
+    assert deadline(LIMITS, 1500.0, None, 1500.0, 1000.0) == (1600.0, TotalTimeout)
+    assert deadline(LIMITS, 1400.0, None, 1400.0, 1000.0) == (1520.0, FirstTokenTimeout)
 
 
 @dataclass(eq=False)
@@ -97,6 +104,19 @@ class Watched:
     def begin(self, at: float) -> None:
         self.read(at)
         self.watchdog.begin()
+
+
+def test_a_cancelled_watchdog_lets_its_owner_go() -> None:
+    """They hold each other. Without the collector, both are freed as soon as nobody else holds the owner."""
+    watched = Watched()
+    owner = weakref.ref(watched)
+    gc.disable()
+    try:
+        watched.watchdog.cancel()
+        del watched
+        assert owner() is None
+    finally:
+        gc.enable()
 
 
 def test_an_upstream_that_says_nothing() -> None:

@@ -22,11 +22,11 @@ def with_default(config: Config, name: str) -> Config:
 @pytest.mark.parametrize(
     ("config", "name", "target"),
     [
-        (ANY, "m", Target(FIRST, "m", DEFAULTS)),
-        (ANY, "Org/Model:tag é", Target(FIRST, "Org/Model:tag é", DEFAULTS)),
-        (with_default(ANY, "d"), None, Target(FIRST, "d", DEFAULTS)),
-        (with_default(ANY, "d"), "", Target(FIRST, "d", DEFAULTS)),
-        (with_default(ANY, "d"), "m", Target(FIRST, "m", DEFAULTS)),
+        (ANY, "m", Target(FIRST, "m", DEFAULTS, is_named=False)),
+        (ANY, "Org/Model:tag é", Target(FIRST, "Org/Model:tag é", DEFAULTS, is_named=False)),
+        (with_default(ANY, "d"), None, Target(FIRST, "d", DEFAULTS, is_named=False)),
+        (with_default(ANY, "d"), "", Target(FIRST, "d", DEFAULTS, is_named=False)),
+        (with_default(ANY, "d"), "m", Target(FIRST, "m", DEFAULTS, is_named=False)),
         (NAMED, "small", Target(SECOND, "qwen2.5:3b", DEFAULTS)),
         (NAMED, "large", Target(FIRST, "large", DEFAULTS)),
         (NAMED, None, Target(SECOND, "qwen2.5:3b", DEFAULTS)),
@@ -35,7 +35,7 @@ def with_default(config: Config, name: str) -> Config:
 )
 def test_targets(config: Config, name: str | None, target: Target) -> None:
     """Without [[models]] any name goes to the first upstream unchanged; with them, the first of them is the default."""
-    assert route(config, name) == target
+    assert route(config, name).targets == (target,)
 
 
 @pytest.mark.parametrize("name", ["qwen2.5:3b", "SMALL", "small ", "m"])
@@ -77,6 +77,8 @@ def test_the_narrowest_place_decides_on_each_timeout() -> None:
         upstreams=[upstream],
         models=[Model("m", [TargetName("up")], timeouts=Timeouts(idle=30.0))],
     )
-    assert route(config, "m").timeouts == Timeouts(connect=5.0, first_token=20.0, idle=30.0, total=10.0)
+    assert route(config, "m").targets[0].timeouts == Timeouts(connect=5.0, first_token=20.0, idle=30.0, total=10.0)
     without_models = Config(timeouts=config.timeouts, upstreams=[upstream])
-    assert route(without_models, "m").timeouts == Timeouts(connect=5.0, first_token=20.0, idle=20.0, total=10.0)
+    assert route(without_models, "m").targets[0].timeouts == Timeouts(
+        connect=5.0, first_token=20.0, idle=20.0, total=10.0
+    )

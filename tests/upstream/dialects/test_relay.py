@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.entries import Entry, Kind
@@ -562,6 +562,7 @@ def _dumped(value: Any) -> bytes:
 
 
 @given(st.lists((_json | _chunks).map(_dumped) | st.binary(max_size=30), max_size=5))
+@example([b'{"choices": [null, {"finish_reason": ""}]}'])
 def test_fault_38_whatever_is_sent_what_is_passed_on_can_be_read(payloads: list[bytes]) -> None:
     relay, entries = Relay(whole=False, hide_usage=False), list[Entry]()
     with suppress(UpstreamError):

@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from gateway.errors import (
+    ContextLengthExceeded,
     GatewayError,
+    Recovery,
     UpstreamError,
     UpstreamMisconfigured,
     UpstreamRateLimited,
@@ -285,3 +287,75 @@ def test_any_response_is_an_error_that_can_be_sent(status: int, body: bytes) -> 
     error = error_from_status(status, {}, body)
     json.dumps(error.failure()).encode()
     assert 400 <= error.status < 600
+
+
+# When, where and whether to ask again
+
+
+NOON = 1_764_072_000.0  # Tue, 25 Nov 2025 12:00:00 GMT
+
+
+@pytest.mark.parametrize(
+    ("fields", "seconds"),
+    [
+        ({}, None),
+        ({"Retry-After": "2"}, 2.0),
+        ({"Retry-After": "0"}, 0.0),
+        ({"Retry-After": "1.5"}, 1.5),
+        ({"Retry-After-Ms": "1500", "Retry-After": "9"}, 1.5),
+        ({"retry-after-ms": "250"}, 0.25),
+        ({"Retry-After": "Tue, 25 Nov 2025 12:00:07 GMT"}, 7.0),
+        ({"Retry-After": "Tue, 25 Nov 2025 11:59:00 GMT"}, 0.0),
+        ({"Retry-After": "-1"}, None),
+        ({"Retry-After": "inf"}, None),
+        ({"Retry-After": "nan"}, None),
+        ({"Retry-After": "soon"}, None),
+        ({"Retry-After": "9" * 400}, None),
+        ({"Retry-After-Ms": "x", "Retry-After": "3"}, 3.0),
+    ],
+)
+def test_fault_09_how_long_the_upstream_wants_to_be_left_alone(fields: dict[str, str], seconds: float | None) -> None:
+    for status in (429, 503):
+        error = error_from_status(status, CIMultiDict(fields), b"", now=NOON)
+        assert isinstance(error, UpstreamError)
+        assert error.wait == seconds
+
+
+def test_fault_09_milliseconds_are_passed_on_as_whole_seconds() -> None:
+    assert told(429, Retry_After_Ms="1500").headers == {"Retry-After": "2"}
+
+
+@pytest.mark.parametrize(("value", "is_final"), [("false", True), ("False", True), ("true", False), ("", False)])
+def test_fault_10_whether_it_wants_to_be_asked_again(value: str, is_final: bool) -> None:
+    error = told(500, X_Should_Retry=value)
+    assert isinstance(error, UpstreamError)
+    assert error.is_final is is_final
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        error_body("Too long.", code="context_length_exceeded"),
+        error_body("This model's maximum context length is 8192 tokens. However, you requested 9000 tokens."),
+        error_body("request (9000 tokens) exceeds the available context size (4096 tokens), try increasing it"),
+        error_body("prompt is too long: 210000 tokens > 200000 maximum"),
+        error_body("Your input exceeds the context window of this model."),
+        error_body("The input token count (1048577) exceeds the maximum number of tokens allowed"),
+        error_body("Range of input length should be [1, 30720]"),
+    ],
+)
+def test_a_request_that_is_too_long_is_told_by_its_own_code(body: object) -> None:
+    """Whatever the server says, since many say it in words only. Another target may have a longer context."""
+    for status in (400, 413, 422):
+        error = told(status, body)
+        assert isinstance(error, ContextLengthExceeded)
+        assert (error.status, error.code, error.recovery) == (status, "context_length_exceeded", Recovery.ELSEWHERE)
+
+
+@pytest.mark.parametrize("code", ["content_filter", "content_policy_violation", "data_inspection_failed"])
+@pytest.mark.parametrize("status", [400, 403])
+def test_a_refusal_of_content_is_the_callers_and_goes_nowhere_else(status: int, code: str) -> None:
+    """With 403, too, where any other answer is about the gateway's own key."""
+    error = told(status, error_body("Not this.", code=code))
+    assert isinstance(error, UpstreamRejected)
+    assert (error.status, error.message, error.recovery) == (status, "Not this.", Recovery.NOTHING)

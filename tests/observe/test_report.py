@@ -11,9 +11,9 @@ import pytest
 from msgspec.structs import fields
 
 from gateway.entries import EndReason
-from gateway.observe.account import GROUPS, Account, Stream, Sums, account, as_csv, as_table
 from gateway.observe.formatters import JsonFormatter
 from gateway.observe.records import AccessRecord, StreamRecord
+from gateway.observe.report import GROUPS, Account, Stream, Sums, account, as_csv, as_table
 
 ALL = list(GROUPS)
 NO_LINES = Account(ALL, [], 0)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.upstream.dialects.reasons import Reason, only_one, reason_of
+from gateway.upstream.dialects.error_reasons import Reason, only_one, reason_of
 
 MANY = [{"loc": ["body", "messages", n, "content"], "msg": "Field required", "input": "SECRET"} for n in range(8)]
 TRACEBACK = 'Traceback (most recent call last):\n  File "/srv/app.py", line 1, in f\nValueError: Too long.\n'
