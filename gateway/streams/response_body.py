@@ -15,7 +15,7 @@ from gateway.upstream.dialects.error_reasons import only_one
 
 _UNFINISHED = 65_536  # bytes of an unfinished event that are worth counting: nearly all events are smaller
 _LARGE_READ = 32_768  # bytes: smaller reads make no burst, and are not counted
-_BURST = 262_144  # bytes: as much as one read brings at most
+_BURST = 131_072  # bytes of large reads that a stream may take in one turn: one read brings 256 KiB at most
 _JSON_BODY = 33_554_432  # bytes of an upstream that answers in one JSON body: its answer, its logprobs, its spaces
 
 
@@ -25,7 +25,7 @@ class Reading:
     Either `events` or `completion` is called, once.
     """
 
-    __slots__ = ("_append", "_burst", "_burst_at", "_decoder", "_log", "_loop", "_parser", "_unfinished", "_watchdog")
+    __slots__ = ("_append", "_burst", "_decoder", "_log", "_loop", "_parser", "_unfinished", "_watchdog")
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class Reading:
         self._append = append
         self._loop = asyncio.get_running_loop()
         self._parser = Parser(max_bytes=max_event_bytes, data_fields=openai.DATA_FIELDS)
-        self._burst, self._burst_at = 0, 0.0  # bytes of large reads in the turn that began then
+        self._burst = 0  # bytes of large reads in this turn of the event loop
         self._unfinished = 0  # bytes of an event, as far as the log counts them
 
     # A stream of events
@@ -105,11 +105,16 @@ class Reading:
     def _is_burst(self, size: int) -> bool:
         """Has this stream taken its share of this turn of the loop? uvloop reads a connection up to 32 times in one.
 
-        Its time stands still within a turn. Other streams, and the bounds on what they hold together, come first then.
+        Other streams come first then, and the bounds on what they hold together. Not told by the loop's time: uvloop
+        asks the system for it each time, so it moves on within a turn.
         """
-        now = self._loop.time()
-        self._burst, self._burst_at = size + (self._burst if now == self._burst_at else 0), now
-        return self._burst > _BURST
+        if not self._burst:
+            self._loop.call_soon(self._begin_turn)
+        self._burst += size
+        return self._burst >= _BURST
+
+    def _begin_turn(self) -> None:
+        self._burst = 0
 
     def _count_unfinished(self, held: int) -> None:
         """Counts the bytes of an event that has not come whole."""

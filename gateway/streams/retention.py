@@ -34,7 +34,8 @@ class Holding:
         self._idle: OrderedDict[str, HeldStream[Any]] = OrderedDict()  # ended, without viewers
         self._polled: OrderedDict[str, HeldStream[StreamLog]] = OrderedDict()  # with a snapshot
         self._dying = 0  # bytes of streams that were ended to make room, and are still held
-        self._shed_at = 0  # bytes held at which all streams are checked again
+        self._shed_at = _HARD * store.bound  # bytes of living streams beyond which all streams are checked
+        self._is_about_to_shed = False
         self._loop = asyncio.get_running_loop()
         store.relieve = self._relieve
 
@@ -91,18 +92,24 @@ class Holding:
             polled.drop_snapshot()
         while self._idle and self._store.overfull:
             self.forget(next(iter(self._idle.values())))
-        living, bound = self._store.size - self._dying, self._store.bound
-        if living <= _HARD * bound:
-            self._shed_at = _HARD * bound
-        elif living > self._shed_at:
-            self._shed_at = living + bound // _LOOKS
+        if self._living <= _HARD * self._store.bound:
+            self._shed_at = _HARD * self._store.bound
+        elif self._living > self._shed_at and not self._is_about_to_shed:
+            self._is_about_to_shed = True
             self._loop.call_soon(self._shed)  # not now: this may be called within an append to a stream
 
     def _shed(self) -> None:
         """Ends streams until the remaining ones are within the bound."""
-        excess = self._store.size - self._dying - _HARD * self._store.bound
-        for stream in list(first_to_go(self.streams.values(), excess)):
+        self._is_about_to_shed = False
+        bound = self._store.bound
+        for stream in list(first_to_go(self.streams.values(), self._living - _HARD * bound)):
             self._make_die(stream)
+        self._shed_at = max(_HARD * bound, self._living + bound // _LOOKS)
+
+    @property
+    def _living(self) -> int:
+        """Bytes of the streams that were not ended to make room."""
+        return self._store.size - self._dying
 
     def _make_die(self, stream: HeldStream[Any]) -> None:
         stream.dying = stream.log.held

@@ -19,7 +19,7 @@ POSTS = 40
 ANSWERS = int(os.environ.get("ANSWERS", "40"))
 STORE = 4_000_000  # bytes that ended answers may take; running ones may take twice as much
 ALLOWED = 80_000_000  # bytes beside what is bounded: what a load of connections takes, and what the allocator keeps
-READS = 2_500_000  # bytes of one answer that are on the way: uvloop reads a ready connection several times in a turn
+READS = 2_000_000  # bytes of one answer that are on the way: what a turn of the loop reads, in several copies
 
 KEY = "the-key-of-a-team"
 
