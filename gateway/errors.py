@@ -241,6 +241,18 @@ class Busy(GatewayError):
     message = "The gateway has no room for another stream. Try again in a few seconds."
 
 
+class RedisUnavailable(GatewayError):
+    """Whether the request can be served is known to Redis only, and Redis does not answer."""
+
+    status = 503
+    code = "store_unavailable"
+    retryable = True
+    message = "The store that all gateways share does not answer. Try again in a few seconds."
+
+    def __init__(self) -> None:
+        super().__init__(headers={"Retry-After": "2"})
+
+
 class TooManyRunning(Busy):
     """As many answers are running as `server.max_running` allows."""
 

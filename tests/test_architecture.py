@@ -20,6 +20,7 @@ FLOORS = [
     ["gateway", "gateway.bounds", "gateway.entries", "gateway.errors", "gateway.sse", "gateway.sse.*"],
     ["gateway.config", "gateway.config.*"],
     ["gateway.log", "gateway.log.*", "gateway.observe", "gateway.observe.*"],
+    ["gateway.shared", "gateway.shared.*"],
     ["gateway.upstream", "gateway.upstream.*"],
     ["gateway.admission", "gateway.admission.*"],
     ["gateway.streams", "gateway.streams.*"],
@@ -88,6 +89,7 @@ DOORS = {  # the one module or room that imports a package; the house's own, msg
     "limits": "gateway.admission.memory_limiter",
     "opentelemetry": "gateway.observe.traces",
     "prometheus_client": "gateway.observe.metrics.*",
+    "redis": "gateway.shared.connection",
     "uvloop": "gateway.serve",
 }
 SERVER = {

@@ -51,6 +51,7 @@ CONTRACT = {
     "host_not_served": (421, "invalid_request_error", False, EndReason.UPSTREAM_ERROR),
     "hosts_differ": (421, "invalid_request_error", False, EndReason.UPSTREAM_ERROR),
     "busy": (503, "server_error", True, EndReason.UPSTREAM_ERROR),
+    "store_unavailable": (503, "server_error", True, EndReason.UPSTREAM_ERROR),
     "too_many_running": (503, "server_error", True, EndReason.UPSTREAM_ERROR),
     "targets_full": (503, "server_error", True, EndReason.UPSTREAM_ERROR),
     "out_of_descriptors": (503, "server_error", True, EndReason.UPSTREAM_ERROR),

@@ -1,0 +1,132 @@
+"""The connection to Redis. The only module that uses redis-py.
+
+Each operation has a time limit. The first one that fails marks Redis as away. From then on operations fail at once, so
+that no request waits for them, and one task asks every second whether Redis is back.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
+
+from gateway.errors import RedisUnavailable
+
+_OPERATION_SECONDS = 0.5  # a healthy Redis takes 1 ms; a client waits for it before its answer starts
+_PROBE_SECONDS = 1.0  # between two checks whether Redis is back
+_CONNECTIONS = 32  # of one process; an operation that finds none free waits, within its time limit
+_NAME = "gateway"  # of the connections, in `CLIENT LIST`
+_NOT_SERVING = (ReadOnlyError, OutOfMemoryError)  # refusals of every write; others are faults of a single command
+
+logger = logging.getLogger(__name__)
+
+Command = Sequence[str | bytes | int | float]
+"""The name of a command and its arguments: `("SET", "key", b"value", "PX", 1000)`."""
+
+
+class CommandError(Exception):
+    """Redis refused a command."""
+
+
+class RedisConnection:
+    """`url` is `redis://`, `rediss://` or `unix://`, with user, password and the number of the database."""
+
+    def __init__(
+        self, url: str, *, operation_seconds: float = _OPERATION_SECONDS, probe_seconds: float = _PROBE_SECONDS
+    ) -> None:
+        self.is_up = True  # until an operation fails
+        self._seconds = operation_seconds
+        self._probe_seconds = probe_seconds
+        self._listeners: list[Callable[[bool], None]] = []
+        self._probe: asyncio.Task[None] | None = None
+        self._redis = _client(url, operation_seconds)
+
+    def listen(self, changed: Callable[[bool], None]) -> None:
+        """Calls `changed` with True when Redis is back, and with False when it is away."""
+        self._listeners.append(changed)
+
+    async def run(self, *command: str | bytes | int | float) -> Any:
+        """The reply to one command. Raises RedisUnavailable, or CommandError if Redis refuses this command."""
+        (reply,) = await self.run_all([command])
+        if isinstance(reply, CommandError):
+            raise reply
+        return reply
+
+    async def run_all(self, commands: Sequence[Command]) -> list[Any]:
+        """The replies to several commands, sent together. A refused command has a CommandError as its reply.
+
+        Raises RedisUnavailable.
+        """
+        if not self.is_up:
+            raise RedisUnavailable()
+        try:
+            return await self._send(commands)
+        except (RedisError, OSError) as error:
+            self._set_away(error)
+            raise RedisUnavailable() from error
+
+    async def _send(self, commands: Sequence[Command]) -> list[Any]:
+        async with asyncio.timeout(self._seconds):
+            pipe = self._redis.pipeline(transaction=False)
+            for command in commands:
+                pipe.execute_command(*command)
+            replies = await pipe.execute(raise_on_error=False)
+        return [_reply(reply) for reply in replies]
+
+    def _set_away(self, error: Exception) -> None:
+        if self._probe is not None:
+            return
+        self.is_up = False
+        logger.warning("Redis is away: %s; a check every second tells when it is back", _words(error))
+        self._probe = asyncio.get_running_loop().create_task(self._await_redis())
+        self._tell()
+
+    async def _await_redis(self) -> None:
+        while True:
+            await asyncio.sleep(self._probe_seconds)
+            try:
+                await self._send([("SET", f"{_NAME}:probe", "", "PX", 1000)])
+            except (RedisError, OSError):
+                continue
+            break
+        self._probe = None
+        self.is_up = True
+        logger.warning("Redis is back")
+        self._tell()
+
+    def _tell(self) -> None:
+        for changed in self._listeners:
+            changed(self.is_up)
+
+    async def close(self) -> None:
+        if self._probe is not None:
+            self._probe.cancel()
+        await self._redis.aclose()
+
+
+def _client(url: str, seconds: float) -> Redis:
+    pool = BlockingConnectionPool.from_url(
+        url,
+        max_connections=_CONNECTIONS,
+        timeout=seconds,
+        socket_timeout=seconds,
+        socket_connect_timeout=seconds,
+        retry=Retry(NoBackoff(), 0),  # the caller decides
+        protocol=2,  # its replies have had the same shapes in every version of redis-py
+        client_name=_NAME,
+    )
+    return Redis.from_pool(pool)  # closes the pool with itself
+
+
+def _reply(reply: Any) -> Any:
+    if isinstance(reply, _NOT_SERVING):
+        raise reply
+    return CommandError(str(reply)) if isinstance(reply, ResponseError) else reply
+
+
+def _words(error: Exception) -> str:
+    return str(error) or type(error).__name__

@@ -1,0 +1,97 @@
+"""The connection to Redis: its time limit, and what happens while Redis is away. On a real server."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+
+import pytest
+
+from gateway.errors import RedisUnavailable
+from gateway.shared.connection import CommandError, RedisConnection
+from tests.rig.clients import eventually
+from tests.rig.ports import refusing
+from tests.rig.redis import RedisServer, SlowProxy, redis_server
+
+
+@pytest.fixture
+async def connection(redis: RedisServer) -> AsyncIterator[RedisConnection]:
+    connection = RedisConnection(redis.url, probe_seconds=0.05)
+    yield connection
+    await connection.close()
+
+
+async def test_runs_commands_one_by_one_or_together(connection: RedisConnection) -> None:
+    assert await connection.run("SET", "a", b"1", "PX", 10_000) is True
+    assert await connection.run_all([("GET", "a"), ("INCR", "a"), ("GET", "b")]) == [b"1", 2, None]
+
+
+async def test_a_refused_command_is_told_and_redis_is_not_away(connection: RedisConnection) -> None:
+    replies = await connection.run_all([("SET", "a", "text"), ("INCR", "a"), ("GET", "a")])
+    assert isinstance(replies[1], CommandError)
+    assert replies[2] == b"text"
+    with pytest.raises(CommandError, match="not an integer"):
+        await connection.run("INCR", "a")
+    assert connection.is_up
+
+
+async def test_redis_away_and_back_is_told_once_each(
+    connection: RedisConnection, redis: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    heard: list[bool] = []
+    connection.listen(heard.append)
+    await connection.run("PING")
+    await redis.stop()
+    for _ in range(3):
+        with pytest.raises(RedisUnavailable):
+            await connection.run("PING")
+    assert not connection.is_up
+    await redis.start()
+    await eventually(lambda: connection.is_up)
+    assert await connection.run("GET", "a") is None
+    assert heard == [False, True]
+    lines = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert [line.partition(":")[0] for line in lines] == ["Redis is away", "Redis is back"]
+
+
+async def test_a_slow_redis_is_away(redis: RedisServer) -> None:
+    proxy = SlowProxy(redis.port)
+    await proxy.start()
+    connection = RedisConnection(proxy.url, operation_seconds=0.1, probe_seconds=0.05)
+    try:
+        await connection.run("PING")
+        proxy.delay = 1.0
+        async with asyncio.timeout(0.8):
+            with pytest.raises(RedisUnavailable):
+                await connection.run("PING")
+        proxy.delay = 0.0
+        await eventually(lambda: connection.is_up)
+        assert await connection.run("SET", "a", "1") is True
+    finally:
+        await connection.close()
+        await proxy.stop()
+
+
+async def test_a_redis_that_was_never_there() -> None:
+    with refusing() as port:
+        connection = RedisConnection(f"redis://127.0.0.1:{port}/0")
+        with pytest.raises(RedisUnavailable):
+            await connection.run("PING")
+        await connection.close()
+
+
+async def test_a_redis_that_is_full_is_away(connection: RedisConnection, redis: RedisServer) -> None:
+    await redis.say("CONFIG", "SET", "maxmemory", "1")
+    with pytest.raises(RedisUnavailable):
+        await connection.run("SET", "a", "1")
+    assert not connection.is_up
+
+
+async def test_user_and_password_are_those_of_the_url() -> None:
+    async with redis_server("--requirepass", "sesame") as server:
+        connection = RedisConnection(server.url)
+        with pytest.raises(RedisUnavailable):
+            await connection.run("PING")
+        await connection.close()
+        connection = RedisConnection(server.url.replace("redis://", "redis://default:sesame@"))
+        assert await connection.run("SET", "a", "1") is True
+        await connection.close()
