@@ -16,8 +16,9 @@ from gateway.handlers.sinks import EventStreamSink, TextSink, deliver
 from gateway.log.base import StreamLog
 from gateway.log.views import text_view
 from gateway.streams.frames import Frames
-from gateway.streams.held import HeldStream, shared_frames
+from gateway.streams.held import HeldStream
 from gateway.streams.viewer import Viewer
+from gateway.streams.watched import Watched, shared_frames
 from gateway.upstream.dialects.completion import completion
 
 # Of the event loop, after which a request is on its way to the upstream: a task of the stream begins, and then one of
@@ -27,7 +28,7 @@ _TURNS = 2
 
 async def events(
     request: web.Request,
-    stream: HeldStream[StreamLog],
+    stream: Watched,
     show: Show,
     *,
     start: bytes = b"",
@@ -48,31 +49,27 @@ async def events(
         return sink.response
 
 
-def text(request: web.Request, stream: HeldStream[StreamLog], *, cursor: int = 0, as_guest: bool = False) -> Answer:
+def text(request: web.Request, stream: Watched, *, cursor: int = 0, as_guest: bool = False) -> Answer:
     """Sends the text behind `cursor`, as it arrives."""
     send = _live_text if request.version >= HttpVersion11 else _whole_text
     return send(request, stream, cursor, as_guest)
 
 
-async def _live_text(
-    request: web.Request, stream: HeldStream[StreamLog], cursor: int, as_guest: bool
-) -> web.StreamResponse:
-    sink = TextSink(request, ends_cleanly=lambda: stream.generation.is_whole)
+async def _live_text(request: web.Request, stream: Watched, cursor: int, as_guest: bool) -> web.StreamResponse:
+    sink = TextSink(request, ends_cleanly=lambda: stream.is_whole)
     frames, bounds = Frames(stream.log, text_view), request.app[BOUNDS]
     with Attached(request, stream, as_guest=as_guest):
         await Viewer(frames, sink, cursor=cursor, heartbeat=None, bounds=bounds).run()
         if not sink.opened:
-            await success(stream.generation)
+            await success(stream)
             await sink.open()
         return sink.response
 
 
-async def _whole_text(
-    request: web.Request, stream: HeldStream[StreamLog], cursor: int, as_guest: bool
-) -> web.StreamResponse:
+async def _whole_text(request: web.Request, stream: Watched, cursor: int, as_guest: bool) -> web.StreamResponse:
     """For an HTTP/1.0 client, which has no chunks and cannot tell a body that breaks off from one that ends."""
     with Attached(request, stream, as_guest=as_guest):
-        await success(stream.generation)
+        await success(stream)
         entries = list(stream.log.entries)[cursor:]
         body = b"".join([text_view(number, entry) for number, entry in enumerate(entries, cursor + 1)])
         response = web.Response(body=body, content_type="text/plain", charset="utf-8")
@@ -83,7 +80,7 @@ async def _whole_text(
 async def whole(request: web.Request, stream: HeldStream[StreamLog], show: Show) -> web.StreamResponse:
     """Sends a `chat.completion`, once the answer is complete."""
     with Attached(request, stream):
-        await success(stream.generation)
+        await success(stream)
         value = completion(stream.log.entries, stream.generation.outcome(), reasoning=show.reasoning)
         response = json_response(value)
         with counted(stream, response.content_length or 0):
@@ -92,7 +89,7 @@ async def whole(request: web.Request, stream: HeldStream[StreamLog], show: Show)
 
 def rest(
     request: web.Request,
-    stream: HeldStream[StreamLog],
+    stream: Watched,
     cursor: int,
     show: Show,
     *,
@@ -104,7 +101,7 @@ def rest(
         raise StreamNotFound()
     if stream.log.ended and cursor == stream.log.last:
         return web.Response(status=204)
-    stream.record.resumes += 1
+    stream.count_resume()
     if as_text:
         return text(request, stream, cursor=cursor, as_guest=as_guest)
     return events(request, stream, show, cursor=cursor, as_guest=as_guest)

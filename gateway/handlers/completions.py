@@ -84,7 +84,7 @@ def _ends_cleanly(generation: Generation[Window]) -> bool:
 
 async def _whole(request: web.Request, stream: HeldStream[Window]) -> web.StreamResponse:
     with Attached(request, stream):
-        await success(stream.generation)
+        await success(stream)
         body, _ = stream.log.after(0)
         response = web.Response(body=body, content_type="application/json")
         return await deliver(request, response)

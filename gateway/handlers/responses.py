@@ -10,9 +10,9 @@ from aiohttp import web
 from gateway.errors import GatewayError, Stopped
 from gateway.handlers.services import EXCHANGE
 from gateway.log.views import start_block
-from gateway.streams.generation import Generation
 from gateway.streams.held import HeldStream
 from gateway.streams.viewer import until
+from gateway.streams.watched import Watched
 
 Answer = Coroutine[Any, Any, web.StreamResponse]
 """Sends a stream. A handler returns it instead of awaiting it, so that the handler's frame ends: see `observed`."""
@@ -37,17 +37,17 @@ class Attached:
 
     __slots__ = ("_as_guest", "_request", "_stream")
 
-    def __init__(self, request: web.Request, stream: HeldStream[Any], *, as_guest: bool = False) -> None:
+    def __init__(self, request: web.Request, stream: HeldStream[Any] | Watched, *, as_guest: bool = False) -> None:
         self._request = request
         self._stream = stream
         self._as_guest = as_guest
 
     def __enter__(self) -> None:
         claim(self._request, self._stream)
-        self._request[EXCHANGE].services.streams.attach(self._stream, self.cut, as_guest=self._as_guest)
+        self._stream.attach(self.cut, as_guest=self._as_guest)
 
     def __exit__(self, *error: object) -> None:
-        self._request[EXCHANGE].services.streams.detach(self._stream, self.cut)
+        self._stream.detach(self.cut)
 
     def cut(self) -> None:
         """Closes the connection at once."""
@@ -56,7 +56,7 @@ class Attached:
 
 
 @contextmanager
-def counted(stream: HeldStream[Any], size: int) -> Iterator[None]:
+def counted(stream: Watched, size: int) -> Iterator[None]:
     """Within the block, the stream counts the bytes of a body that is held until its client has read it."""
     stream.log.grow(size)
     try:
@@ -65,23 +65,24 @@ def counted(stream: HeldStream[Any], size: int) -> Iterator[None]:
         stream.log.grow(-size)
 
 
-def claim(request: web.Request, stream: HeldStream[Any]) -> None:
+def claim(request: web.Request, stream: HeldStream[Any] | Watched) -> None:
     """The first request started the stream, and its log line has the record. Later requests only viewed it."""
-    if stream.is_claimed:
+    started = stream.claim()
+    if started is None:
         request[EXCHANGE].viewed = stream.id
-        return
-    stream.is_claimed = True
-    request[EXCHANGE].started = stream
+    else:
+        request[EXCHANGE].started = started
 
 
-def ticketed_start(request: web.Request, stream: HeldStream[Any]) -> bytes:
+def ticketed_start(request: web.Request, stream: Watched) -> bytes:
     """The start block for the client that asked, with a ticket."""
     retry_ms = request[EXCHANGE].services.config.stream.retry_ms
     return start_block(stream.id, retry_ms=retry_ms, ticket=stream.tickets.issue(may_stop=True))
 
 
-async def success(generation: Generation[Any]) -> None:
+async def success(stream: HeldStream[Any] | Watched) -> None:
     """Waits until the answer is complete. Raises the GatewayError with which it failed."""
-    await until(generation.log, lambda: generation.log.ended)
-    if not generation.is_whole:
-        raise Stopped() if generation.failure is None else generation.failure.copy()
+    await until(stream.log, lambda: stream.log.ended)
+    if not stream.is_whole:
+        failure = stream.failure
+        raise Stopped() if failure is None else failure.copy()

@@ -10,7 +10,6 @@ from gateway.admission.admit import admit, check_caller
 from gateway.admission.fields import chat_request, show_in, view_fields
 from gateway.admission.limits import allowance
 from gateway.config import Assistant
-from gateway.entries import EndReason
 from gateway.errors import StreamNotFound, Unauthorized
 from gateway.handlers.answers import events, rest, text
 from gateway.handlers.negotiation import Representation
@@ -95,7 +94,7 @@ async def stop(request: web.Request) -> web.Response:
     stream, may_stop = _opened(request, read_query(request))
     if not may_stop:
         raise StreamNotFound()
-    stream.generation.interrupt(EndReason.STOPPED)
+    await stream.stop()
     return web.Response(status=204)
 
 

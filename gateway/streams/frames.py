@@ -5,7 +5,7 @@ from typing import Protocol
 
 from gateway.entries import Entry
 from gateway.log.base import Recording, StreamLog
-from gateway.log.views import View
+from gateway.log.views import Format, View
 
 # Bytes of one write: asyncio's own flow control begins there, and a stall is measured from write to write.
 _PIECE = 65_536
@@ -58,3 +58,7 @@ class Frames:
             size += len(frame)
             cursor += 1
         return b"".join(frames), cursor
+
+
+SharedFrames = list[tuple[Format, bool, Frames]]
+"""The frames of each view of a stream that has viewers. There is nearly always one."""

@@ -2,14 +2,15 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from gateway.admission.admit import AdmittedRequest
-from gateway.log.base import Recording, StreamLog
+from gateway.entries import EndReason
+from gateway.errors import GatewayError
+from gateway.log.base import Recording
 from gateway.log.snapshot import Snapshot
-from gateway.log.views import Format, sse_view
 from gateway.observe.records import StreamRecord
-from gateway.streams.frames import Frames
+from gateway.streams.frames import SharedFrames
 from gateway.streams.generation import Generation
 from gateway.streams.life import Next, when_unwatched
 from gateway.streams.tickets import Tickets
@@ -17,11 +18,23 @@ from gateway.streams.tickets import Tickets
 R = TypeVar("R", bound=Recording)
 
 
+class Keeper(Protocol):
+    """The registry, as a stream sees it."""
+
+    def attach(self, stream: "HeldStream[Any]", cut: Callable[[], None], *, as_guest: bool) -> None: ...
+
+    def detach(self, stream: "HeldStream[Any]", cut: Callable[[], None]) -> None: ...
+
+    def done(self, stream: "HeldStream[Any]") -> None:
+        """The stream's task has finished."""
+        ...
+
+
 class HeldStream(Generic[R]):
-    """A stream in the registry. `request` is the one that started it. `done` is called when its task has finished."""
+    """A stream in the registry, which is its `keeper`. `request` is the one that started it. See Watched."""
 
     __slots__ = (
-        "_done",
+        "_keeper",
         "cuts",
         "dying",
         "expires_at",
@@ -47,10 +60,10 @@ class HeldStream(Generic[R]):
         generation: Generation[R],
         request: AdmittedRequest,
         tickets: Tickets,
-        done: Callable[["HeldStream[R]"], None],
+        keeper: Keeper,
     ) -> None:
         self.generation = generation
-        self._done = done
+        self._keeper = keeper
         self.owner = request.owner
         self.on_disconnect = request.on_disconnect
         self.is_kept = request.is_kept  # a client can resume it after its end
@@ -65,7 +78,7 @@ class HeldStream(Generic[R]):
         self.unwatched = 0.0  # seconds without any viewer since the last viewer who may stop it
         self.timer: asyncio.TimerHandle | None = None  # fires if no viewer comes in time
         self.expires_at: float | None = None  # on the loop's clock; None until it is kept after its end
-        self.frames: list[tuple[Format, bool, Frames]] = []  # there is nearly always one
+        self.frames: SharedFrames = []
         self.snapshot: Snapshot | None = None
         self.dying = 0  # bytes that it held when it was ended to make room
         generation.task.add_done_callback(self._tell)
@@ -87,8 +100,34 @@ class HeldStream(Generic[R]):
         """Whether its task has finished, which includes closing the upstream connection."""
         return self.generation.task.done()
 
+    @property
+    def is_whole(self) -> bool:
+        return self.generation.is_whole
+
+    @property
+    def failure(self) -> GatewayError | None:
+        return self.generation.failure
+
     def _tell(self, _task: asyncio.Task[None]) -> None:
-        self._done(self)
+        self._keeper.done(self)
+
+    def attach(self, cut: Callable[[], None], *, as_guest: bool = False) -> None:
+        self._keeper.attach(self, cut, as_guest=as_guest)
+
+    def detach(self, cut: Callable[[], None]) -> None:
+        self._keeper.detach(self, cut)
+
+    def claim(self) -> "HeldStream[R] | None":
+        if self.is_claimed:
+            return None
+        self.is_claimed = True
+        return self
+
+    def count_resume(self) -> None:
+        self.record.resumes += 1
+
+    async def stop(self) -> None:
+        self.generation.interrupt(EndReason.STOPPED)
 
     def when_unwatched(self) -> Next:
         return when_unwatched(
@@ -113,13 +152,3 @@ class HeldStream(Generic[R]):
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
-
-
-def shared_frames(stream: HeldStream[StreamLog], format: Format, reasoning: bool) -> Frames:
-    """The frames of a view, which all its viewers share."""
-    for known_format, has_reasoning, frames in stream.frames:
-        if known_format is format and has_reasoning == reasoning:
-            return frames
-    frames = Frames(stream.log, sse_view(stream.id, format=format, reasoning=reasoning))
-    stream.frames.append((format, reasoning, frames))
-    return frames

@@ -63,7 +63,7 @@ class Streams:
         self._holding = Holding(store, config, self._once.forget)
         self._unwatched = Unwatched(config.stream, self._holding)
         self._loop = asyncio.get_running_loop()
-        self._now, self._when_done = self._loop.time, self._done  # two objects for all streams, not two for each
+        self._now = self._loop.time  # one object for all streams, not one for each
 
     def configure(self, config: Config) -> None:
         """Uses another configuration from now on. Running answers keep theirs, apart from the times for viewers."""
@@ -152,7 +152,7 @@ class Streams:
         generation = Generation(log, Attempts(stream_id, request, log, surface, self._dependencies), reservation)
         life = request.route.total + self._dependencies.config.stream.keep_seconds
         tickets = Tickets(life, self._now)
-        stream = HeldStream(generation, request, tickets, self._when_done)
+        stream = HeldStream(generation, request, tickets, self)
         self._holding.streams[stream_id] = stream
         self._running += 1
         return stream
@@ -168,8 +168,7 @@ class Streams:
         """The stream as JSON, in parts that all polling clients share."""
         return self._holding.snapshot(stream)
 
-    def attach(self, stream: HeldStream[Any], cut: Callable[[], None], *, as_guest: bool = False) -> None:
-        """Adds a viewer. `cut` closes the viewer's connection at once. A guest may read the stream but not stop it."""
+    def attach(self, stream: HeldStream[Any], cut: Callable[[], None], *, as_guest: bool) -> None:
         stream.cuts.append(cut)
         self._holding.use(stream)
         self._unwatched.visit(stream, as_guest=as_guest)
@@ -187,8 +186,7 @@ class Streams:
 
     # The end
 
-    def _done(self, stream: HeldStream[Any]) -> None:
-        """Called when the stream's task has finished."""
+    def done(self, stream: HeldStream[Any]) -> None:
         self._running -= 1
         if not stream.is_claimed:  # the client left before the stream began
             log_stream_end(StreamEndRecord(key=stream.owner, stream=stream.record))

@@ -1,0 +1,63 @@
+"""The interface of a stream that clients can watch, whichever process produces it."""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from gateway.errors import GatewayError
+from gateway.log.base import StreamLog
+from gateway.log.snapshot import Snapshot
+from gateway.log.views import Format, sse_view
+from gateway.streams.frames import Frames, SharedFrames
+from gateway.streams.held import HeldStream
+from gateway.streams.tickets import Tickets
+
+
+class Watched(Protocol):
+    id: str
+    frames: SharedFrames
+    snapshot: Snapshot | None
+    tickets: Tickets
+
+    @property
+    def owner(self) -> str | None:
+        """The name of the key that started it."""
+        ...
+
+    @property
+    def log(self) -> StreamLog: ...
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it has ended with a complete answer."""
+        ...
+
+    @property
+    def failure(self) -> GatewayError | None:
+        """The error with which it ended."""
+        ...
+
+    def attach(self, cut: Callable[[], None], *, as_guest: bool = False) -> None:
+        """Adds a viewer. `cut` closes the viewer's connection at once. A guest may read the stream but not stop it."""
+        ...
+
+    def detach(self, cut: Callable[[], None]) -> None: ...
+
+    def claim(self) -> HeldStream[Any] | None:
+        """The stream, for the request that started it, in whose log line its record stands. None for all later ones."""
+        ...
+
+    def count_resume(self) -> None: ...
+
+    async def stop(self) -> None:
+        """Ends it as stopped. Does nothing if it has ended."""
+        ...
+
+
+def shared_frames(stream: Watched, format: Format, reasoning: bool) -> Frames:
+    """The frames of a view, which all its viewers share."""
+    for known_format, has_reasoning, frames in stream.frames:
+        if known_format is format and has_reasoning == reasoning:
+            return frames
+    frames = Frames(stream.log, sse_view(stream.id, format=format, reasoning=reasoning))
+    stream.frames.append((format, reasoning, frames))
+    return frames
