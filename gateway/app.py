@@ -30,6 +30,7 @@ from gateway.observe.metrics import Metrics
 from gateway.observe.spans import Tracer
 from gateway.streams.gauges import gauges
 from gateway.streams.registry import Streams
+from gateway.streams.sharing import Sharing
 from gateway.upstream.catalogue import Catalogue
 from gateway.upstream.client import UpstreamClient
 from gateway.upstream.dialects.listing import ModelFields
@@ -128,6 +129,7 @@ async def _services(
         ended=counted.stream_ended,
         epoch="" if neighbours is None else neighbours.epoch,
     )
+    sharing = _sharing(config, held)
     lag = LagMeter(loop, counted.lagged)
     tracer = _tracer(config, app[BOUNDS])
 
@@ -138,6 +140,9 @@ async def _services(
     )
     yield
     lag.stop()
+    if sharing is not None:
+        await sharing.close()
+        await sharing.connection.close()
     await app[SERVICES].catalogue.close()
     await client.close()
     if tracer is not None:
@@ -148,6 +153,17 @@ def _neighbours_folder(config: Config, workers_folder: Path | None) -> Path | No
     """The folder in which this process finds others of this gateway. None if it is the only one."""
     runtime_dir = config.server.runtime_dir
     return workers_folder if runtime_dir is None else Path(runtime_dir)
+
+
+def _sharing(config: Config, streams: Streams) -> Sharing | None:
+    """None if streams rest in the memory of this process alone."""
+    if not config.store.is_shared:
+        return None
+    from gateway.shared.connection import RedisConnection  # its package is an extra; the configuration was checked
+
+    sharing = Sharing(config.store, RedisConnection(config.store.url.reveal()), streams.find)
+    streams.share(sharing)
+    return sharing
 
 
 def _tracer(config: Config, bounds: Bounds) -> Tracer | None:

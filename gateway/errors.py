@@ -5,7 +5,7 @@ text. A message says what to do next. It never contains a key, a header field, a
 upstream. The shape on the wire is that of OpenAI: https://platform.openai.com/docs/guides/error-codes
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from enum import Enum
 from typing import Any, ClassVar, Self
 
@@ -388,6 +388,23 @@ class UpstreamEmpty(UpstreamError):
     message = "The model's server ended without an answer. Ask again in a moment."
 
 
+class ProducerLost(UpstreamError):
+    """The process that produced the answer is gone. What it had recorded is there."""
+
+    code = "producer_lost"
+    end_reason = EndReason.INCOMPLETE
+    message = "The answer broke off: the gateway that was receiving it is gone. Ask again in a moment."
+
+
+class RecordingLost(UpstreamError):
+    """Some entries of a recorded stream are missing."""
+
+    status = 410
+    code = "recording_lost"
+    end_reason = EndReason.INCOMPLETE
+    message = "A part of this answer was lost before it reached you. Ask again."
+
+
 class EventTooLarge(UpstreamError):
     code = "event_too_large"
     retryable = False
@@ -428,3 +445,21 @@ class TotalTimeout(Timeout):
     recovery = Recovery.NOTHING
     is_targets_fault = False
     message = "The answer took longer than the gateway allows. Ask for a shorter one."
+
+
+# The way back.
+
+
+def from_failure(failure: Mapping[str, Any]) -> GatewayError:
+    """The error of a failure entry, which may be of another process. Its class is found by its code."""
+    fields = failure["error"]
+    kind = next((kind for kind in _all_kinds(GatewayError) if kind.code == fields["code"]), UpstreamError)
+    error = kind.__new__(kind, fields["message"])
+    GatewayError.__init__(error, fields["message"], code=fields["code"], type=fields["type"], param=fields["param"])
+    return error
+
+
+def _all_kinds(kind: type[GatewayError]) -> Iterator[type[GatewayError]]:
+    yield kind
+    for other in kind.__subclasses__():
+        yield from _all_kinds(other)

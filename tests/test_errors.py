@@ -65,6 +65,8 @@ CONTRACT = {
     "upstream_rejected": (400, "invalid_request_error", False, EndReason.UPSTREAM_ERROR),
     "context_length_exceeded": (400, "invalid_request_error", False, EndReason.UPSTREAM_ERROR),
     "upstream_incomplete": (502, "upstream_error", True, EndReason.INCOMPLETE),
+    "producer_lost": (502, "upstream_error", True, EndReason.INCOMPLETE),
+    "recording_lost": (410, "upstream_error", True, EndReason.INCOMPLETE),
     "upstream_empty": (502, "upstream_error", True, EndReason.INCOMPLETE),
     "event_too_large": (502, "upstream_error", False, EndReason.UPSTREAM_ERROR),
     "timeout": (504, "timeout_error", True, EndReason.TIMEOUT),

@@ -1,6 +1,7 @@
 """The configuration of a command: its file, the environment, and the options that override both."""
 
 import argparse
+import importlib.util
 import os
 import ssl
 from collections.abc import Iterator, Mapping
@@ -22,6 +23,9 @@ Nothing is configured yet. There are three ways to continue:
 The variables can also be in a file named .env."""
 
 
+_EXTRA = "gateway[redis]"
+
+
 def configured(path: Path | None) -> Config:
     """Raises Faults or CommandError."""
     try:
@@ -34,7 +38,9 @@ def configured(path: Path | None) -> Config:
 
 
 def _file_faults(config: Config) -> Iterator[str]:
-    """Faults that can only be found by reading other files."""
+    """Faults that can only be found by a look at this machine: at files, and at what is installed."""
+    if config.store.is_shared and importlib.util.find_spec("redis") is None:
+        yield f"store.url: a package is missing; install it with: pip install '{_EXTRA}'"
     for index, upstream in enumerate(config.upstreams):
         try:
             ssl.create_default_context(cafile=upstream.ca_file)

@@ -21,6 +21,10 @@ def value_faults(config: Config) -> Iterator[str]:
     yield from _url_faults(config)
     yield from _key_faults(config)
     yield from _traces_faults(config.traces)
+    if config.store.is_shared and not _is_redis_url(config.store.url.reveal()):
+        yield "store.url: expected memory://, or redis(s)://[user:password@]host[:port][/database], or unix://path"
+    if not re.fullmatch(r"[\x21-\x7a|~]{1,64}", config.store.prefix):
+        yield "store.prefix: expected 1 to 64 printable ASCII characters without spaces and braces"
     server = config.server
     if not config.keys and not server.allow_anonymous and not is_loopback(server.host):
         yield (
@@ -39,6 +43,17 @@ def value_faults(config: Config) -> Iterator[str]:
     for index, proxy in enumerate(server.trusted_proxies):
         if not _is_network(proxy):
             yield f"server.trusted_proxies[{index}]: expected an address, or a network such as 10.0.0.0/8"
+
+
+def _is_redis_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return False
+    if parts.scheme == "unix":
+        return bool(parts.path)
+    return parts.scheme in ("redis", "rediss") and bool(parts.hostname) and port != 0
 
 
 def _url_faults(config: Config) -> Iterator[str]:

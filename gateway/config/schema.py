@@ -3,6 +3,7 @@
 `config.example.toml` explains every field and shows its default.
 """
 
+import hmac
 from datetime import date
 from enum import StrEnum
 from typing import Annotated, Any
@@ -28,6 +29,12 @@ class Secret:
 
     def reveal(self) -> str:
         return self._value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and hmac.compare_digest(self._value.encode(), other.reveal().encode())
+
+    def __hash__(self) -> int:
+        return hash(self._value)
 
     def __repr__(self) -> str:
         return "***"
@@ -77,9 +84,20 @@ class Stream(Struct, frozen=True, forbid_unknown_fields=True):
     max_orphans: Count = 1000
 
 
+_MEMORY = "memory://"
+
+
 class Store(Struct, frozen=True, forbid_unknown_fields=True):
+    """`url` is `memory://`, or the address of a Redis that several processes share. Keys there begin with `prefix`."""
+
+    url: Secret = Secret(_MEMORY)  # it may hold a password
+    prefix: Name = "gateway:"
     max_bytes: Bytes = 268_435_456
     max_streams: Count = 20_000
+
+    @property
+    def is_shared(self) -> bool:
+        return self.url.reveal() != _MEMORY
 
 
 class Timeouts(Struct, frozen=True, forbid_unknown_fields=True):

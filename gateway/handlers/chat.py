@@ -72,7 +72,7 @@ async def _resumed(
     else:
         show = show_in(await read_fields(request, caller, query, services.config.server.max_body_bytes))
     place = read_event_id(last)
-    stream = None if place is None else services.streams.find(place[0])
+    stream = None if place is None else await services.streams.seek(place[0])
     if place is None or stream is None or stream.owner != caller.name:
         raise StreamNotFound()
     request[EXCHANGE].viewed = stream.id

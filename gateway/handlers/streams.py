@@ -29,6 +29,7 @@ from gateway.handlers.sinks import deliver
 from gateway.log.base import StreamLog
 from gateway.log.views import read_event_id, start_block
 from gateway.streams.held import HeldStream
+from gateway.streams.watched import Watched
 
 
 async def create(request: web.Request) -> web.Response:
@@ -52,7 +53,9 @@ async def create(request: web.Request) -> web.Response:
     stream = await services.streams.record(admitted, key)
     services.streams.expect(stream)
     claim(request, stream)
-    return _created(request, stream)
+    response = _created(request, stream)
+    await services.streams.publish(stream)  # behind the tickets, which may be sent to any process
+    return response
 
 
 def _created(request: web.Request, stream: HeldStream[StreamLog]) -> web.Response:
@@ -74,7 +77,7 @@ def _created(request: web.Request, stream: HeldStream[StreamLog]) -> web.Respons
 
 async def watch(request: web.Request) -> web.StreamResponse | Answer:
     query = read_query(request)
-    stream, may_stop = _opened(request, query)
+    stream, may_stop = await _opened(request, query)
     answer = wanted(request)
     if answer is Representation.JSON:
         parts = request[EXCHANGE].services.streams.snapshot(stream)
@@ -91,14 +94,14 @@ async def watch(request: web.Request) -> web.StreamResponse | Answer:
 
 async def stop(request: web.Request) -> web.Response:
     """Stops the stream. If it has ended already, nothing changes."""
-    stream, may_stop = _opened(request, read_query(request))
+    stream, may_stop = await _opened(request, read_query(request))
     if not may_stop:
         raise StreamNotFound()
     await stream.stop()
     return web.Response(status=204)
 
 
-def _opened(request: web.Request, query: dict[str, str]) -> tuple[HeldStream[StreamLog], bool]:
+async def _opened(request: web.Request, query: dict[str, str]) -> tuple[Watched, bool]:
     """The stream of the path, and whether the request may stop it.
 
     The stream is opened by its key, or by a ticket as long as that key is valid. Raises StreamNotFound. Raises TwoKeys
@@ -110,7 +113,7 @@ def _opened(request: web.Request, query: dict[str, str]) -> tuple[HeldStream[Str
     except Unauthorized:
         caller = None  # a ticket may be sent in place of a key
     ticket = query.get("ticket") or secret(request)
-    stream = services.streams.find(request.match_info["id"])
+    stream = await services.streams.seek(request.match_info["id"])
     if stream is None:
         raise StreamNotFound()
     is_owner = caller is not None and caller.key is not None and caller.name == stream.owner
@@ -121,7 +124,7 @@ def _opened(request: web.Request, query: dict[str, str]) -> tuple[HeldStream[Str
     return stream, is_owner or stream.tickets.admit(ticket, to_stop=True)
 
 
-def _cursor(stream: HeldStream[StreamLog], last: str) -> int:
+def _cursor(stream: Watched, last: str) -> int:
     place = read_event_id(last)
     if place is None or place[0] != stream.id:
         raise StreamNotFound()

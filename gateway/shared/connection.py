@@ -15,6 +15,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
 
 from gateway.errors import RedisUnavailable
+from gateway.shared.base import Command, CommandError
 
 _OPERATION_SECONDS = 0.5  # a healthy Redis takes 1 ms; a client waits for it before its answer starts
 _PROBE_SECONDS = 1.0  # between two checks whether Redis is back
@@ -24,16 +25,9 @@ _NOT_SERVING = (ReadOnlyError, OutOfMemoryError)  # refusals of every write; oth
 
 logger = logging.getLogger(__name__)
 
-Command = Sequence[str | bytes | int | float]
-"""The name of a command and its arguments: `("SET", "key", b"value", "PX", 1000)`."""
-
-
-class CommandError(Exception):
-    """Redis refused a command."""
-
 
 class RedisConnection:
-    """`url` is `redis://`, `rediss://` or `unix://`, with user, password and the number of the database."""
+    """See Connection. `url` is `redis://`, `rediss://` or `unix://`."""
 
     def __init__(
         self, url: str, *, operation_seconds: float = _OPERATION_SECONDS, probe_seconds: float = _PROBE_SECONDS
@@ -43,39 +37,38 @@ class RedisConnection:
         self._probe_seconds = probe_seconds
         self._listeners: list[Callable[[bool], None]] = []
         self._probe: asyncio.Task[None] | None = None
-        self._redis = _client(url, operation_seconds)
+        self._redis = _client(url, operation_seconds, _CONNECTIONS)
+        self._url = url
+        self._waiting: Redis | None = None
 
     def listen(self, changed: Callable[[bool], None]) -> None:
-        """Calls `changed` with True when Redis is back, and with False when it is away."""
         self._listeners.append(changed)
 
     async def run(self, *command: str | bytes | int | float) -> Any:
-        """The reply to one command. Raises RedisUnavailable, or CommandError if Redis refuses this command."""
         (reply,) = await self.run_all([command])
         if isinstance(reply, CommandError):
             raise reply
         return reply
 
     async def run_all(self, commands: Sequence[Command]) -> list[Any]:
-        """The replies to several commands, sent together. A refused command has a CommandError as its reply.
+        return await self._guarded(self._redis, commands, self._seconds)
 
-        Raises RedisUnavailable.
-        """
+    async def wait(self, seconds: float, *command: str | bytes | int | float) -> Any:
+        if self._waiting is None:
+            self._waiting = _client(self._url, seconds + self._seconds, 1)
+        (reply,) = await self._guarded(self._waiting, [command], seconds + self._seconds)
+        if isinstance(reply, CommandError):
+            raise reply
+        return reply
+
+    async def _guarded(self, redis: Redis, commands: Sequence[Command], seconds: float) -> list[Any]:
         if not self.is_up:
             raise RedisUnavailable()
         try:
-            return await self._send(commands)
+            return await _send(redis, commands, seconds)
         except (RedisError, OSError) as error:
             self._set_away(error)
             raise RedisUnavailable() from error
-
-    async def _send(self, commands: Sequence[Command]) -> list[Any]:
-        async with asyncio.timeout(self._seconds):
-            pipe = self._redis.pipeline(transaction=False)
-            for command in commands:
-                pipe.execute_command(*command)
-            replies = await pipe.execute(raise_on_error=False)
-        return [_reply(reply) for reply in replies]
 
     def _set_away(self, error: Exception) -> None:
         if self._probe is not None:
@@ -89,7 +82,7 @@ class RedisConnection:
         while True:
             await asyncio.sleep(self._probe_seconds)
             try:
-                await self._send([("SET", f"{_NAME}:probe", "", "PX", 1000)])
+                await _send(self._redis, [("SET", f"{_NAME}:probe", "", "PX", 1000)], self._seconds)
             except (RedisError, OSError):
                 continue
             break
@@ -106,12 +99,23 @@ class RedisConnection:
         if self._probe is not None:
             self._probe.cancel()
         await self._redis.aclose()
+        if self._waiting is not None:
+            await self._waiting.aclose()
 
 
-def _client(url: str, seconds: float) -> Redis:
+async def _send(redis: Redis, commands: Sequence[Command], seconds: float) -> list[Any]:
+    async with asyncio.timeout(seconds):
+        pipe = redis.pipeline(transaction=False)
+        for command in commands:
+            pipe.execute_command(*command)
+        replies = await pipe.execute(raise_on_error=False)
+    return [_reply(reply) for reply in replies]
+
+
+def _client(url: str, seconds: float, connections: int) -> Redis:
     pool = BlockingConnectionPool.from_url(
         url,
-        max_connections=_CONNECTIONS,
+        max_connections=connections,
         timeout=seconds,
         socket_timeout=seconds,
         socket_connect_timeout=seconds,

@@ -15,6 +15,7 @@ from gateway.admission.tokens import tokens_to_reserve
 from gateway.config import Config
 from gateway.errors import Busy, GatewayError, ShuttingDown, TooManyRunning, TooManyStreams
 from gateway.log.base import Recording, StreamLog, StreamStore
+from gateway.log.snapshot import Snapshot
 from gateway.log.views import View
 from gateway.log.window import Window
 from gateway.observe.records import StreamEndRecord, StreamRecord, log_stream_end
@@ -25,9 +26,11 @@ from gateway.streams.generation import Generation
 from gateway.streams.held import HeldStream
 from gateway.streams.idempotency import Key, Once
 from gateway.streams.retention import Holding
+from gateway.streams.sharing import Sharing
 from gateway.streams.surfaces import NativeSurface, OpenAISurface, Surface
 from gateway.streams.tickets import Tickets
 from gateway.streams.unwatched import Unwatched
+from gateway.streams.watched import Watched
 from gateway.upstream.client import UpstreamClient
 from gateway.upstream.targets import Targets
 
@@ -60,10 +63,15 @@ class Streams:
         self._epoch = epoch
         self._running = 0
         self._once = Once()
-        self._holding = Holding(store, config, self._once.forget)
+        self._sharing: Sharing | None = None
+        self._holding = Holding(store, config, self._forgotten)
         self._unwatched = Unwatched(config.stream, self._holding)
         self._loop = asyncio.get_running_loop()
         self._now = self._loop.time  # one object for all streams, not one for each
+
+    def share(self, sharing: Sharing) -> None:
+        """Shares all streams that are kept with other processes, from now on."""
+        self._sharing = sharing
 
     def configure(self, config: Config) -> None:
         """Uses another configuration from now on. Running answers keep theirs, apart from the times for viewers."""
@@ -88,7 +96,10 @@ class Streams:
         Raises ShuttingDown, Busy, OutOfDescriptors, RateLimited, TooManyStreams or IdempotencyConflict.
         """
         if key is None:
-            return await self._record(request)
+            stream = await self._record(request)
+            if request.is_kept:
+                self._publish(stream, request)
+            return stream
         stream = await self._once.get(key, request, self._record_expecting)
         if request.is_kept and not stream.is_kept:  # this client can resume it, although the first could not
             stream.is_kept, stream.on_disconnect = True, request.on_disconnect
@@ -108,7 +119,13 @@ class Streams:
         """Records the answer and waits for its owner, because the client may have left already."""
         stream = await self._record(request)
         self.expect(stream)
+        self._publish(stream, request)
         return stream
+
+    def _publish(self, stream: HeldStream[StreamLog], request: AdmittedRequest) -> None:
+        if self._sharing is not None:
+            keep = self._dependencies.config.stream.keep_seconds
+            self._sharing.add(stream, life=request.route.total + keep, keep=keep)
 
     async def relay(self, asked: Completion, view: View) -> HeldStream[Window]:
         """Starts an answer that is passed on, chunk by chunk or as one body. Raises the same errors as `record`."""
@@ -164,9 +181,26 @@ class Streams:
         stream = self._holding.streams.get(stream_id)
         return stream if stream is not None and stream.log.is_kept else None
 
-    def snapshot(self, stream: HeldStream[StreamLog]) -> list[bytes]:
+    async def seek(self, stream_id: str) -> Watched | None:
+        """The stream, whichever process produces it. Raises RedisUnavailable, RecordingLost or Busy."""
+        stream = self.find(stream_id)
+        if stream is not None or self._sharing is None:
+            return stream
+        return await self._sharing.find(stream_id)
+
+    async def publish(self, stream: Watched) -> None:
+        """Returns when every process can find the stream, if Redis answers."""
+        if self._sharing is not None:
+            await self._sharing.publish(stream.id)
+
+    def snapshot(self, stream: Watched) -> list[bytes]:
         """The stream as JSON, in parts that all polling clients share."""
-        return self._holding.snapshot(stream)
+        held = self.find(stream.id)
+        if held is not None:
+            return self._holding.snapshot(held)
+        if stream.snapshot is None:
+            stream.snapshot = Snapshot(stream.id, stream.log)
+        return stream.snapshot.parts()
 
     def attach(self, stream: HeldStream[Any], cut: Callable[[], None], *, as_guest: bool) -> None:
         stream.cuts.append(cut)
@@ -186,6 +220,11 @@ class Streams:
 
     # The end
 
+    def _forgotten(self, stream: HeldStream[Any]) -> None:
+        self._once.forget(stream)
+        if self._sharing is not None:
+            self._sharing.remove(stream.id)
+
     def done(self, stream: HeldStream[Any]) -> None:
         self._running -= 1
         if not stream.is_claimed:  # the client left before the stream began
@@ -197,7 +236,8 @@ class Streams:
     @property
     def viewers(self) -> int:
         """The number of clients that watch a stream."""
-        return sum([stream.viewers for stream in self._holding.streams.values()])
+        here = sum([stream.viewers for stream in self._holding.streams.values()])
+        return here if self._sharing is None else here - self._sharing.visitors + self._sharing.elsewhere.viewers
 
     @property
     def held(self) -> int:
@@ -237,9 +277,12 @@ class Streams:
     async def close(self) -> None:
         """Ends all running streams with ShuttingDown, and waits until every upstream connection is closed.
 
-        Viewers get a moment to read the end. Then their connections are closed.
+        Viewers get a moment to read the end. Then their connections are closed. Those of streams of other processes are
+        closed at once, because these streams go on.
         """
         self.closing = True
+        if self._sharing is not None:
+            self._sharing.elsewhere.cut_all()
         self._loop.call_later(_GOODBYE_SECONDS, self._cut_all)
         running = [stream.generation for stream in self._holding.streams.values() if not stream.is_done]
         for generation in running:

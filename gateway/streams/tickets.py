@@ -5,7 +5,7 @@ A page gets a ticket instead of a key. Only hashes are kept. A ticket has 128 ra
 
 import hmac
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from hashlib import sha256
 
 _BYTES = 16
@@ -17,19 +17,30 @@ _FIRST = 2  # that are never removed to make room: those of the first request
 class Tickets:
     """The tickets of one stream. All expire `seconds` after the start. `now` is a clock, in seconds."""
 
-    __slots__ = ("_expires_at", "_may_stop", "_now")
+    __slots__ = ("_expires_at", "_may_stop", "_now", "issued")
 
     def __init__(self, seconds: float, now: Callable[[], float]) -> None:
         self._now = now
         self._expires_at = now() + seconds
         self._may_stop: dict[bytes, bool] = {}  # by the ticket's hash
+        self.issued = 0
 
     def issue(self, *, may_stop: bool) -> str:
         if len(self._may_stop) >= _MOST:
             del self._may_stop[list(self._may_stop)[_FIRST]]
+        self.issued += 1
         ticket = secrets.token_urlsafe(_BYTES)
         self._may_stop[_hash(ticket)] = may_stop
         return ticket
+
+    @property
+    def hashes(self) -> Mapping[bytes, bool]:
+        """The hashes of all tickets, and whether each ticket may stop the stream."""
+        return self._may_stop
+
+    def restore(self, hashes: Mapping[bytes, bool]) -> None:
+        """Admits the tickets with these hashes, which another process has issued."""
+        self._may_stop.update(hashes)
 
     @property
     def expires_in(self) -> int:

@@ -70,7 +70,7 @@ def test_the_defaults() -> None:
         1,
     )
     assert astuple(config.stream) == (15.0, 2000, 300.0, 60.0, 8_388_608, 1_048_576, "detach", 30.0, 1000)
-    assert astuple(config.store) == (268_435_456, 20_000)
+    assert astuple(config.store) == (Secret("memory://"), "gateway:", 268_435_456, 20_000)
     assert astuple(config.retry) == (3, 0.5, 20.0)
     assert astuple(config.breaker) == (5, 15.0)
     assert astuple(config.traces) == (None, {}, 1.0, "gateway", False)
@@ -233,6 +233,9 @@ FAULTS = {
     ),
     "a retry that is negative": ("[stream]\nretry_ms = -1", ["stream.retry_ms: expected int >= 0"]),
     "too few bytes": ("[stream]\nmax_event_bytes = 1023", ["stream.max_event_bytes: expected int >= 1024"]),
+    "no store": ('[store]\nurl = "http://localhost"', ["store.url: expected memory://, or redis(s)://"]),
+    "no host of a store": ('[store]\nurl = "redis://:6379/0"', ["store.url: expected memory://, or redis(s)://"]),
+    "a prefix with a brace": ('[store]\nprefix = "a{b"', ["store.prefix: expected 1 to 64 printable"]),
     "no streams": ("[store]\nmax_streams = 0", ["store.max_streams: expected int >= 1"]),
     "an empty name": (
         '[[models]]\nname = ""\ntargets = [{upstream = "a"}]\n[[upstreams]]\nname = "a"\nbase_url = "http://h"',
@@ -691,7 +694,7 @@ def test_the_example_holds_the_defaults() -> None:
     """What it says of a table that is there once is what is there without it."""
     table = tomllib.loads(EXAMPLE)
     for name in ("server", "stream", "store", "retry", "breaker", "traces"):
-        default = msgspec.to_builtins(getattr(Config(), name))
+        default = msgspec.to_builtins(getattr(Config(), name), enc_hook=Secret.reveal)
         assert table[name] == {key: value for key, value in default.items() if value is not None}
     assert table["timeouts"] == msgspec.to_builtins(DEFAULT_TIMEOUTS)
 

@@ -37,11 +37,11 @@ class RedisServer:
             process.kill()
             await process.wait()
 
-    async def say(self, *words: str) -> bytes:
+    async def say(self, *words: str | bytes) -> bytes:
         """Sends one command by hand, and returns the first 64 KiB of the reply."""
         reader, writer = await asyncio.open_connection(HOST, self.port)
-        parts = [f"*{len(words)}\r\n", *[f"${len(word)}\r\n{word}\r\n" for word in words]]
-        writer.write("".join(parts).encode())
+        parts = [word if isinstance(word, bytes) else word.encode() for word in words]
+        writer.write(b"*%d\r\n" % len(parts) + b"".join([b"$%d\r\n%b\r\n" % (len(part), part) for part in parts]))
         reply = await reader.read(65_536)
         writer.close()
         await writer.wait_closed()

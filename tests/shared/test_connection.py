@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from gateway.errors import RedisUnavailable
-from gateway.shared.connection import CommandError, RedisConnection
+from gateway.shared.base import CommandError
+from gateway.shared.connection import RedisConnection
 from tests.rig.clients import eventually
 from tests.rig.ports import refusing
 from tests.rig.redis import RedisServer, SlowProxy, redis_server

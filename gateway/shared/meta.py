@@ -1,0 +1,46 @@
+"""What Redis holds of a stream beside its entries. Pure: to the fields of a hash, and back."""
+
+from collections.abc import Mapping
+
+import msgspec
+
+_TICKET = "t:"  # before the hash of a ticket
+
+
+class StreamMeta(msgspec.Struct, frozen=True):
+    """`process` produces the stream, and `owner` is the name of the key that asked.
+
+    `tickets` are hashes, and whether each may stop the stream. They expire at `expires_at`, in seconds since the epoch.
+    """
+
+    process: str
+    owner: str | None
+    expires_at: float
+    tickets: Mapping[bytes, bool]
+
+
+def write_meta(meta: StreamMeta) -> dict[str, str | bytes]:
+    fields: dict[str, str | bytes] = {"process": meta.process, "expires": str(meta.expires_at)}
+    if meta.owner is not None:
+        fields["owner"] = meta.owner
+    return fields | ticket_fields(meta.tickets)
+
+
+def ticket_fields(tickets: Mapping[bytes, bool]) -> dict[str, str | bytes]:
+    return {_TICKET + digest.hex(): str(int(may_stop)) for digest, may_stop in tickets.items()}
+
+
+def read_meta(fields: Mapping[bytes, bytes]) -> StreamMeta:
+    """Raises KeyError or ValueError if this is not what `write_meta` wrote."""
+    owner = fields.get(b"owner")
+    tickets = {
+        bytes.fromhex(name.decode().removeprefix(_TICKET)): value == b"1"
+        for name, value in fields.items()
+        if name.startswith(_TICKET.encode())
+    }
+    return StreamMeta(
+        process=fields[b"process"].decode(),
+        owner=None if owner is None else owner.decode(),
+        expires_at=float(fields[b"expires"]),
+        tickets=tickets,
+    )

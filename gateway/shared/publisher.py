@@ -1,0 +1,217 @@
+"""Writes the entries of this process's streams to Redis, so that others can read them.
+
+One task looks at all streams ten times a second, and sends what is new in one pipeline: a batch for each stream. The
+streams themselves know nothing of it, so an event costs nothing more. A shorter time would send each event alone, which
+costs as much as relaying it; a longer one would show in what viewers elsewhere see.
+
+While Redis is away nothing is sent, and nothing is queued: the entries rest in the memory of this process. Afterwards,
+each stream that Redis lost is written again.
+"""
+
+import asyncio
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+from gateway.errors import RedisUnavailable
+from gateway.log.base import StreamLog
+from gateway.shared.base import Command, CommandError, Connection
+from gateway.shared.batches import batches
+from gateway.shared.keys import Keys
+
+TICK_SECONDS = 0.1
+_TICK_BYTES = 4_194_304  # of payloads in one tick: Redis takes them within the time limit of an operation
+_STREAM_BYTES = 1_048_576  # of payloads of one stream in one tick
+_CHECKED_AT_ONCE = 500  # streams about which one pipeline asks
+_LAST_SECONDS = 2.0  # for the last entries, when the process ends
+
+logger = logging.getLogger(__name__)
+
+
+class Published(Protocol):
+    """A stream of this process. `fields` are those of its `meta` key, and `version` grows with each change of them."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def log(self) -> StreamLog: ...
+
+    @property
+    def version(self) -> int: ...
+
+    def fields(self) -> Mapping[str, str | bytes]: ...
+
+
+class _Progress:
+    """How much of a stream is in Redis: the number of the last entry there, and the version of its fields."""
+
+    __slots__ = ("keep", "life", "sent", "stream", "version")
+
+    def __init__(self, stream: Published, life: float, keep: float) -> None:
+        self.stream = stream
+        self.life = int(life)
+        self.keep = int(keep)
+        self.restart()
+
+    def restart(self) -> None:
+        self.sent, self.version = 0, -1  # nothing is there
+
+
+class Publisher:
+    def __init__(self, connection: Connection, keys: Keys) -> None:
+        self._connection = connection
+        self._keys = keys
+        self._running: dict[str, _Progress] = {}  # not yet sent to their ends
+        self._ended: dict[str, _Progress] = {}
+        self._is_lost = False  # Redis may have lost some of them
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    def add(self, stream: Published, *, life: float, keep: float) -> None:
+        """Publishes a stream from now on. It rests in Redis for `keep` seconds after its end.
+
+        It rests there for `life` seconds if it gets no end, because this process died.
+        """
+        self._running[stream.id] = _Progress(stream, life, keep)
+
+    def remove(self, stream_id: str) -> None:
+        """The process forgets the stream. What is in Redis remains until its time has passed."""
+        self._running.pop(stream_id, None)
+        self._ended.pop(stream_id, None)
+
+    def check(self) -> None:
+        """Looks, before the next tick, whether Redis still has what was sent, and sends again what it lost."""
+        self._is_lost = True
+
+    async def publish(self, stream_id: str) -> None:
+        """Sends what is new of one stream at once. Raises RedisUnavailable."""
+        if (progress := self._running.get(stream_id)) is not None:
+            await self._send([progress])
+
+    def __len__(self) -> int:
+        """The number of streams that are not yet sent to their ends."""
+        return len(self._running)
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            try:
+                await self._tick()
+            except RedisUnavailable:
+                pass  # the connection has logged it
+            except Exception:
+                logger.exception("streams could not be written to Redis")
+
+    async def _tick(self) -> None:
+        if not self._connection.is_up:
+            return
+        if self._is_lost:
+            self._is_lost = False
+            try:
+                await self._find_lost()
+            except RedisUnavailable:
+                self._is_lost = True
+                raise
+        await self._send(list(self._running.values()))
+
+    # What is new
+
+    async def _send(self, streams: Sequence[_Progress]) -> None:
+        commands: list[Command] = []
+        sent: list[tuple[_Progress, int, int]] = []  # a stream, its last entry, and the place behind its commands
+        size = 0
+        for progress in streams:
+            if size >= _TICK_BYTES:
+                break
+            stream = progress.stream
+            if stream.log.last == progress.sent and stream.version == progress.version:
+                continue
+            last, taken = self._add(progress, commands)
+            size += taken
+            sent.append((progress, last, len(commands)))
+        if not commands:
+            return
+        try:
+            replies = await self._connection.run_all(commands)
+        except RedisUnavailable:
+            self._is_lost = True  # some of it may have been written
+            raise
+        start = 0
+        for progress, last, end in sent:
+            self._look_at(progress, last, commands[start:end], replies[start:end])
+            start = end
+
+    def _add(self, progress: _Progress, commands: list[Command]) -> tuple[int, int]:
+        """Appends the commands for what is new. Returns the number of the last entry, and the bytes of payloads."""
+        stream = progress.stream
+        log, meta = self._keys.log(stream.id), self._keys.meta(stream.id)
+        if progress.version < 0:
+            commands.append(("DEL", log, meta))
+        if progress.version != stream.version:
+            commands += [("HSET", meta, *_flat(stream.fields())), ("EXPIRE", meta, progress.life)]
+            progress.version = stream.version
+        last, size = progress.sent, 0
+        for number, data in batches(stream.log.entries, progress.sent + 1, _STREAM_BYTES):
+            if last:
+                commands.append(("XADD", log, "NOMKSTREAM", f"{number}-0", "b", data))
+            else:
+                commands += [("XADD", log, f"{number}-0", "b", data), ("EXPIRE", log, progress.life)]
+            last, size = number, size + len(data)
+        if stream.log.ended and last == stream.log.last:
+            commands += [("EXPIRE", log, progress.keep), ("EXPIRE", meta, progress.keep)]
+        return last, size
+
+    def _look_at(self, progress: _Progress, last: int, commands: Sequence[Command], replies: Sequence[Any]) -> None:
+        for command, reply in zip(commands, replies, strict=True):
+            if command[0] == "XADD" and reply is None:
+                progress.restart()  # the key is gone
+                return
+            if isinstance(reply, CommandError) and command[0] != "XADD":  # a refused XADD was written already
+                logger.error("Redis refused %s of a stream: %s", command[0], reply)
+        progress.sent = max(progress.sent, last)
+        log = progress.stream.log
+        if log.ended and progress.sent == log.last and self._running.pop(progress.stream.id, None) is not None:
+            self._ended[progress.stream.id] = progress
+
+    # What was lost
+
+    async def _find_lost(self) -> None:
+        """Asks for the last entry of each stream that was sent. Those that Redis does not have are sent again."""
+        known = [progress for progress in [*self._running.values(), *self._ended.values()] if progress.version >= 0]
+        for start in range(0, len(known), _CHECKED_AT_ONCE):
+            some = known[start : start + _CHECKED_AT_ONCE]
+            commands = list(self._questions(some))
+            replies = await self._connection.run_all(commands)
+            for progress, exists, log in zip(some, replies[::2], replies[1::2], strict=True):
+                if not exists or _last_number(log) != progress.sent:
+                    progress.restart()
+                    self._ended.pop(progress.stream.id, None)
+                    self._running[progress.stream.id] = progress
+
+    def _questions(self, streams: Sequence[_Progress]) -> Iterator[Command]:
+        for progress in streams:
+            yield "EXISTS", self._keys.meta(progress.stream.id)
+            yield "XINFO STREAM", self._keys.log(progress.stream.id)
+
+    async def close(self) -> None:
+        """Sends what is left, if Redis answers."""
+        self._task.cancel()
+        try:
+            async with asyncio.timeout(_LAST_SECONDS):
+                while any(progress.sent < progress.stream.log.last for progress in self._running.values()):
+                    await self._tick()
+                    if not self._connection.is_up:
+                        return
+        except (RedisUnavailable, TimeoutError):
+            pass
+
+
+def _flat(fields: Mapping[str, str | bytes]) -> list[str | bytes]:
+    return [part for field in fields.items() for part in field]
+
+
+def _last_number(log: Any) -> int:
+    """The number of the last entry in a log, by the reply to XINFO STREAM. 0 if there is none."""
+    if isinstance(log, CommandError):
+        return 0
+    return int(bytes(log["last-generated-id"]).partition(b"-")[0])

@@ -1,0 +1,215 @@
+"""The streams that other processes produce, and that clients of this process watch.
+
+Each is read once, however many clients watch it. It is dropped some seconds after its last viewer has left.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from typing import Any
+
+from gateway.errors import RecordingLost, RedisUnavailable
+from gateway.log.base import StreamStore
+from gateway.shared.base import Connection
+from gateway.shared.batches import batches
+from gateway.shared.keys import Keys
+from gateway.shared.messages import Message, Subject
+from gateway.shared.meta import StreamMeta, read_meta
+from gateway.shared.process import Process
+from gateway.shared.reader import Reader
+from gateway.streams.followed import FollowedStream
+from gateway.streams.tickets import Tickets
+from gateway.streams.viewer import until
+
+_IDLE_SECONDS = 5.0  # that a stream is held without viewers: a client that polls comes back within them
+_LOOKS = 4  # for a stream that was started a moment ago, and is not yet in Redis: its process writes every 100 ms
+_LOOK_SECONDS = 0.06  # between them
+_STOP_SECONDS = 5.0  # for the end of a stream that was stopped; it takes 200 ms
+_VISIT_SECONDS = 4.0  # between two messages that a stream has viewers here
+
+
+class Elsewhere:
+    """See `followed.Host`. `store` holds the copies, apart from the streams of this process."""
+
+    def __init__(
+        self, process: Process, connection: Connection, keys: Keys, reader: Reader, store: StreamStore
+    ) -> None:
+        self._process = process
+        self._connection = connection
+        self._keys = keys
+        self._reader = reader
+        self._store = store
+        self._streams: dict[str, FollowedStream] = {}
+        self._loading: dict[str, asyncio.Task[FollowedStream]] = {}
+        self._loop = asyncio.get_running_loop()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._visited_at = 0.0
+        store.relieve = self._relieve
+
+    @property
+    def viewers(self) -> int:
+        return sum([len(stream.cuts) for stream in self._streams.values()])
+
+    def __len__(self) -> int:
+        """The number of streams that are followed or held."""
+        return len(self._streams)
+
+    # Finding
+
+    async def find(self, stream_id: str) -> FollowedStream | None:
+        """The stream, with all of it that Redis has. Raises RedisUnavailable, RecordingLost or Busy."""
+        meta = await self._meta(stream_id)
+        if meta is None:
+            return self._streams.get(stream_id)  # Redis has lost it, and will get it again from its producer
+        stream = self._streams.get(stream_id)
+        if stream is None:
+            loading = self._loading.get(stream_id)
+            if loading is None:
+                loading = self._loading[stream_id] = self._loop.create_task(self._load(stream_id, meta))
+                loading.add_done_callback(lambda _: self._loading.pop(stream_id))
+            stream = await asyncio.shield(loading)
+        stream.tickets = _tickets(meta)
+        self._expire(stream)
+        return stream
+
+    async def _meta(self, stream_id: str) -> StreamMeta | None:
+        for look in range(_LOOKS):
+            if look:
+                await asyncio.sleep(_LOOK_SECONDS)
+            if fields := await self._connection.run("HGETALL", self._keys.meta(stream_id)):
+                return read_meta(fields)
+        return None
+
+    async def _load(self, stream_id: str, meta: StreamMeta) -> FollowedStream:
+        stream = FollowedStream(
+            stream_id,
+            self._store.create(stream_id),
+            process=meta.process,
+            owner=meta.owner,
+            tickets=_tickets(meta),
+            host=self,
+        )
+        try:
+            await self._reader.load(stream_id, stream.take)
+        except BaseException:
+            self._store.discard(stream_id)
+            raise
+        if isinstance(stream.failure, RecordingLost):
+            self._store.discard(stream_id)
+            raise RecordingLost()
+        self._streams[stream_id] = stream
+        if not stream.log.ended:
+            self._reader.follow(stream_id, stream.log.last, stream.take)
+            self._process.wake()
+        return stream
+
+    # Viewers
+
+    def attach(self, stream: FollowedStream, cut: Callable[[], None], *, as_guest: bool) -> None:
+        stream.cancel_timer()
+        stream.cuts.append(cut)
+        if len(stream.cuts) == 1 or not (as_guest or stream.is_attended):
+            stream.is_attended |= not as_guest
+            self._tell(stream, Subject.VISIT)
+
+    def detach(self, stream: FollowedStream, cut: Callable[[], None]) -> None:
+        stream.cuts.remove(cut)
+        if not stream.cuts:
+            self._tell(stream, Subject.LEAVE)
+            stream.is_attended = False
+            stream.frames.clear()
+            self._expire(stream)
+
+    async def stop(self, stream: FollowedStream) -> None:
+        """Asks the producer, and waits for the end. Raises RedisUnavailable."""
+        if stream.log.ended:
+            return
+        await self._process.send(stream.process, self._message(stream, Subject.STOP))
+        if not await until(stream.log, lambda: stream.log.ended, within=_STOP_SECONDS):
+            raise RedisUnavailable()
+
+    def _tell(self, stream: FollowedStream, subject: Subject) -> None:
+        if not stream.log.ended:
+            self._start(self._process.send(stream.process, self._message(stream, subject)))
+
+    def _message(self, stream: FollowedStream, subject: Subject) -> Message:
+        return Message(subject, stream.id, self._process.name, as_guest=not stream.is_attended)
+
+    def _start(self, work: Coroutine[Any, Any, Any]) -> None:
+        async def run() -> None:
+            with suppress(RedisUnavailable):  # a visit is repeated; one who left counts as such after a while
+                await work
+
+        task = self._loop.create_task(run())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # Leaving
+
+    def _expire(self, stream: FollowedStream) -> None:
+        if not stream.cuts:
+            stream.cancel_timer()
+            stream.timer = self._loop.call_later(_IDLE_SECONDS, self._forget, stream)
+
+    def _forget(self, stream: FollowedStream) -> None:
+        stream.cancel_timer()
+        self._reader.unfollow(stream.id)
+        if self._streams.pop(stream.id, None) is not None:
+            self._store.discard(stream.id)
+
+    def _relieve(self) -> None:
+        """The copies take more than their bound. Streams without viewers are dropped; then the largest is cut."""
+        idle = [stream for stream in self._streams.values() if not stream.cuts]
+        for stream in idle:
+            if not self._store.overfull:
+                return
+            self._forget(stream)
+        if self._store.overfull and self._streams:
+            largest = max(self._streams.values(), key=lambda stream: stream.log.held)
+            self._loop.call_soon(self._cut, largest)  # not now: this may be called within an append
+
+    def _cut(self, stream: FollowedStream) -> None:
+        for cut in list(stream.cuts):
+            cut()
+
+    # Producers
+
+    async def look(self) -> None:
+        """Ends the streams of dead processes, and repeats which streams have viewers. Call it every second.
+
+        Raises RedisUnavailable.
+        """
+        running = [stream for stream in self._streams.values() if not stream.log.ended]
+        dead = await self._process.dead_among({stream.process for stream in running})
+        for stream in running:
+            if stream.process in dead and not stream.log.ended:
+                await self._end(stream)
+        if (now := self._loop.time()) >= self._visited_at + _VISIT_SECONDS:
+            self._visited_at = now
+            for stream in running:
+                if stream.cuts:
+                    self._tell(stream, Subject.VISIT)
+
+    async def _end(self, stream: FollowedStream) -> None:
+        """Writes the end for others, too. If the producer was only slow, Redis refuses the same numbers."""
+        known = stream.log.last
+        stream.lose_producer()
+        log = self._keys.log(stream.id)
+        for number, data in batches(stream.log.entries, known + 1, 1):
+            await self._connection.run_all([("XADD", log, "NOMKSTREAM", f"{number}-0", "b", data)])
+
+    def cut_all(self) -> None:
+        """Closes the connections of all viewers, who come back at another process."""
+        for stream in list(self._streams.values()):
+            self._cut(stream)
+
+    def close(self) -> None:
+        for stream in list(self._streams.values()):
+            self._forget(stream)
+
+
+def _tickets(meta: StreamMeta) -> Tickets:
+    tickets = Tickets(meta.expires_at - time.time(), asyncio.get_running_loop().time)
+    tickets.restore(meta.tickets)
+    return tickets

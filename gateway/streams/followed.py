@@ -1,0 +1,126 @@
+"""One stream that another process produces: a copy of its log, and its viewers at this process."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import msgspec
+
+from gateway.entries import EndReason, Entry, Kind
+from gateway.errors import GatewayError, ProducerLost, RecordingLost, from_failure
+from gateway.log.base import StreamLog
+from gateway.log.snapshot import Snapshot
+from gateway.streams.frames import SharedFrames
+from gateway.streams.held import HeldStream
+from gateway.streams.tickets import Tickets
+
+_encode_json = msgspec.json.Encoder().encode
+_decode_json = msgspec.json.decode
+
+
+class Host(Protocol):
+    """Who holds streams of other processes, as such a stream sees it."""
+
+    def attach(self, stream: "FollowedStream", cut: Callable[[], None], *, as_guest: bool) -> None: ...
+
+    def detach(self, stream: "FollowedStream", cut: Callable[[], None]) -> None: ...
+
+    async def stop(self, stream: "FollowedStream") -> None: ...
+
+
+class FollowedStream:
+    """See Watched. `process` is the one that produces it."""
+
+    __slots__ = (
+        "_host",
+        "cuts",
+        "frames",
+        "id",
+        "is_attended",
+        "log",
+        "owner",
+        "process",
+        "snapshot",
+        "tickets",
+        "timer",
+    )
+
+    def __init__(
+        self, stream_id: str, log: StreamLog, *, process: str, owner: str | None, tickets: Tickets, host: Host
+    ) -> None:
+        self.id = stream_id
+        self.log = log
+        self.process = process
+        self.owner = owner
+        self.tickets = tickets
+        self._host = host
+        self.frames: SharedFrames = []
+        self.snapshot: Snapshot | None = None
+        self.cuts: list[Callable[[], None]] = []
+        self.is_attended = False  # a viewer who may stop it is among them
+        self.timer: asyncio.TimerHandle | None = None  # fires if no viewer comes in time
+
+    def take(self, first: int, entries: list[Entry]) -> None:
+        """Appends entries from number `first` on. Those that are known are left out. A gap ends the stream."""
+        if self.log.ended:
+            return
+        known = self.log.last
+        if first > known + 1:
+            self._end(RecordingLost())
+        elif new := entries[known + 1 - first :]:
+            self.log.append(new)
+
+    def lose_producer(self) -> list[Entry]:
+        """Ends it, because its process is dead. Returns the entries of the end. They are the same at each process."""
+        return self._end(ProducerLost())
+
+    def _end(self, failure: GatewayError) -> list[Entry]:
+        end = {
+            "reason": failure.end_reason,
+            "finish_reason": None,
+            "model": None,
+            "usage": None,
+            "stream": self.id,
+            "attempts": None,
+        }
+        entries = [
+            Entry(Kind.FAILURE, _encode_json(failure.failure())),
+            Entry(Kind.END, _encode_json(end)),
+        ]
+        self.log.append(entries)
+        return entries
+
+    @property
+    def is_whole(self) -> bool:
+        return self.log.ended and self._end_fields()["reason"] == EndReason.COMPLETE
+
+    @property
+    def failure(self) -> GatewayError | None:
+        entries = self.log.entries
+        if not self.log.ended or len(entries) < 2 or entries[-2].kind is not Kind.FAILURE:
+            return None
+        return from_failure(_decode_json(entries[-2].payload))
+
+    def _end_fields(self) -> dict[str, Any]:
+        fields: dict[str, Any] = _decode_json(self.log.entries[-1].payload)
+        return fields
+
+    def claim(self) -> HeldStream[Any] | None:
+        return None  # the process that produces it has its record
+
+    def count_resume(self) -> None:
+        """The record is elsewhere."""
+
+    def attach(self, cut: Callable[[], None], *, as_guest: bool = False) -> None:
+        self._host.attach(self, cut, as_guest=as_guest)
+
+    def detach(self, cut: Callable[[], None]) -> None:
+        self._host.detach(self, cut)
+
+    async def stop(self) -> None:
+        await self._host.stop(self)
+
+    def cancel_timer(self) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None

@@ -1,0 +1,142 @@
+"""Streams that several processes share through Redis.
+
+Entries of this process's streams are written there, and clients of this process can watch, resume and stop the streams
+of others. A client that is attached where its stream is produced depends on nothing of it.
+"""
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
+
+from gateway.config import Store
+from gateway.entries import EndReason
+from gateway.errors import RedisUnavailable
+from gateway.log.base import StreamLog
+from gateway.log.memory import MemoryStore
+from gateway.shared.base import Connection
+from gateway.shared.keys import Keys
+from gateway.shared.messages import Message, Subject
+from gateway.shared.meta import StreamMeta, write_meta
+from gateway.shared.process import CHECK_SECONDS, RENEW_SECONDS, Process
+from gateway.shared.publisher import Publisher
+from gateway.shared.reader import Reader
+from gateway.streams.elsewhere import Elsewhere
+from gateway.streams.followed import FollowedStream
+from gateway.streams.held import HeldStream
+from gateway.streams.presence import Presence
+
+_NAME_BYTES = 16  # of a process, drawn at random when it starts
+
+logger = logging.getLogger(__name__)
+
+Own = Callable[[str], HeldStream[Any] | None]
+"""Finds a stream of this process."""
+
+
+class Sharing:
+    def __init__(self, store: Store, connection: Connection, own: Own) -> None:
+        self.connection = connection
+        self._own = own
+        keys = Keys(store.prefix)
+        self._process = Process(secrets.token_urlsafe(_NAME_BYTES), connection, keys, self._check)
+        self._publisher = Publisher(connection, keys)
+        self._presence = Presence(own)
+        self._reader = Reader(self._process.name, connection, keys, self._hear)
+        copies = MemoryStore(max_streams=store.max_streams, max_bytes=store.max_bytes)
+        self.elsewhere = Elsewhere(self._process, connection, keys, self._reader, copies)
+        connection.listen(self._changed)
+        self._tasks = [self._every(RENEW_SECONDS, self._process.renew), self._every(CHECK_SECONDS, self._look)]
+
+    @property
+    def visitors(self) -> int:
+        """The number of viewers of own streams that stand for those at other processes."""
+        return len(self._presence)
+
+    def add(self, stream: HeldStream[StreamLog], *, life: float, keep: float) -> None:
+        """Shares a stream of this process. See Publisher."""
+        self._publisher.add(_Publication(stream, self._process.name), life=life, keep=keep)
+
+    def remove(self, stream_id: str) -> None:
+        """This process forgets the stream. Others can read it for as long as it rests in Redis."""
+        self._publisher.remove(stream_id)
+
+    async def publish(self, stream_id: str) -> None:
+        """Writes what is new of a stream at once, so that any process finds it. Does nothing while Redis is away."""
+        with suppress(RedisUnavailable):
+            await self._publisher.publish(stream_id)
+
+    async def find(self, stream_id: str) -> FollowedStream | None:
+        """A stream that this process does not hold. Raises RedisUnavailable, RecordingLost or Busy."""
+        return await self.elsewhere.find(stream_id)
+
+    def _hear(self, message: Message) -> None:
+        if message.subject is Subject.STOP:
+            if (stream := self._own(message.stream)) is not None:
+                stream.generation.interrupt(EndReason.STOPPED)
+        else:
+            self._presence.hear(message)
+
+    async def _look(self) -> None:
+        self._presence.look(hears=self.connection.is_up)
+        await self.elsewhere.look()
+
+    def _check(self) -> None:
+        self._publisher.check()
+
+    def _changed(self, is_up: bool) -> None:
+        if is_up:
+            self._publisher.check()
+
+    def _every(self, seconds: float, work: Callable[[], Any]) -> asyncio.Task[None]:
+        async def run() -> None:
+            while True:
+                try:
+                    await work()
+                except RedisUnavailable:
+                    pass  # the connection has logged it
+                except Exception:
+                    logger.exception("streams are not shared as they should be")
+                await asyncio.sleep(seconds)
+
+        return asyncio.get_running_loop().create_task(run())
+
+    async def close(self) -> None:
+        """Writes the ends of this process's streams, and lets others know that there will be no more."""
+        for task in self._tasks:
+            task.cancel()
+        self.elsewhere.close()
+        await self._reader.close()
+        await self._publisher.close()
+        with suppress(RedisUnavailable):
+            await self._process.resign()
+
+
+class _Publication:
+    """See `publisher.Published`."""
+
+    __slots__ = ("_expires_at", "_process", "_stream")
+
+    def __init__(self, stream: HeldStream[StreamLog], process: str) -> None:
+        self._stream = stream
+        self._process = process
+        self._expires_at = time.time() + stream.tickets.expires_in
+
+    @property
+    def id(self) -> str:
+        return self._stream.id
+
+    @property
+    def log(self) -> StreamLog:
+        return self._stream.log
+
+    @property
+    def version(self) -> int:
+        return self._stream.tickets.issued
+
+    def fields(self) -> Mapping[str, str | bytes]:
+        stream = self._stream
+        return write_meta(StreamMeta(self._process, stream.owner, self._expires_at, stream.tickets.hashes))

@@ -1,0 +1,172 @@
+"""Redis stopped, restarted, flushed, slowed, and incomplete, in the middle of streams."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.conftest import Client, MakeGateway
+from tests.rig.clients import EVENTS, ask
+from tests.rig.redis import RedisServer, SlowProxy
+from tests.rig.scripted_upstream import DONE, ScriptedUpstream, Until, delta, finish, stream
+from tests.rig.wire import Wire, close_all, get
+from tests.shared.test_two_gateways import created, read
+
+WHOLE = [delta("one "), delta("two ")]
+REST = [delta("three"), finish("stop"), DONE]
+
+
+@pytest.fixture(autouse=True)
+async def nothing_left_open() -> AsyncIterator[None]:
+    yield
+    close_all()
+    await asyncio.sleep(0)
+
+
+@pytest.fixture
+async def proxy(redis: RedisServer) -> AsyncIterator[SlowProxy]:
+    proxy = SlowProxy(redis.port)
+    await proxy.start()
+    yield proxy
+    await proxy.stop()
+
+
+async def status_of(client: Client, url: str) -> int:
+    async with client.get(url, headers={"Accept": "application/json"}) as response:
+        if response.status == 503:
+            assert response.headers["Retry-After"] == "2"
+            assert (await response.json())["error"]["code"] == "store_unavailable"
+        return response.status
+
+
+async def becomes(client: Client, url: str, status: int) -> None:
+    async with asyncio.timeout(10):
+        while await status_of(client, url) != status:  # noqa: ASYNC110 - the state of another system
+            await asyncio.sleep(0.05)
+
+
+async def test_fault_70_redis_away_and_back(
+    gateway: MakeGateway, upstream: ScriptedUpstream, redis: RedisServer
+) -> None:
+    """A client that is attached where the answer is produced loses nothing. Elsewhere it waits until Redis is back."""
+    here, there = [await gateway(f'[store]\nurl = "{redis.url}"\n') for _ in range(2)]
+    gate = asyncio.Event()
+    upstream.script(stream(*WHOLE, Until(gate), *REST))
+    one = await created(here)
+    reading = asyncio.create_task(read(here, one["url"]))
+    await becomes(there, one["url"], 200)
+    await redis.stop()
+    await becomes(there, one["url"], 503)
+    assert await status_of(here, one["url"]) == 200  # a resume where the stream is needs no Redis
+    gate.set()
+    whole = await reading
+    assert b"data: three" in whole
+    assert b'"reason":"complete"' in whole
+    assert await status_of(there, one["url"]) == 503
+    await redis.start()  # empty
+    await becomes(there, one["url"], 200)
+    assert await read(there, one["url"]) == whole
+    assert len(upstream.requests) == 1
+
+
+async def test_fault_70_new_answers_while_redis_is_away(
+    gateway: MakeGateway, upstream: ScriptedUpstream, redis: RedisServer
+) -> None:
+    here, there = [await gateway(f'[store]\nurl = "{redis.url}"\n') for _ in range(2)]
+    await redis.stop()
+    upstream.script(stream(*WHOLE, *REST))
+    one = await created(here)
+    whole = await read(here, one["url"])
+    assert b'"reason":"complete"' in whole
+    await redis.start()
+    await becomes(there, one["url"], 200)
+    assert await read(there, one["url"]) == whole
+
+
+async def test_fault_72_redis_is_flushed(gateway: MakeGateway, upstream: ScriptedUpstream, redis: RedisServer) -> None:
+    """Running and ended streams are written again. A client that follows elsewhere notices nothing."""
+    here, there = [await gateway(f'[store]\nurl = "{redis.url}"\n') for _ in range(2)]
+    gate = asyncio.Event()
+    upstream.script(stream(*WHOLE, *REST), stream(*WHOLE, Until(gate), *REST))
+    ended = await created(here)
+    whole = await read(here, ended["url"])
+    running = await created(here)
+    reading = asyncio.create_task(read(there, running["url"]))
+    await becomes(there, ended["url"], 200)
+    await becomes(there, running["url"], 200)
+    await redis.say("FLUSHALL")
+    gate.set()
+    assert b"data: three" in await reading
+    assert await read(there, running["url"]) == await read(here, running["url"])
+    other = await gateway(f'[store]\nurl = "{redis.url}"\n')
+    await becomes(other, ended["url"], 200)
+    assert await read(other, ended["url"]) == whole
+
+
+async def test_fault_71_a_slow_redis_delays_nobody_who_is_attached(
+    gateway: MakeGateway, upstream: ScriptedUpstream, redis: RedisServer, proxy: SlowProxy
+) -> None:
+    here, there = [await gateway(f'[store]\nurl = "{proxy.url}"\n') for _ in range(2)]
+    gate = asyncio.Event()
+    upstream.script(stream(*WHOLE, Until(gate), *REST))
+    one = await created(here)
+    wire = await Wire.open(here, get(one["url"], **EVENTS))
+    await wire.blocks(3)
+    proxy.delay = 1.0
+    await becomes(there, one["url"], 503)
+    gate.set()
+    async with asyncio.timeout(0.5):
+        whole = (await wire.whole()).body
+    assert b'"reason":"complete"' in whole
+    proxy.delay = 0.0
+    await becomes(there, one["url"], 200)
+    assert await read(there, one["url"]) == whole
+
+
+async def test_fault_72_a_gap_is_told(gateway: MakeGateway, upstream: ScriptedUpstream, redis: RedisServer) -> None:
+    """As behind a failover of Redis that lost what it had acknowledged."""
+    here, there = [await gateway(f'[store]\nurl = "{redis.url}"\n') for _ in range(2)]
+    first, second = asyncio.Event(), asyncio.Event()
+    upstream.script(stream(delta("one "), Until(first), delta("two "), Until(second), *REST))
+    one = await created(here)
+    reading = asyncio.create_task(read(here, one["url"]))
+    log = f"gateway:s:{{{one['id']}}}:log"
+    await settled(redis, log, b"1-0")
+    first.set()
+    await settled(redis, log, b"2-0")
+    await redis.say("XDEL", log, "2-0")
+    second.set()
+    assert b'"reason":"complete"' in await reading
+    await settled(redis, log, b"4-0")
+    async with there.get(one["url"], headers=EVENTS) as response:
+        assert response.status == 410
+        assert (await response.json())["error"]["code"] == "recording_lost"
+
+
+async def test_fault_72_a_gap_is_told_to_those_who_follow(
+    gateway: MakeGateway, upstream: ScriptedUpstream, redis: RedisServer
+) -> None:
+    here, there = [await gateway(f'[store]\nurl = "{redis.url}"\n') for _ in range(2)]
+    gate = asyncio.Event()
+    upstream.script(stream(delta("one "), Until(gate), *REST))
+    one = await created(here)
+    wire = await Wire.open(there, get(one["url"], **EVENTS))
+    await wire.blocks(2)
+    await redis.say("XADD", f"gateway:s:{{{one['id']}}}:log", "7-0", "b", b"\x92\x07\x90")  # number 7, and no entries
+    body = (await wire.whole()).body
+    assert b"recording_lost" in body
+    assert b'"reason":"incomplete"' in body
+    gate.set()
+
+
+async def settled(redis: RedisServer, log: str, number: bytes) -> None:
+    """Waits until the log has the batch."""
+    async with asyncio.timeout(5):
+        while number not in await redis.say("XRANGE", log, "-", "+"):  # noqa: ASYNC110 - the state of another system
+            await asyncio.sleep(0.02)
+
+
+async def test_a_redis_that_is_never_there_stops_nobody(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
+    client = await gateway('[store]\nurl = "redis://127.0.0.1:1/0"\n')
+    upstream.script(stream(*WHOLE, *REST))
+    assert (await ask(client)).text == "one two three"
