@@ -13,10 +13,8 @@ from gateway.errors import StreamNotFound
 from gateway.handlers.responses import Answer, Attached, counted, json_response, success
 from gateway.handlers.services import BOUNDS, EXCHANGE
 from gateway.handlers.sinks import EventStreamSink, TextSink, deliver
-from gateway.log.base import StreamLog
 from gateway.log.views import text_view
 from gateway.streams.frames import Frames
-from gateway.streams.held import HeldStream
 from gateway.streams.viewer import Viewer
 from gateway.streams.watched import Watched, shared_frames
 from gateway.upstream.dialects.completion import completion
@@ -77,11 +75,11 @@ async def _whole_text(request: web.Request, stream: Watched, cursor: int, as_gue
             return await deliver(request, response)
 
 
-async def whole(request: web.Request, stream: HeldStream[StreamLog], show: Show) -> web.StreamResponse:
+async def whole(request: web.Request, stream: Watched, show: Show) -> web.StreamResponse:
     """Sends a `chat.completion`, once the answer is complete."""
     with Attached(request, stream):
         await success(stream)
-        value = completion(stream.log.entries, stream.generation.outcome(), reasoning=show.reasoning)
+        value = completion(stream.log.entries, stream.outcome(), reasoning=show.reasoning)
         response = json_response(value)
         with counted(stream, response.content_length or 0):
             return await deliver(request, response)

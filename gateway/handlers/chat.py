@@ -18,9 +18,8 @@ from gateway.handlers.negotiation import Representation
 from gateway.handlers.reading import authenticate, idempotency_key, last_event_id, read_fields, read_query, wanted
 from gateway.handlers.responses import Answer, ticketed_start
 from gateway.handlers.services import EXCHANGE
-from gateway.log.base import StreamLog
 from gateway.log.views import read_event_id
-from gateway.streams.held import HeldStream
+from gateway.streams.watched import Watched
 
 
 async def ask(request: web.Request) -> web.StreamResponse | Answer:
@@ -32,7 +31,7 @@ async def ask(request: web.Request) -> web.StreamResponse | Answer:
     stream, show = await _started(request, caller, query, is_kept=answer is Representation.EVENTS)
     match answer:
         case Representation.EVENTS:
-            return events(request, stream, show, start=ticketed_start(request, stream))
+            return events(request, stream, show, start=await ticketed_start(request, stream))
         case Representation.TEXT:
             return text(request, stream)
         case Representation.JSON:
@@ -41,7 +40,7 @@ async def ask(request: web.Request) -> web.StreamResponse | Answer:
 
 async def _started(
     request: web.Request, caller: Caller, query: dict[str, str], *, is_kept: bool
-) -> tuple[HeldStream[StreamLog], Show]:
+) -> tuple[Watched, Show]:
     exchange = request[EXCHANGE]
     services = exchange.services
     check_caller(services.config, caller)
@@ -72,7 +71,7 @@ async def _resumed(
     else:
         show = show_in(await read_fields(request, caller, query, services.config.server.max_body_bytes))
     place = read_event_id(last)
-    stream = None if place is None else await services.streams.seek(place[0])
+    stream = None if place is None else await services.streams.seek(place[0], number=place[1])
     if place is None or stream is None or stream.owner != caller.name:
         raise StreamNotFound()
     request[EXCHANGE].viewed = stream.id

@@ -10,6 +10,7 @@ from aiohttp import web
 from gateway.errors import GatewayError, Stopped
 from gateway.handlers.services import EXCHANGE
 from gateway.log.views import start_block
+from gateway.streams.followed import FollowedStream
 from gateway.streams.held import HeldStream
 from gateway.streams.viewer import until
 from gateway.streams.watched import Watched
@@ -74,10 +75,13 @@ def claim(request: web.Request, stream: HeldStream[Any] | Watched) -> None:
         request[EXCHANGE].started = started
 
 
-def ticketed_start(request: web.Request, stream: Watched) -> bytes:
+async def ticketed_start(request: web.Request, stream: Watched) -> bytes:
     """The start block for the client that asked, with a ticket."""
     retry_ms = request[EXCHANGE].services.config.stream.retry_ms
-    return start_block(stream.id, retry_ms=retry_ms, ticket=stream.tickets.issue(may_stop=True))
+    block = start_block(stream.id, retry_ms=retry_ms, ticket=stream.tickets.issue(may_stop=True))
+    if isinstance(stream, FollowedStream):
+        await stream.publish()  # a stream of this process is published soon, and is looked for until then
+    return block
 
 
 async def success(stream: HeldStream[Any] | Watched) -> None:

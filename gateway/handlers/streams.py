@@ -26,9 +26,7 @@ from gateway.handlers.reading import (
 from gateway.handlers.responses import Answer, claim, json_response
 from gateway.handlers.services import EXCHANGE
 from gateway.handlers.sinks import deliver
-from gateway.log.base import StreamLog
 from gateway.log.views import read_event_id, start_block
-from gateway.streams.held import HeldStream
 from gateway.streams.watched import Watched
 
 
@@ -51,14 +49,14 @@ async def create(request: web.Request) -> web.Response:
         span=exchange.span,
     )
     stream = await services.streams.record(admitted, key)
-    services.streams.expect(stream)
+    stream.expect()
     claim(request, stream)
     response = _created(request, stream)
-    await services.streams.publish(stream)  # behind the tickets, which may be sent to any process
+    await stream.publish()  # behind the tickets, which may be sent to any process
     return response
 
 
-def _created(request: web.Request, stream: HeldStream[StreamLog]) -> web.Response:
+def _created(request: web.Request, stream: Watched) -> web.Response:
     """The body of the response. Addresses start with `public_url`, or with `/` if that is not set."""
     base = (request[EXCHANGE].services.config.server.public_url or "").rstrip("/")
     address = f"{base}/streams/{stream.id}"
@@ -77,13 +75,13 @@ def _created(request: web.Request, stream: HeldStream[StreamLog]) -> web.Respons
 
 async def watch(request: web.Request) -> web.StreamResponse | Answer:
     query = read_query(request)
-    stream, may_stop = await _opened(request, query)
+    last = last_event_id(request, query)
+    stream, may_stop = await _opened(request, query, last)
     answer = wanted(request)
     if answer is Representation.JSON:
         parts = request[EXCHANGE].services.streams.snapshot(stream)
         return await deliver(request, web.Response(content_type="application/json"), parts=parts)
     show, as_text = show_in(view_fields(query)), answer is Representation.TEXT
-    last = last_event_id(request, query)
     if last:
         return rest(request, stream, _cursor(stream, last), show, as_text=as_text, as_guest=not may_stop)
     if as_text:
@@ -101,11 +99,11 @@ async def stop(request: web.Request) -> web.Response:
     return web.Response(status=204)
 
 
-async def _opened(request: web.Request, query: dict[str, str]) -> tuple[Watched, bool]:
+async def _opened(request: web.Request, query: dict[str, str], last: str = "") -> tuple[Watched, bool]:
     """The stream of the path, and whether the request may stop it.
 
-    The stream is opened by its key, or by a ticket as long as that key is valid. Raises StreamNotFound. Raises TwoKeys
-    whether or not the stream exists.
+    `last` is the id of the last event that the client has. The stream is opened by its key, or by a ticket as long as
+    that key is valid. Raises StreamNotFound. Raises TwoKeys whether or not the stream exists.
     """
     services = request[EXCHANGE].services
     try:
@@ -113,7 +111,8 @@ async def _opened(request: web.Request, query: dict[str, str]) -> tuple[Watched,
     except Unauthorized:
         caller = None  # a ticket may be sent in place of a key
     ticket = query.get("ticket") or secret(request)
-    stream = await services.streams.seek(request.match_info["id"])
+    place = read_event_id(last)
+    stream = await services.streams.seek(request.match_info["id"], number=0 if place is None else place[1])
     if stream is None:
         raise StreamNotFound()
     is_owner = caller is not None and caller.key is not None and caller.name == stream.owner

@@ -7,6 +7,7 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from itertools import chain
 from typing import Any
 
 from gateway.errors import RecordingLost, RedisUnavailable
@@ -15,7 +16,7 @@ from gateway.shared.base import Connection
 from gateway.shared.batches import batches
 from gateway.shared.keys import Keys
 from gateway.shared.messages import Message, Subject
-from gateway.shared.meta import StreamMeta, read_meta
+from gateway.shared.meta import StreamMeta, read_meta, ticket_fields
 from gateway.shared.process import Process
 from gateway.shared.reader import Reader
 from gateway.streams.followed import FollowedStream
@@ -25,6 +26,7 @@ from gateway.streams.viewer import until
 _IDLE_SECONDS = 5.0  # that a stream is held without viewers: a client that polls comes back within them
 _LOOKS = 4  # for a stream that was started a moment ago, and is not yet in Redis: its process writes every 100 ms
 _LOOK_SECONDS = 0.06  # between them
+_ON_ITS_WAY_SECONDS = 1.0  # that an entry may take to come here; the usual time is 0.1
 _STOP_SECONDS = 5.0  # for the end of a stream that was stopped; it takes 200 ms
 _VISIT_SECONDS = 4.0  # between two messages that a stream has viewers here
 
@@ -57,8 +59,11 @@ class Elsewhere:
 
     # Finding
 
-    async def find(self, stream_id: str) -> FollowedStream | None:
-        """The stream, with all of it that Redis has. Raises RedisUnavailable, RecordingLost or Busy."""
+    async def find(self, stream_id: str, *, number: int = 0) -> FollowedStream | None:
+        """The stream, with all of it that Redis has. Raises RedisUnavailable, RecordingLost or Busy.
+
+        A client may have read entry `number` at the process that produces it, before it was in Redis.
+        """
         meta = await self._meta(stream_id)
         if meta is None:
             return self._streams.get(stream_id)  # Redis has lost it, and will get it again from its producer
@@ -71,6 +76,9 @@ class Elsewhere:
             stream = await asyncio.shield(loading)
         stream.tickets = _tickets(meta)
         self._expire(stream)
+        if stream.log.last < number and not stream.log.ended:
+            log = stream.log
+            await until(log, lambda: log.last >= number or log.ended, within=_ON_ITS_WAY_SECONDS)
         return stream
 
     async def _meta(self, stream_id: str) -> StreamMeta | None:
@@ -120,6 +128,12 @@ class Elsewhere:
             stream.is_attended = False
             stream.frames.clear()
             self._expire(stream)
+
+    async def publish(self, stream: FollowedStream) -> None:
+        """Lets all processes know the tickets that this one has issued, if Redis answers."""
+        with suppress(RedisUnavailable):
+            fields = ticket_fields(stream.tickets.hashes)
+            await self._connection.run("HSET", self._keys.meta(stream.id), *chain.from_iterable(fields.items()))
 
     async def stop(self, stream: FollowedStream) -> None:
         """Asks the producer, and waits for the end. Raises RedisUnavailable."""

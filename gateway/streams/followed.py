@@ -1,6 +1,7 @@
 """One stream that another process produces: a copy of its log, and its viewers at this process."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -13,6 +14,7 @@ from gateway.log.snapshot import Snapshot
 from gateway.streams.frames import SharedFrames
 from gateway.streams.held import HeldStream
 from gateway.streams.tickets import Tickets
+from gateway.upstream.dialects.completion import Outcome
 
 _encode_json = msgspec.json.Encoder().encode
 _decode_json = msgspec.json.decode
@@ -24,6 +26,8 @@ class Host(Protocol):
     def attach(self, stream: "FollowedStream", cut: Callable[[], None], *, as_guest: bool) -> None: ...
 
     def detach(self, stream: "FollowedStream", cut: Callable[[], None]) -> None: ...
+
+    async def publish(self, stream: "FollowedStream") -> None: ...
 
     async def stop(self, stream: "FollowedStream") -> None: ...
 
@@ -92,7 +96,16 @@ class FollowedStream:
 
     @property
     def is_whole(self) -> bool:
-        return self.log.ended and self._end_fields()["reason"] == EndReason.COMPLETE
+        return self.reason == EndReason.COMPLETE
+
+    @property
+    def reason(self) -> str | None:
+        """Why it ended. None while it runs."""
+        return str(self._end_fields()["reason"]) if self.log.ended else None
+
+    @property
+    def has_content(self) -> bool:
+        return any(entry.kind not in (Kind.FAILURE, Kind.END) for entry in self.log.entries)
 
     @property
     def failure(self) -> GatewayError | None:
@@ -105,6 +118,16 @@ class FollowedStream:
         fields: dict[str, Any] = _decode_json(self.log.entries[-1].payload)
         return fields
 
+    def outcome(self) -> Outcome:
+        end = self._end_fields()
+        return Outcome(
+            id=f"chatcmpl-{self.id}",
+            created=int(time.time()),
+            model=end["model"] or "",
+            finish_reason=end["finish_reason"],
+            usage=end["usage"],
+        )
+
     def claim(self) -> HeldStream[Any] | None:
         return None  # the process that produces it has its record
 
@@ -116,6 +139,12 @@ class FollowedStream:
 
     def detach(self, cut: Callable[[], None]) -> None:
         self._host.detach(self, cut)
+
+    def expect(self) -> None:
+        """Its process waits for the owner."""
+
+    async def publish(self) -> None:
+        await self._host.publish(self)
 
     async def stop(self) -> None:
         await self._host.stop(self)

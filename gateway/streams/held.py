@@ -14,6 +14,7 @@ from gateway.streams.frames import SharedFrames
 from gateway.streams.generation import Generation
 from gateway.streams.life import Next, when_unwatched
 from gateway.streams.tickets import Tickets
+from gateway.upstream.dialects.completion import Outcome
 
 R = TypeVar("R", bound=Recording)
 
@@ -24,6 +25,10 @@ class Keeper(Protocol):
     def attach(self, stream: "HeldStream[Any]", cut: Callable[[], None], *, as_guest: bool) -> None: ...
 
     def detach(self, stream: "HeldStream[Any]", cut: Callable[[], None]) -> None: ...
+
+    def expect(self, stream: "HeldStream[Any]") -> None: ...
+
+    async def publish(self, stream: "HeldStream[Any]") -> None: ...
 
     def done(self, stream: "HeldStream[Any]") -> None:
         """The stream's task has finished."""
@@ -125,6 +130,15 @@ class HeldStream(Generic[R]):
 
     def count_resume(self) -> None:
         self.record.resumes += 1
+
+    def outcome(self) -> Outcome:
+        return self.generation.outcome()
+
+    def expect(self) -> None:
+        self._keeper.expect(self)
+
+    async def publish(self) -> None:
+        await self._keeper.publish(self)
 
     async def stop(self) -> None:
         self.generation.interrupt(EndReason.STOPPED)

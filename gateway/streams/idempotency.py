@@ -32,7 +32,7 @@ class Once:
         if known is None or known.is_void:
             known = self._started[key] = _Started(request, asyncio.ensure_future(start(request)))
             known.task.add_done_callback(lambda _: self._remember(key, known))
-        elif known.fingerprint != _fingerprint(request):
+        elif known.fingerprint != fingerprint(request):
             raise IdempotencyConflict()
         return await asyncio.shield(known.task)  # if one caller leaves, the others still get the stream
 
@@ -59,7 +59,7 @@ class Once:
 
 class _Started:
     def __init__(self, request: AdmittedRequest, task: "asyncio.Future[Kept]") -> None:
-        self.fingerprint = _fingerprint(request)
+        self.fingerprint = fingerprint(request)
         self.task = task
 
     @property
@@ -77,5 +77,6 @@ class _Started:
         return failed or stream.record.end is EndReason.CLIENT_GONE
 
 
-def _fingerprint(request: AdmittedRequest) -> bytes:
+def fingerprint(request: AdmittedRequest) -> bytes:
+    """Tells whether two requests ask the same."""
     return sha256((request.model or "").encode() + b"\n" + request.payload.fields).digest()

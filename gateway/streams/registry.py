@@ -13,7 +13,7 @@ from gateway.admission.descriptors import Descriptors
 from gateway.admission.limits import Allowance, Limiter, Reservation
 from gateway.admission.tokens import tokens_to_reserve
 from gateway.config import Config
-from gateway.errors import Busy, GatewayError, ShuttingDown, TooManyRunning, TooManyStreams
+from gateway.errors import Busy, GatewayError, RedisUnavailable, ShuttingDown, TooManyRunning, TooManyStreams
 from gateway.log.base import Recording, StreamLog, StreamStore
 from gateway.log.snapshot import Snapshot
 from gateway.log.views import View
@@ -22,6 +22,7 @@ from gateway.observe.records import StreamEndRecord, StreamRecord, log_stream_en
 from gateway.streams.attempts import Attempts
 from gateway.streams.dependencies import Dependencies
 from gateway.streams.epoch import new_id
+from gateway.streams.followed import FollowedStream
 from gateway.streams.generation import Generation
 from gateway.streams.held import HeldStream
 from gateway.streams.idempotency import Key, Once
@@ -90,7 +91,7 @@ class Streams:
             if self._unwatched.oldest_left_by(allowance.scope) is None:
                 raise
 
-    async def record(self, request: AdmittedRequest, key: Key | None = None) -> HeldStream[StreamLog]:
+    async def record(self, request: AdmittedRequest, key: Key | None = None) -> Watched:
         """Starts an answer whose entries are kept, or finds the one that the idempotency key started earlier.
 
         Raises ShuttingDown, Busy, OutOfDescriptors, RateLimited, TooManyStreams or IdempotencyConflict.
@@ -100,7 +101,13 @@ class Streams:
             if request.is_kept:
                 self._publish(stream, request)
             return stream
-        stream = await self._once.get(key, request, self._record_expecting)
+        stream_id = None
+        if self._sharing is not None and key not in self._once:
+            claimed = await self._claim(self._sharing, key, request)
+            if isinstance(claimed, FollowedStream):
+                return claimed
+            stream_id = claimed
+        stream = await self._once.get(key, request, lambda request: self._record_expecting(request, stream_id))
         if request.is_kept and not stream.is_kept:  # this client can resume it, although the first could not
             stream.is_kept, stream.on_disconnect = True, request.on_disconnect
         return stream
@@ -109,15 +116,23 @@ class Streams:
         """Whether a request with this idempotency key would find a stream."""
         return key in self._once
 
-    async def _record(self, request: AdmittedRequest) -> HeldStream[StreamLog]:
+    async def _claim(self, sharing: Sharing, key: Key, request: AdmittedRequest) -> str | FollowedStream | None:
+        """The id for a new stream, or the stream that another process has started. None if nobody can tell."""
+        life = request.route.total + self._dependencies.config.stream.keep_seconds
+        try:
+            return await sharing.claim(key, request, self._epoch, life=life)
+        except RedisUnavailable:
+            return None  # this process alone knows its keys, as it would without Redis
+
+    async def _record(self, request: AdmittedRequest, stream_id: str | None = None) -> HeldStream[StreamLog]:
         reservation = await self._reserve(request)
-        stream_id = new_id(self._epoch)
+        stream_id = stream_id or new_id(self._epoch)
         log = self._store.create(stream_id)
         return self._start(stream_id, request, log, NativeSurface(log), reservation)
 
-    async def _record_expecting(self, request: AdmittedRequest) -> HeldStream[StreamLog]:
+    async def _record_expecting(self, request: AdmittedRequest, stream_id: str | None) -> HeldStream[StreamLog]:
         """Records the answer and waits for its owner, because the client may have left already."""
-        stream = await self._record(request)
+        stream = await self._record(request, stream_id)
         self.expect(stream)
         self._publish(stream, request)
         return stream
@@ -181,15 +196,17 @@ class Streams:
         stream = self._holding.streams.get(stream_id)
         return stream if stream is not None and stream.log.is_kept else None
 
-    async def seek(self, stream_id: str) -> Watched | None:
-        """The stream, whichever process produces it. Raises RedisUnavailable, RecordingLost or Busy."""
+    async def seek(self, stream_id: str, *, number: int = 0) -> Watched | None:
+        """The stream, whichever process produces it, for a client that has entry `number`.
+
+        Raises RedisUnavailable, RecordingLost or Busy.
+        """
         stream = self.find(stream_id)
         if stream is not None or self._sharing is None:
             return stream
-        return await self._sharing.find(stream_id)
+        return await self._sharing.find(stream_id, number=number)
 
-    async def publish(self, stream: Watched) -> None:
-        """Returns when every process can find the stream, if Redis answers."""
+    async def publish(self, stream: HeldStream[Any]) -> None:
         if self._sharing is not None:
             await self._sharing.publish(stream.id)
 
@@ -213,7 +230,6 @@ class Streams:
             self._unwatched.leave(stream)
 
     def expect(self, stream: HeldStream[Any]) -> None:
-        """Waits for the owner. If no viewer comes in time, the stream is treated as if its last viewer had left."""
         stream.is_attended = False
         if not stream.viewers:
             self._unwatched.leave(stream)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
+from gateway.admission.admit import AdmittedRequest
 from gateway.config import Store
 from gateway.entries import EndReason
 from gateway.errors import RedisUnavailable
@@ -24,9 +25,11 @@ from gateway.shared.meta import StreamMeta, write_meta
 from gateway.shared.process import CHECK_SECONDS, RENEW_SECONDS, Process
 from gateway.shared.publisher import Publisher
 from gateway.shared.reader import Reader
+from gateway.streams.claims import Claims
 from gateway.streams.elsewhere import Elsewhere
 from gateway.streams.followed import FollowedStream
 from gateway.streams.held import HeldStream
+from gateway.streams.idempotency import Key
 from gateway.streams.presence import Presence
 
 _NAME_BYTES = 16  # of a process, drawn at random when it starts
@@ -48,6 +51,9 @@ class Sharing:
         self._reader = Reader(self._process.name, connection, keys, self._hear)
         copies = MemoryStore(max_streams=store.max_streams, max_bytes=store.max_bytes)
         self.elsewhere = Elsewhere(self._process, connection, keys, self._reader, copies)
+        self._claims = Claims(
+            self._process.name, connection, keys, self.elsewhere.find, lambda stream_id: own(stream_id) is not None
+        )
         connection.listen(self._changed)
         self._tasks = [self._every(RENEW_SECONDS, self._process.renew), self._every(CHECK_SECONDS, self._look)]
 
@@ -69,9 +75,16 @@ class Sharing:
         with suppress(RedisUnavailable):
             await self._publisher.publish(stream_id)
 
-    async def find(self, stream_id: str) -> FollowedStream | None:
-        """A stream that this process does not hold. Raises RedisUnavailable, RecordingLost or Busy."""
-        return await self.elsewhere.find(stream_id)
+    async def find(self, stream_id: str, *, number: int = 0) -> FollowedStream | None:
+        """A stream that this process does not hold. Raises RedisUnavailable, RecordingLost or Busy.
+
+        Waits a moment for entry `number`, if it is not yet there.
+        """
+        return await self.elsewhere.find(stream_id, number=number)
+
+    async def claim(self, key: Key, request: AdmittedRequest, epoch: str, *, life: float) -> str | FollowedStream:
+        """See Claims."""
+        return await self._claims.claim(key, request, epoch, life=life)
 
     def _hear(self, message: Message) -> None:
         if message.subject is Subject.STOP:

@@ -10,6 +10,7 @@ from gateway.log.views import Format, sse_view
 from gateway.streams.frames import Frames, SharedFrames
 from gateway.streams.held import HeldStream
 from gateway.streams.tickets import Tickets
+from gateway.upstream.dialects.completion import Outcome
 
 
 class Watched(Protocol):
@@ -47,6 +48,18 @@ class Watched(Protocol):
         ...
 
     def count_resume(self) -> None: ...
+
+    def outcome(self) -> Outcome:
+        """What is known of it beside its entries, once it has ended."""
+        ...
+
+    def expect(self) -> None:
+        """Waits for the owner. If no viewer comes in time, it is treated as if its last viewer had left."""
+        ...
+
+    async def publish(self) -> None:
+        """Returns when every process can find it and knows its tickets, or when Redis does not answer."""
+        ...
 
     async def stop(self) -> None:
         """Ends it as stopped. Does nothing if it has ended."""
