@@ -17,7 +17,7 @@ from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError, Respon
 from gateway.errors import RedisUnavailable
 from gateway.shared.base import Command, CommandError
 
-_OPERATION_SECONDS = 0.5  # a healthy Redis takes 1 ms; a client waits for it before its answer starts
+_OPERATION_SECONDS = 0.8  # a healthy Redis takes 1 ms; a client waits for it before its answer starts
 _PROBE_SECONDS = 1.0  # between two checks whether Redis is back
 _CONNECTIONS = 32  # of one process; an operation that finds none free waits, within its time limit
 _NAME = "gateway"  # of the connections, in `CLIENT LIST`
@@ -98,6 +98,7 @@ class RedisConnection:
     async def close(self) -> None:
         if self._probe is not None:
             self._probe.cancel()
+            await asyncio.wait([self._probe])
         await self._redis.aclose()
         if self._waiting is not None:
             await self._waiting.aclose()

@@ -49,6 +49,8 @@ class Process:
 
     async def resign(self) -> None:
         """Gives the lease up: the process ends, and all that it produced has an end. Raises RedisUnavailable."""
+        if self._tasks:
+            await asyncio.wait(self._tasks)
         await self._connection.run("DEL", self._keys.lease(self.name), self._keys.inbox(self.name))
 
     async def send(self, process: str, message: Message) -> bool:

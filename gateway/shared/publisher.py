@@ -196,6 +196,7 @@ class Publisher:
     async def close(self) -> None:
         """Sends what is left, if Redis answers."""
         self._task.cancel()
+        await asyncio.wait([self._task])
         try:
             async with asyncio.timeout(_LAST_SECONDS):
                 while any(progress.sent < progress.stream.log.last for progress in self._running.values()):

@@ -5,6 +5,7 @@ process knows only its own keys: see `idempotency`.
 """
 
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from gateway.admission.admit import AdmittedRequest
 from gateway.entries import EndReason
@@ -13,7 +14,8 @@ from gateway.shared.base import Connection
 from gateway.shared.keys import Keys
 from gateway.streams.epoch import new_id
 from gateway.streams.followed import FollowedStream
-from gateway.streams.idempotency import Key, fingerprint
+from gateway.streams.held import HeldStream
+from gateway.streams.idempotency import Key, fingerprint, is_void
 
 # Sets the key, if it is free or has the value that may be replaced. Returns the value that it has otherwise.
 _CLAIM = """
@@ -22,22 +24,24 @@ if there and there ~= ARGV[1] then return there end
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
 return false
 """
+_LOOKS = 10  # for the stream of a key that was claimed a moment ago; each takes 0.2 s, a start takes some milliseconds
 _ATTEMPTS = 3  # each ends with a claim, unless another process claims the key in the same moment
+
+Own = Callable[[str], HeldStream[Any] | None]
+"""Finds a stream of this process."""
 
 Find = Callable[[str], Awaitable[FollowedStream | None]]
 
 
 class Claims:
-    """`process` is the name of this one. `find` finds streams of others, and `is_held` says whether it has a stream."""
+    """`process` is the name of this one. `own` finds its streams, and `find` those in Redis."""
 
-    def __init__(
-        self, process: str, connection: Connection, keys: Keys, find: Find, is_held: Callable[[str], bool]
-    ) -> None:
+    def __init__(self, process: str, connection: Connection, keys: Keys, own: Own, find: Find) -> None:
         self._process = process
         self._connection = connection
         self._keys = keys
         self._find = find
-        self._is_held = is_held
+        self._own = own
 
     async def claim(self, key: Key, request: AdmittedRequest, epoch: str, *, life: float) -> str | FollowedStream:
         """The id under which this process starts the answer, or the stream that another one has started for the key.
@@ -54,13 +58,26 @@ class Claims:
             process, known, other = there.decode().split(" ")
             if other != asked:
                 raise IdempotencyConflict()
-            if process == self._process:
-                if not self._is_held(known):
-                    return str(known)  # claimed a moment ago, by a request that has not started it
-            elif (stream := await self._find(known)) is not None and not _is_void(stream):
-                return stream
+            if process == self._process and (own_stream := self._own(known)) is not None:
+                if not is_void(own_stream):
+                    return str(known)  # another request has started it meanwhile
+            elif (stream := await self._started(known, is_own=process == self._process)) is not None:
+                if not _is_void(stream):
+                    return stream
+            elif process == self._process:
+                return str(known)  # another request claimed it, and has not started it
             replaced = there
         raise RedisUnavailable()
+
+    async def _started(self, stream_id: str, *, is_own: bool) -> FollowedStream | None:
+        """The stream, which may be about to start. None if its process was killed, or its client left, before that.
+
+        One of this process itself was forgotten, and rests in Redis, or was never started.
+        """
+        for _ in range(1 if is_own else _LOOKS):
+            if (stream := await self._find(stream_id)) is not None:
+                return stream
+        return None
 
 
 def _is_void(stream: FollowedStream) -> bool:

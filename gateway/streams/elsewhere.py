@@ -218,9 +218,11 @@ class Elsewhere:
         for stream in list(self._streams.values()):
             self._cut(stream)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         for stream in list(self._streams.values()):
             self._forget(stream)
+        if self._tasks:
+            await asyncio.wait(self._tasks)  # each is one operation, which has a time limit
 
 
 def _tickets(meta: StreamMeta) -> Tickets:

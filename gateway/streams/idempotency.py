@@ -69,12 +69,14 @@ class _Started:
 
     @property
     def is_void(self) -> bool:
-        stream = self.stream
-        if stream is None:
-            return False
-        was_seen = stream.generation.has_content and stream.is_kept
-        failed = stream.generation.failure is not None and not was_seen
-        return failed or stream.record.end is EndReason.CLIENT_GONE
+        return self.stream is not None and is_void(self.stream)
+
+
+def is_void(stream: Kept) -> bool:
+    """Whether its key is free again."""
+    was_seen = stream.generation.has_content and stream.is_kept
+    failed = stream.generation.failure is not None and not was_seen
+    return failed or stream.record.end is EndReason.CLIENT_GONE
 
 
 def fingerprint(request: AdmittedRequest) -> bytes:

@@ -25,7 +25,7 @@ from gateway.shared.meta import StreamMeta, write_meta
 from gateway.shared.process import CHECK_SECONDS, RENEW_SECONDS, Process
 from gateway.shared.publisher import Publisher
 from gateway.shared.reader import Reader
-from gateway.streams.claims import Claims
+from gateway.streams.claims import Claims, Own
 from gateway.streams.elsewhere import Elsewhere
 from gateway.streams.followed import FollowedStream
 from gateway.streams.held import HeldStream
@@ -35,9 +35,6 @@ from gateway.streams.presence import Presence
 _NAME_BYTES = 16  # of a process, drawn at random when it starts
 
 logger = logging.getLogger(__name__)
-
-Own = Callable[[str], HeldStream[Any] | None]
-"""Finds a stream of this process."""
 
 
 class Sharing:
@@ -51,9 +48,7 @@ class Sharing:
         self._reader = Reader(self._process.name, connection, keys, self._hear)
         copies = MemoryStore(max_streams=store.max_streams, max_bytes=store.max_bytes)
         self.elsewhere = Elsewhere(self._process, connection, keys, self._reader, copies)
-        self._claims = Claims(
-            self._process.name, connection, keys, self.elsewhere.find, lambda stream_id: own(stream_id) is not None
-        )
+        self._claims = Claims(self._process.name, connection, keys, own, self.elsewhere.find)
         connection.listen(self._changed)
         self._tasks = [self._every(RENEW_SECONDS, self._process.renew), self._every(CHECK_SECONDS, self._look)]
 
@@ -121,7 +116,8 @@ class Sharing:
         """Writes the ends of this process's streams, and lets others know that there will be no more."""
         for task in self._tasks:
             task.cancel()
-        self.elsewhere.close()
+        await asyncio.wait(self._tasks)
+        await self.elsewhere.close()
         await self._reader.close()
         await self._publisher.close()
         with suppress(RedisUnavailable):

@@ -4,7 +4,14 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from tests.conftest import MakeGateway
 from tests.rig.redis import RedisServer, redis_server
+
+
+@pytest.fixture
+def gateway(redis: RedisServer, gateway: MakeGateway) -> MakeGateway:
+    """The gateways end before Redis does."""
+    return gateway
 
 
 @pytest.fixture

@@ -1,0 +1,81 @@
+"""Two real processes on one Redis, of which one is killed."""
+
+import asyncio
+import contextlib
+import signal
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from tests.rig.clients import EVENTS
+from tests.rig.processes import running
+from tests.rig.redis import RedisServer
+from tests.rig.scripted_upstream import ScriptedUpstream, Stall, delta, stream
+
+Gateway = tuple[asyncio.subprocess.Process, aiohttp.ClientSession]
+
+
+@pytest.fixture
+async def two(upstream: ScriptedUpstream, redis: RedisServer, tmp_path: Path) -> AsyncIterator[list[Gateway]]:
+    file = tmp_path / "gateway.toml"
+    file.write_text(
+        f'[server]\ndrain_seconds = 0\n[store]\nurl = "{redis.url}"\n'
+        f'[[upstreams]]\nname = "up"\nbase_url = "{upstream.url}/v1"\n'
+    )
+    environ = {"OPENAI_MODEL": "m", "OPENAI_API_KEY": "", "OPENAI_BASE_URL": ""}
+    async with contextlib.AsyncExitStack() as stack:
+        gateways = []
+        for _ in range(2):
+            process, address = await stack.enter_async_context(running("serve", "--config", str(file), **environ))
+            assert process.stderr is not None
+            session = await stack.enter_async_context(aiohttp.ClientSession(address))
+            gateways.append((process, session))
+        yield gateways
+
+
+async def test_fault_67_a_killed_process_leaves_what_it_recorded(
+    two: list[Gateway], upstream: ScriptedUpstream
+) -> None:
+    """Who watches elsewhere is told within ten seconds. Who comes later reads the same bytes."""
+    (process, here), (_, there) = two
+    upstream.script(stream(delta("one "), delta("two "), Stall()))
+    async with here.post("/streams", json={"question": "hi"}) as response:
+        url = (await response.json())["url"]
+    async with there.get(url, headers=EVENTS) as response:
+        body = b""
+        while b"data: two" not in body:
+            body += await response.content.readany()
+        process.send_signal(signal.SIGKILL)
+        killed = time.monotonic()
+        while part := await response.content.readany():
+            body += part
+    assert time.monotonic() - killed < 10
+    assert body.count(b"producer_lost") == 1
+    assert b'"retryable":true' in body
+    assert b"event: end\n" in body
+    async with there.get(url, headers=EVENTS) as response:
+        assert await response.read() == body
+    last = next(line[4:] for line in reversed(body.decode().splitlines()) if line.startswith("id: "))
+    async with there.get(url, headers={**EVENTS, "Last-Event-ID": last}) as response:
+        assert response.status == 204
+    assert len(upstream.requests) == 1
+
+
+async def test_a_drained_process_leaves_its_ended_answers_to_the_others(
+    two: list[Gateway], upstream: ScriptedUpstream
+) -> None:
+    """The last entries are written before it exits, and its viewers come back elsewhere."""
+    (process, here), (_, there) = two
+    upstream.script(stream(delta("one "), Stall()))
+    async with here.post("/streams", json={"question": "hi"}) as response:
+        url = (await response.json())["url"]
+    process.send_signal(signal.SIGTERM)
+    async with asyncio.timeout(10):
+        assert await process.wait() == 0
+    async with there.get(url, headers=EVENTS) as response:
+        body = await response.read()
+    assert b"data: one" in body
+    assert b"shutting_down" in body
