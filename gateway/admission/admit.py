@@ -18,8 +18,9 @@ from gateway.observe.spans import RequestSpan
 from gateway.upstream.payload import Payload
 from gateway.upstream.routing import Route, Target, default_model, route, unknown_model
 
-_PUBLIC_FIELDS = frozenset({"question", "messages", "assistant", "format", "reasoning", "on_disconnect", "stream"})
-_OWN_FIELDS = _PUBLIC_FIELDS | {"model", "n", "stream_options"}
+_COMMON_FIELDS = frozenset({"question", "messages", "assistant", "format", "reasoning", "on_disconnect", "stream"})
+_PUBLIC_FIELDS = _COMMON_FIELDS | {"store"}
+_OWN_FIELDS = _COMMON_FIELDS | {"model", "n", "stream_options"}  # `store` is the upstream's, too
 _PUBLIC_POLICIES = (OnDisconnect.CANCEL, OnDisconnect.DETACH)  # `drain` would spend tokens on answers without a reader
 
 _POLICIES = tuple(OnDisconnect)
@@ -38,6 +39,7 @@ class AdmittedRequest(msgspec.Struct, frozen=True):
     allowance: Allowance
     on_disconnect: OnDisconnect
     is_kept: bool  # the client can resume it
+    is_stored: bool = True  # other processes may have it, if there is a store that they share
     is_whole: bool = False  # the upstream sends one JSON body
     adds_options: bool = False  # the caller sent no `stream_options`
     same_answer: bool = False  # another target would give the same text
@@ -95,6 +97,7 @@ def admit(
         allowance(caller, name, assistant if is_public else Assistant()),
         _on_disconnect(config, caller, asked.on_disconnect, is_kept=is_kept, is_public=is_public),
         is_kept,
+        is_stored=asked.store is not False,
         adds_options=True,
         same_answer=_is_same_answer(targets, body),
         request_id=request_id,

@@ -46,6 +46,7 @@ class ChatRequest(msgspec.Struct, frozen=True):
     messages: list[msgspec.Raw] | None
     n: int | None
     on_disconnect: OnDisconnect | None
+    store: bool | None
     show: Show
 
 
@@ -126,6 +127,7 @@ def chat_request(fields: Fields) -> ChatRequest:
         messages=_messages_in(fields),
         n=_value_in(fields, "n", _INTEGER),
         on_disconnect=_value_in(fields, "on_disconnect", _ON_DISCONNECT),
+        store=_value_in(fields, "store", _BOOLEAN),
         show=show_in(fields),
     )
 

@@ -14,6 +14,12 @@ def gauges(streams: Streams, targets: Targets, now: float) -> Iterator[Gauge]:
     yield Gauge("gateway_streams_without_viewers", "Running answers that wait for a client.", {"": streams.orphans})
     yield Gauge("gateway_viewers", "Clients that watch a stream.", {"": streams.viewers})
     yield Gauge("gateway_log_bytes", "Memory that all streams take.", {"": streams.held_bytes})
+    if (sharing := streams.sharing) is not None:
+        is_up = float(sharing.connection.is_up)
+        yield Gauge("gateway_redis_up", "Whether Redis answers.", {"": is_up}, together="livemin")
+        followed = len(sharing.elsewhere)
+        yield Gauge("gateway_streams_followed", "Streams of other processes that clients watch here.", {"": followed})
+        yield Gauge("gateway_streams_unsent", "Streams of which Redis has not the end.", {"": sharing.unsent})
     known = list(targets.known())
     yield Gauge(
         "gateway_target_running",

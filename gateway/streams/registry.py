@@ -64,7 +64,7 @@ class Streams:
         self._epoch = epoch
         self._running = 0
         self._once = Once()
-        self._sharing: Sharing | None = None
+        self.sharing: Sharing | None = None  # None: streams rest in the memory of this process alone
         self._holding = Holding(store, config, self._forgotten)
         self._unwatched = Unwatched(config.stream, self._holding)
         self._loop = asyncio.get_running_loop()
@@ -72,7 +72,7 @@ class Streams:
 
     def share(self, sharing: Sharing) -> None:
         """Shares all streams that are kept with other processes, from now on."""
-        self._sharing = sharing
+        self.sharing = sharing
 
     def configure(self, config: Config) -> None:
         """Uses another configuration from now on. Running answers keep theirs, apart from the times for viewers."""
@@ -102,8 +102,8 @@ class Streams:
                 self._publish(stream, request)
             return stream
         stream_id = None
-        if self._sharing is not None and key not in self._once:
-            claimed = await self._claim(self._sharing, key, request)
+        if self.sharing is not None and request.is_stored and key not in self._once:
+            claimed = await self._claim(self.sharing, key, request)
             if isinstance(claimed, FollowedStream):
                 return claimed
             stream_id = claimed
@@ -139,9 +139,9 @@ class Streams:
         return stream
 
     def _publish(self, stream: HeldStream[StreamLog], request: AdmittedRequest) -> None:
-        if self._sharing is not None:
+        if self.sharing is not None and request.is_stored:
             keep = self._dependencies.config.stream.keep_seconds
-            self._sharing.add(stream, life=request.route.total + keep, keep=keep)
+            self.sharing.add(stream, life=request.route.total + keep, keep=keep)
 
     async def relay(self, asked: Completion, view: View) -> HeldStream[Window]:
         """Starts an answer that is passed on, chunk by chunk or as one body. Raises the same errors as `record`."""
@@ -203,13 +203,13 @@ class Streams:
         Raises RedisUnavailable, RecordingLost or Busy.
         """
         stream = self.find(stream_id)
-        if stream is not None or self._sharing is None:
+        if stream is not None or self.sharing is None:
             return stream
-        return await self._sharing.find(stream_id, number=number)
+        return await self.sharing.find(stream_id, number=number)
 
     async def publish(self, stream: HeldStream[Any]) -> None:
-        if self._sharing is not None:
-            await self._sharing.publish(stream.id)
+        if self.sharing is not None:
+            await self.sharing.publish(stream.id)
 
     def snapshot(self, stream: Watched) -> list[bytes]:
         """The stream as JSON, in parts that all polling clients share."""
@@ -239,8 +239,8 @@ class Streams:
 
     def _forgotten(self, stream: HeldStream[Any]) -> None:
         self._once.forget(stream)
-        if self._sharing is not None:
-            self._sharing.remove(stream.id)
+        if self.sharing is not None:
+            self.sharing.remove(stream.id)
 
     def done(self, stream: HeldStream[Any]) -> None:
         self._running -= 1
@@ -254,7 +254,7 @@ class Streams:
     def viewers(self) -> int:
         """The number of clients that watch a stream."""
         here = sum([stream.viewers for stream in self._holding.streams.values()])
-        return here if self._sharing is None else here - self._sharing.visitors + self._sharing.elsewhere.viewers
+        return here if self.sharing is None else here - self.sharing.visitors + self.sharing.elsewhere.viewers
 
     @property
     def held(self) -> int:
@@ -298,8 +298,8 @@ class Streams:
         closed at once, because these streams go on.
         """
         self.closing = True
-        if self._sharing is not None:
-            self._sharing.elsewhere.cut_all()
+        if self.sharing is not None:
+            self.sharing.elsewhere.cut_all()
         self._loop.call_later(_GOODBYE_SECONDS, self._cut_all)
         running = [stream.generation for stream in self._holding.streams.values() if not stream.is_done]
         for generation in running:

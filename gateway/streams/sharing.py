@@ -57,6 +57,11 @@ class Sharing:
         """The number of viewers of own streams that stand for those at other processes."""
         return len(self._presence)
 
+    @property
+    def unsent(self) -> int:
+        """The number of own streams whose end is not in Redis."""
+        return len(self._publisher)
+
     def add(self, stream: HeldStream[StreamLog], *, life: float, keep: float) -> None:
         """Shares a stream of this process. See Publisher."""
         self._publisher.add(_Publication(stream, self._process.name), life=life, keep=keep)

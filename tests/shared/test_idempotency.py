@@ -1,0 +1,139 @@
+"""One idempotency key at two gateways: one answer, whichever gateway it comes to, and when."""
+
+import asyncio
+
+import pytest
+
+from gateway.shared.keys import Keys
+from tests.conftest import Client, MakeGateway
+from tests.rig.clients import EVENTS, error_of
+from tests.rig.inside import held, streams
+from tests.rig.redis import RedisServer
+from tests.rig.scripted_upstream import DONE, ScriptedUpstream, Stall, Until, answer, delta, finish, stream, usage
+
+KEY = {"Idempotency-Key": "0b9d8c5e-7a54-4ad0-9f7e-3f6a5cf41c0d"}
+ANSWER = stream(delta("one "), delta("two"), finish("stop"), usage(), DONE)
+
+
+@pytest.fixture
+async def two(gateway: MakeGateway, redis: RedisServer) -> list[Client]:
+    return [await gateway(f'[store]\nurl = "{redis.url}"\n') for _ in range(2)]
+
+
+async def ask(client: Client, question: str = "hi", **fields: str) -> tuple[int, bytes]:
+    async with client.post("/chat", json={"question": question}, headers={**EVENTS, **KEY, **fields}) as response:
+        return response.status, await response.read()
+
+
+def without_start(body: bytes) -> bytes:
+    return body.partition(b"\n\n")[2]
+
+
+async def test_a_retry_elsewhere_joins_the_answer(two: list[Client], upstream: ScriptedUpstream) -> None:
+    here, there = two
+    gate = asyncio.Event()
+    upstream.script(stream(delta("one "), Until(gate), delta("two"), finish("stop"), DONE))
+    asking = asyncio.create_task(ask(here))
+    await upstream.until(requests=1)
+    again = asyncio.create_task(ask(there))
+    await asyncio.sleep(0.2)
+    gate.set()
+    (_, first), (code, second) = await asyncio.gather(asking, again)
+    assert code == 200
+    assert without_start(second) == without_start(first)
+    assert len(upstream.requests) == 1
+
+
+async def test_many_at_the_same_moment_start_one_answer(two: list[Client], upstream: ScriptedUpstream) -> None:
+    upstream.script(ANSWER)
+    answers = await asyncio.gather(*[ask(two[number % 2]) for number in range(20)])
+    assert len({without_start(body) for _, body in answers}) == 1
+    assert len(upstream.requests) == 1
+
+
+async def test_another_question_with_the_same_key_is_a_conflict(two: list[Client], upstream: ScriptedUpstream) -> None:
+    here, there = two
+    upstream.script(ANSWER)
+    await ask(here)
+    async with there.post("/chat", json={"question": "other"}, headers={**EVENTS, **KEY}) as response:
+        assert (await error_of(response))[1] == "idempotency_conflict"
+
+
+async def test_a_retry_elsewhere_gets_json_and_tickets(two: list[Client], upstream: ScriptedUpstream) -> None:
+    here, there = two
+    upstream.script(ANSWER)
+    texts = []
+    for client in (here, there):
+        async with client.post("/chat", json={"question": "hi"}, headers=KEY) as response:
+            body = await response.json()
+            texts.append((body["choices"][0]["message"]["content"], body["usage"]))
+    assert texts[0] == texts[1]
+    async with there.post("/streams", json={"question": "hi"}, headers=KEY) as response:
+        assert response.status == 201
+        url = (await response.json())["url"]
+    for client in (here, there):
+        async with client.delete(url) as response:
+            assert response.status == (204 if client is there else 404)  # the producer did not issue this ticket
+
+
+async def test_a_refused_answer_frees_the_key(two: list[Client], upstream: ScriptedUpstream) -> None:
+    here, there = two
+    upstream.script(answer(500, {}), ANSWER)
+    assert b"upstream_error" in (await ask(here))[1]
+    await asyncio.sleep(0.3)  # until the other gateway knows it; before that, it shows the same failure
+    assert b"data: two" in (await ask(there))[1]
+    assert b"data: two" in (await ask(here))[1]
+    assert len(upstream.requests) == 2
+
+
+async def test_a_key_of_a_forgotten_answer_finds_it_in_redis(two: list[Client], upstream: ScriptedUpstream) -> None:
+    here, _ = two
+    upstream.script(ANSWER)
+    _, first = await ask(here)
+    (stream_,) = list(streams(here))
+    await asyncio.sleep(0.3)
+    streams(here)._holding.forget(held(here, stream_.id))
+    _, second = await ask(here)
+    assert without_start(second) == without_start(first)
+    assert len(upstream.requests) == 1
+
+
+async def test_without_redis_each_gateway_knows_its_own_keys(
+    two: list[Client], upstream: ScriptedUpstream, redis: RedisServer
+) -> None:
+    here, there = two
+    await redis.stop()
+    upstream.script(ANSWER)
+    assert without_start((await ask(here))[1]) == without_start((await ask(here))[1])
+    assert len(upstream.requests) == 1
+    assert (await ask(there))[0] == 200
+    assert len(upstream.requests) == 2
+
+
+async def test_what_may_not_be_stored_is_nowhere_else(
+    two: list[Client], upstream: ScriptedUpstream, redis: RedisServer
+) -> None:
+    here, there = two
+    upstream.script(stream(delta("secret"), Stall()))
+    async with here.post("/streams", json={"question": "hi", "store": False}, headers=KEY) as response:
+        url = (await response.json())["url"]
+    async with here.get(url, headers=EVENTS) as response:
+        assert b"secret" in await response.content.readuntil(b"secret")
+        await asyncio.sleep(0.3)
+        keys = await redis.say("KEYS", "*")
+        assert b"gateway:s:" not in keys
+        assert b"gateway:i:" not in keys
+        async with there.get(url, headers=EVENTS) as other:
+            assert await error_of(other) == (404, "stream_not_found")
+    async with here.post("/chat", json={"question": "hi", "store": "no"}) as response:
+        assert await error_of(response) == (400, "invalid_request")
+
+
+def test_keys_of_one_stream_share_a_slot_and_say_nothing() -> None:
+    keys = Keys("x:")
+    assert keys.log("ID") == "x:s:{ID}:log"
+    assert keys.meta("ID") == "x:s:{ID}:meta"
+    name = keys.idempotency("key:ann", "secret")
+    assert "ann" not in name
+    assert "secret" not in name
+    assert name != keys.idempotency("key:an", "nsecret")
