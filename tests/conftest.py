@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import os
+import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from gateway.config import Config, load
 from gateway.observe.formatters import JsonFormatter, TerminalFormatter
 from gateway.serve import loop_factory
 from tests.rig.overheard import HeardTransport, Overheard
+from tests.rig.redis import running_redis
 from tests.rig.scripted_upstream import ScriptedUpstream
 
 # No deadline: machines that run tests are slow at times. `.ci/long` asks for the long profile.
@@ -33,6 +35,7 @@ MakeGateway = Callable[..., Awaitable[Client]]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--store", choices=["memory", "redis"], default="memory", help="where streams of the tests rest")
     parser.addoption("--loop", choices=["served", "asyncio"], default="served", help="the event loop of the tests")
 
 
@@ -47,6 +50,16 @@ def pytest_asyncio_loop_factories(config: pytest.Config) -> Loops:
     return {"loop": asyncio.new_event_loop if config.getoption("--loop") == "asyncio" else served}
 
 
+@pytest.fixture(scope="session")
+def store_url(pytestconfig: pytest.Config) -> Iterator[str]:
+    """With `--store redis`, that of a Redis for all tests of this process. Else empty."""
+    if pytestconfig.getoption("--store") == "memory":
+        yield ""
+        return
+    with running_redis() as url:
+        yield url
+
+
 @pytest.fixture
 async def upstream(overheard: Overheard) -> AsyncIterator[ScriptedUpstream]:
     server = ScriptedUpstream()
@@ -57,14 +70,14 @@ async def upstream(overheard: Overheard) -> AsyncIterator[ScriptedUpstream]:
 
 
 @pytest.fixture
-async def gateway(upstream: ScriptedUpstream, overheard: Overheard) -> AsyncIterator[MakeGateway]:
+async def gateway(upstream: ScriptedUpstream, overheard: Overheard, store_url: str) -> AsyncIterator[MakeGateway]:
     """`await gateway(toml)`: a client of a gateway that is configured by `toml` and asks the scripted upstream."""
     clients: list[Client] = []
     options = server_options()
     assert options.pop("handler_cancellation")  # a TestServer has it anyway, and takes it only from itself
 
     async def make(toml: str = "", config: Config | None = None, bounds: Bounds = DEFAULT_BOUNDS) -> Client:
-        config = config or configured(upstream.url, toml)
+        config = config or configured(upstream.url, with_store(toml, store_url))
         overheard.keep_keys(config)
         server = TestServer(create_app(config, bounds=bounds))
         await server.start_server(**options)
@@ -128,6 +141,14 @@ def lines() -> Iterator[list[dict[str, Any]]]:
     yield written
     logger.removeHandler(handler)
     logger.setLevel(level)
+
+
+def with_store(toml: str, url: str) -> str:
+    """The configuration with this store, unless it names one. The gateway shares it with no other."""
+    if not url or "redis://" in toml:
+        return toml
+    line = f'url = "{url}"\nprefix = "{secrets.token_hex(8)}:"\n'
+    return toml.replace("[store]\n", f"[store]\n{line}", 1) if "[store]\n" in toml else f"{toml}\n[store]\n{line}"
 
 
 def configured(url: str, toml: str = "") -> Config:

@@ -16,6 +16,7 @@ from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError, Respon
 
 from gateway.errors import RedisUnavailable
 from gateway.shared.base import Command, CommandError
+from gateway.shared.ending import end
 
 _OPERATION_SECONDS = 0.8  # a healthy Redis takes 1 ms; a client waits for it before its answer starts
 _PROBE_SECONDS = 1.0  # between two checks whether Redis is back
@@ -97,8 +98,7 @@ class RedisConnection:
 
     async def close(self) -> None:
         if self._probe is not None:
-            self._probe.cancel()
-            await asyncio.wait([self._probe])
+            await end([self._probe])
         await self._redis.aclose()
         if self._waiting is not None:
             await self._waiting.aclose()

@@ -17,6 +17,7 @@ from gateway.errors import RedisUnavailable
 from gateway.log.base import StreamLog
 from gateway.shared.base import Command, CommandError, Connection
 from gateway.shared.batches import batches
+from gateway.shared.ending import end
 from gateway.shared.keys import Keys
 
 TICK_SECONDS = 0.1
@@ -137,9 +138,9 @@ class Publisher:
             self._is_lost = True  # some of it may have been written
             raise
         start = 0
-        for progress, last, end in sent:
-            self._look_at(progress, last, commands[start:end], replies[start:end])
-            start = end
+        for progress, last, behind in sent:
+            self._look_at(progress, last, commands[start:behind], replies[start:behind])
+            start = behind
 
     def _add(self, progress: _Progress, commands: list[Command]) -> tuple[int, int]:
         """Appends the commands for what is new. Returns the number of the last entry, and the bytes of payloads."""
@@ -195,8 +196,7 @@ class Publisher:
 
     async def close(self) -> None:
         """Sends what is left, if Redis answers."""
-        self._task.cancel()
-        await asyncio.wait([self._task])
+        await end([self._task])
         try:
             async with asyncio.timeout(_LAST_SECONDS):
                 while any(progress.sent < progress.stream.log.last for progress in self._running.values()):

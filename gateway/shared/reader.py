@@ -15,6 +15,7 @@ from gateway.entries import Entry
 from gateway.errors import RedisUnavailable
 from gateway.shared.base import Command, Connection
 from gateway.shared.batches import read_batch
+from gateway.shared.ending import end
 from gateway.shared.keys import Keys
 from gateway.shared.messages import Message, read_message
 
@@ -110,8 +111,7 @@ class Reader:
             followed.take(*_read(fields))
 
     async def close(self) -> None:
-        self._task.cancel()
-        await asyncio.wait([self._task])
+        await end([self._task])
 
 
 def _read(fields: Mapping[bytes, bytes]) -> tuple[int, list[Entry]]:

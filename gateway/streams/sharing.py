@@ -19,6 +19,7 @@ from gateway.errors import RedisUnavailable
 from gateway.log.base import StreamLog
 from gateway.log.memory import MemoryStore
 from gateway.shared.base import Connection
+from gateway.shared.ending import end
 from gateway.shared.keys import Keys
 from gateway.shared.messages import Message, Subject
 from gateway.shared.meta import StreamMeta, write_meta
@@ -119,9 +120,7 @@ class Sharing:
 
     async def close(self) -> None:
         """Writes the ends of this process's streams, and lets others know that there will be no more."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.wait(self._tasks)
+        await end(self._tasks)
         await self.elsewhere.close()
         await self._reader.close()
         await self._publisher.close()

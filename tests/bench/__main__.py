@@ -7,6 +7,7 @@
     python -m tests.bench --pair gateway,relay          two at once, as ratios with an interval: 2.5 minutes
     python -m tests.bench --pair plain,guarded          the same for keys, limits and the access log together
     python -m tests.bench --pair gateway,targets        the same for a model with three targets
+    python -m tests.bench --pair gateway,shared         the same with streams that are written to Redis
     python -m tests.bench --viewers                     a stream that 1 to 300 watch, beside nginx: 4 minutes
     python -m tests.bench --stalled                     the same beside 1,000 that read nothing: 2 minutes
     python -m tests.bench --whole                       streams that begin and end meanwhile: 5 minutes

@@ -10,14 +10,14 @@ in what the first ones left. `peers` has some that the bench installs and starts
 
 Some run only where they are named, best two at a time (`--pair`): `relay` is the OpenAI surface of the same gateway;
 `guarded` has keys, limits that never refuse, and its usual access log, `plain` has none of the three; `targets` has a
-model with three targets; `viewers` is one
+model with three targets; `shared` writes its streams to a Redis, whose own CPU time is not counted; `viewers` is one
 stream that all connections watch, so that an event is one that a viewer got, and nginx beside it has as many streams.
 """
 
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -27,7 +27,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from tests.bench.client import Target
-from tests.bench.processes import ROOT, BenchError, Cores, server
+from tests.bench.processes import ROOT, BenchError, Cores, child, server
 from tests.bench.wire import DEFAULT_BODY
 from tests.rig.ports import HOST, free_port
 
@@ -56,6 +56,7 @@ class Setup(NamedTuple):
     path: str = "/chat"
     keys: int = 0
     targets: int = 0
+    shared: bool = False
     watched: bool = False
 
 
@@ -65,6 +66,7 @@ _VARIANTS = {
     "plain": Setup(module="tests.bench.unlogged"),
     "guarded": Setup(keys=100),
     "targets": Setup(targets=3),
+    "shared": Setup(shared=True),
     "viewers": Setup(path="/streams", watched=True),
 }
 
@@ -107,7 +109,26 @@ def gateway(site: Site, *, checkout: Path = ROOT, setup: Setup = _USUAL) -> Iter
     port, config = free_port(), site.directory / "gateway.toml"
     keys = [f"gw-bench-{number}" for number in range(setup.keys)]
     upstream = _GATEWAY_CONFIG.format(upstream=site.upstream_port, host=HOST)
-    config.write_text(upstream + "".join(map(_key_config, keys)) + _model_config(setup.targets))
+    with _store(site) if setup.shared else nullcontext("") as store:
+        config.write_text(upstream + "".join(map(_key_config, keys)) + _model_config(setup.targets) + store)
+        with _started(site, port, checkout, setup, keys) as target:
+            yield target
+
+
+@contextmanager
+def _store(site: Site) -> Iterator[str]:
+    """A Redis on the core of the load, and the table that names it."""
+    program, port = shutil.which("redis-server"), free_port()
+    if program is None:
+        raise BenchError("redis-server is not installed")
+    command = [program, "--port", str(port), "--bind", HOST, "--save", "", "--dir", str(site.directory)]
+    with child(command, log=site.directory / "redis.log", cores=site.cores.load):
+        yield f'[store]\nurl = "redis://{HOST}:{port}/0"\n'
+
+
+@contextmanager
+def _started(site: Site, port: int, checkout: Path, setup: Setup, keys: Sequence[str]) -> Iterator[Target]:
+    config = site.directory / "gateway.toml"
     command = [sys.executable, "-m", setup.module, "serve", "--config", str(config), "--port", str(port)]
     log = site.directory / "gateway.log"
     with server(command, port, log=log, cores=site.cores.contender, cwd=checkout) as process:

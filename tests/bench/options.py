@@ -113,7 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--seconds", type=_positive(float), help=f"of each pass that are measured (default {USUAL.seconds})")
     add("--lasting", type=_positive(float), metavar="SECONDS", help="of a whole stream, about (default 2.5)")
     choice = parser.add_mutually_exclusive_group().add_argument
-    names = "direct, nginx, gateway, relay, plain, guarded, targets, viewers, and those added below"
+    names = "direct, nginx, gateway, relay, plain, guarded, targets, shared, viewers, and those added below"
     choice("--only", metavar="NAME,...", help=f"contenders to run: {names}")
     choice("--pair", type=_pair, metavar="NAME,NAME", help="two of them, the second as a multiple of the first")
     add("--margin", type=float, metavar="PERCENT", help="that the second may cost more (default 5)")

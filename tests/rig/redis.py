@@ -2,8 +2,9 @@
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 import pytest
 
@@ -46,6 +47,17 @@ class RedisServer:
         writer.close()
         await writer.wait_closed()
         return reply
+
+
+@contextmanager
+def running_redis() -> Iterator[str]:
+    """The address of a Redis for many tests, which share what is in it."""
+    assert REDIS is not None, "redis-server is not installed"
+    port = free_port()
+    command = [REDIS, "--port", str(port), "--bind", HOST, "--save", ""]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        yield f"redis://{HOST}:{port}/0"
+        process.kill()
 
 
 @asynccontextmanager
