@@ -20,13 +20,12 @@ import trustme
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from gateway.handlers.services import SERVICES
-from tests.commands.test_cli import ends_cleanly
 from tests.commands.test_drain import until_status
 from tests.conftest import Client, MakeGateway
 from tests.rig.clients import EVENTS, Answer, create, error_of
 from tests.rig.nginx import nginx_with
 from tests.rig.ports import free_port
-from tests.rig.processes import running
+from tests.rig.processes import ends_cleanly, running
 from tests.rig.scripted_upstream import DONE, Pause, ScriptedUpstream, Stall, Until, delta, finish, stream
 from tests.test_readme import ROOT
 

@@ -15,11 +15,11 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.commands.test_cli import ends_cleanly
 from tests.rig.clients import EVENTS, Answer, bearer
 from tests.rig.ports import free_port
-from tests.rig.processes import COMMAND, running
+from tests.rig.processes import COMMAND, ends_cleanly, running
 from tests.rig.scripted_upstream import DONE, ScriptedUpstream, Stall, Until, delta, finish, stream
+from tests.rig.served import toml
 
 VIEWERS = 200
 KEY = "sk-the-first-key-of-all"
@@ -50,12 +50,8 @@ class Rig:
     async def started(self) -> AsyncIterator[asyncio.subprocess.Process]:
         """One more gateway, which listens when this yields."""
         path = self.folder / "gateway.toml"
-        path.write_text(
-            f'[server]\nruntime_dir = "{self.sockets}"\n[stream]\nkeep_seconds = {self.keep_seconds}\n'
-            f'[[upstreams]]\nname = "up"\nbase_url = "{self.upstream.url}/v1"\n[[models]]\nname = "m"\n'
-            f'targets = [{{upstream = "up"}}]\n{self.keys}',
-            encoding="utf-8",
-        )
+        more = f'[server]\nruntime_dir = "{self.sockets}"\n[stream]\nkeep_seconds = {self.keep_seconds}\n{self.keys}'
+        path.write_text(toml(self.upstream.url, more), encoding="utf-8")
         async with running("serve", "--config", str(path), port=str(self.port)) as (process, address):
             assert address == self.address
             yield process

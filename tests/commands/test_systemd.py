@@ -21,8 +21,7 @@ from gateway.cli import build_parser
 from gateway.config import Config
 from gateway.notify import Notifier
 from tests.commands.conftest import Mode
-from tests.commands.test_cli import ends_cleanly
-from tests.rig.processes import running
+from tests.rig.processes import ends_cleanly, running
 from tests.test_readme import ROOT
 
 UNIT = ROOT / ".github" / "gateway.service"

@@ -6,10 +6,9 @@ import time
 import aiohttp
 import pytest
 
-from tests.commands.test_cli import ends_cleanly
 from tests.rig.clients import EVENTS, Answer
 from tests.rig.collector import Collector
-from tests.rig.processes import running
+from tests.rig.processes import ends_cleanly, running
 from tests.rig.scripted_upstream import DONE, ScriptedUpstream, delta, finish, stream
 
 
