@@ -23,7 +23,7 @@ imported by one module or one room only. `tests/test_architecture.py` checks bot
                      response_body, watchdog, outcome
     admission/       admit, fields, auth, addresses; limits, memory_limiter (limits), tokens, body_room, descriptors
     upstream/        client/ (aiohttp's: posting, response, connections, translation), payload, tap and chunked (reads);
-                     routing (decides), targets and breaker (their states); catalogue, redaction; dialects/ by shape
+                     routing (decides), targets, breaker (their states); catalogue, redaction, tls; dialects/ by shape
     log/             entries that are kept or passed on: base, memory, window; views and snapshots of them
     observe/         records, formatters, the writer of the log, the report over it; metrics/, lag; spans, traces
     config/          schema, rules, load

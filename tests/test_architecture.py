@@ -62,6 +62,7 @@ POLICY = [
     "gateway.upstream.redaction",
     "gateway.upstream.routing",
     "gateway.upstream.shapes",
+    "gateway.upstream.tls",
     "gateway.upstream.unreachable",
 ]
 
