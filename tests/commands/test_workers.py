@@ -16,7 +16,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from tests.handlers.test_metrics import Samples, samples_in, value
+from tests.handlers.test_metrics import Samples, samples_in, total, value
 from tests.rig.clients import EVENTS, Answer
 from tests.rig.processes import ends_cleanly
 from tests.rig.scripted_upstream import DONE, ScriptedUpstream, Stall, Until, answer, delta, finish, stream
@@ -251,6 +251,7 @@ async def test_any_worker_finds_each_stream(rig: Workers) -> None:
         resumed = await rig.through("/chat?q=hi", {**EVENTS, "Last-Event-ID": f"{ids[-1]}.1"})
         assert (resumed.text, resumed.end) == ("lo", answer.end)
     assert len(rig.upstream.requests) == len(ids)
+    assert total(await rig.scraped(), "gateway_passed_on_total") == rig.passed_on
 
 
 async def test_any_worker_stops_and_watches_a_stream(rig: Workers) -> None:
