@@ -1,6 +1,7 @@
 """A gateway that is replaced by a new process on the same machine, with `server.runtime_dir` and without Redis."""
 
 import asyncio
+import contextlib
 import json
 import re
 import signal
@@ -15,6 +16,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from tests.commands.test_systemd import Systemd
 from tests.rig.clients import EVENTS, Answer, bearer
 from tests.rig.ports import free_port
 from tests.rig.processes import COMMAND, ends_cleanly, running
@@ -37,6 +39,8 @@ class Rig:
     port: int = field(default_factory=free_port)
     keys: str = ""
     keep_seconds: float = 300.0
+    drain_seconds: float = 30.0
+    environ: dict[str, str] = field(default_factory=dict)
 
     @property
     def address(self) -> str:
@@ -50,9 +54,10 @@ class Rig:
     async def started(self) -> AsyncIterator[asyncio.subprocess.Process]:
         """One more gateway, which listens when this yields."""
         path = self.folder / "gateway.toml"
-        more = f'[server]\nruntime_dir = "{self.sockets}"\n[stream]\nkeep_seconds = {self.keep_seconds}\n{self.keys}'
+        server = f'[server]\nruntime_dir = "{self.sockets}"\ndrain_seconds = {self.drain_seconds}\n'
+        more = f"{server}[stream]\nkeep_seconds = {self.keep_seconds}\n{self.keys}"
         path.write_text(toml(self.upstream.url, more), encoding="utf-8")
-        async with running("serve", "--config", str(path), port=str(self.port)) as (process, address):
+        async with running("serve", "--config", str(path), port=str(self.port), **self.environ) as (process, address):
             assert address == self.address
             yield process
 
@@ -286,6 +291,62 @@ async def test_a_connection_to_the_old_process_asks_the_new_one(rig: Rig) -> Non
             new.terminate()
             lines = [json.loads(line) for line in await ends_cleanly(new) if "access" in line]
             assert [(line["client"], line["status"]) for line in lines] == [("127.0.0.1", 200)] * len(kinds)
+
+
+@asynccontextmanager
+async def passed_on(rig: Rig, session: aiohttp.ClientSession) -> AsyncIterator[aiohttp.ClientResponse]:
+    """An answer of a new process, on a connection to the old one, whose time to drain is over."""
+    async with session.get(f"{rig.address}/healthz") as response:
+        await response.read()
+    async with rig.started() as new:
+        body = {"messages": [{"role": "user", "content": "hi"}], "stream": True}
+        async with session.post(f"{rig.address}/v1/chat/completions", json=body) as answer:
+            await answer.content.readuntil(b"\n\n")
+            yield answer
+        new.terminate()
+        await ends_cleanly(new)
+
+
+async def until_outlasting(old: asyncio.subprocess.Process) -> None:
+    assert old.stderr is not None
+    lines = [b""]
+    async with asyncio.timeout(10):
+        while b"are passed on, for at most 600 seconds" not in lines[-1]:
+            lines.append(await old.stderr.readline())
+            assert lines[-1], b"".join(lines[5:]).decode()
+
+
+async def test_an_answer_that_is_passed_on_outlasts_the_drain(rig: Rig, tmp_path: Path) -> None:
+    """Unlike one of the old process itself. systemd is asked to wait for as long as an answer may take."""
+    go_on = asyncio.Event()
+    rig.upstream.script(stream(delta("Hel"), Stall()), stream(delta("Hel"), Until(go_on), delta("lo"), finish(), DONE))
+    rig.drain_seconds = 0.2
+    rig.environ["NOTIFY_SOCKET"] = str(tmp_path / "notify")
+    with contextlib.closing(Systemd(rig.environ["NOTIFY_SOCKET"])) as systemd:
+        async with rig.started() as old, rig.get("/chat?q=hi") as own, aiohttp.ClientSession() as session:
+            await own.content.readuntil(b"Hel\n")
+            async with passed_on(rig, session) as answer:
+                await until_outlasting(old)
+                assert Answer(await own.read()).end["reason"] == "shutting_down"
+                assert b"EXTEND_TIMEOUT_USEC=615000000" in b"".join(systemd.waiting())
+                go_on.set()
+                rest = await answer.read()
+                assert rest.endswith(delta("lo") + finish() + DONE)
+                await ends_cleanly(old)
+
+
+@pytest.mark.parametrize("is_early", [True, False], ids=["before the drain is over", "after it"])
+async def test_a_process_that_was_told_to_stop_does_not_outlast_its_drain(rig: Rig, is_early: bool) -> None:
+    """Whoever told it waits for its end. The client sees that its answer is broken."""
+    rig.upstream.script(stream(delta("Hel"), Stall()))
+    rig.drain_seconds = 0.2
+    async with rig.started() as old, aiohttp.ClientSession() as session, passed_on(rig, session) as answer:
+        if not is_early:
+            await until_outlasting(old)
+        old.terminate()
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await answer.read()
+        await ends_cleanly(old)
 
 
 async def pieces(data: bytes) -> AsyncIterator[bytes]:
