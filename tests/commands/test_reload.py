@@ -1,6 +1,7 @@
 """SIGHUP: the configuration is read again while answers run."""
 
 import asyncio
+import json
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from tests.rig.scripted_upstream import (
     delta,
     finish,
     stream,
+    usage,
 )
 from tests.rig.served import Served
 
@@ -30,6 +32,15 @@ ASKING = 4  # clients that ask one question after the other
 
 def keyed(key: str) -> str:
     return f'[[keys]]\nname = "team"\nkey = "{key}"\n'
+
+
+@pytest.fixture
+async def other() -> AsyncIterator[ScriptedUpstream]:
+    """One more upstream."""
+    other = ScriptedUpstream()
+    await other.start()
+    yield other
+    await other.stop()
 
 
 @pytest.fixture
@@ -54,6 +65,26 @@ async def test_models_and_keys_change_and_running_answers_go_on(served: Served) 
         go_on.set()
         assert Answer(await response.read()).end["reason"] == "complete"
     assert "the configuration was read again" in await served.ended()
+
+
+async def test_upstreams_limits_and_prices_change(
+    served: Served, upstream: ScriptedUpstream, other: ScriptedUpstream
+) -> None:
+    """An answer costs what its model costs when it is asked for."""
+    spent = usage(prompt_tokens=7, completion_tokens=2)
+    upstream.script(stream(delta("old"), finish(), spent, DONE))
+    other.script(stream(delta("new"), finish(), spent, DONE))
+    assert (await served.ask(KEY)).text == "old"
+    model = served.file.read_text().partition("[[models]]")[2] + "prices = {input = 1e6, output = 2e6}\n"
+    key = keyed(KEY) + "requests_per_minute = 2\n"
+    served.file.write_text(f'{key}[[upstreams]]\nname = "up"\nbase_url = "{other.url}/v1"\n[[models]]{model}')
+    await served.reload()
+    assert [(await served.ask(KEY)).text for _ in range(2)] == ["new"] * 2
+    async with served.session.get(f"{served.address}/chat?q=hi", headers=bearer(KEY)) as response:
+        assert (response.status, (await response.json())["error"]["code"]) == (429, "rate_limit_exceeded")
+    assert (len(upstream.requests), len(other.requests)) == (1, 2)
+    asked = [json.loads(line) for line in (await served.ended()).splitlines() if '"gateway.access"' in line]
+    assert [line["stream"]["cost"] for line in asked if "stream" in line] == [11.0, 11.0]
 
 
 async def test_a_file_with_faults_is_refused_and_the_old_one_stays(served: Served) -> None:

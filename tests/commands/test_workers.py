@@ -69,7 +69,7 @@ class Workers(Served):
 async def rig(upstream: ScriptedUpstream, tmp_path: Path) -> AsyncIterator[Workers]:
     upstream.script(OK)
     async with Workers(upstream, tmp_path, "[server]\ndrain_seconds = 0.5\n").started("--workers", f"{WORKERS}") as rig:
-        await rig.written("2 workers")
+        await rig.written("2 workers: limits of keys and addresses")
         yield rig
 
 

@@ -76,8 +76,10 @@ class Served:
         self.process.send_signal(signal.SIGHUP)
         await self.written(until)
 
-    async def ask(self) -> Answer:
-        async with self.session.get(f"{self.address}/chat?q=hi", headers=EVENTS) as response:
+    async def ask(self, key: str = "") -> Answer:
+        headers = {**EVENTS, **bearer(key)} if key else EVENTS
+        async with self.session.get(f"{self.address}/chat?q=hi", headers=headers) as response:
+            assert response.status == 200, await response.text()
             return Answer(await response.read())
 
     async def models(self, key: str = "") -> list[str] | int:
