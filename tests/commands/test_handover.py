@@ -294,15 +294,16 @@ async def test_a_connection_to_the_old_process_asks_the_new_one(rig: Rig) -> Non
 
 
 @asynccontextmanager
-async def passed_on(rig: Rig, session: aiohttp.ClientSession) -> AsyncIterator[aiohttp.ClientResponse]:
-    """An answer of a new process, on a connection to the old one, whose time to drain is over."""
+async def passed_on(
+    rig: Rig, session: aiohttp.ClientSession, path: str
+) -> AsyncIterator[tuple[aiohttp.ClientResponse, bytes]]:
+    """An answer of a new process, on a connection to the old one, and what was read of it: up to its first content."""
     async with session.get(f"{rig.address}/healthz") as response:
         await response.read()
     async with rig.started() as new:
-        body = {"messages": [{"role": "user", "content": "hi"}], "stream": True}
-        async with session.post(f"{rig.address}/v1/chat/completions", json=body) as answer:
-            await answer.content.readuntil(b"\n\n")
-            yield answer
+        body = {"question": "hi"} if path == "/chat" else {"messages": [], "stream": True}
+        async with session.post(rig.address + path, json=body, headers=EVENTS) as answer:
+            yield answer, await answer.content.readuntil(b"Hel") + await answer.content.readuntil(b"\n\n")
         new.terminate()
         await ends_cleanly(new)
 
@@ -325,7 +326,7 @@ async def test_an_answer_that_is_passed_on_outlasts_the_drain(rig: Rig, tmp_path
     with contextlib.closing(Systemd(rig.environ["NOTIFY_SOCKET"])) as systemd:
         async with rig.started() as old, rig.get("/chat?q=hi") as own, aiohttp.ClientSession() as session:
             await own.content.readuntil(b"Hel\n")
-            async with passed_on(rig, session) as answer:
+            async with passed_on(rig, session, "/v1/chat/completions") as (answer, _):
                 await until_outlasting(old)
                 assert Answer(await own.read()).end["reason"] == "shutting_down"
                 assert b"EXTEND_TIMEOUT_USEC=615000000" in b"".join(systemd.waiting())
@@ -337,16 +338,23 @@ async def test_an_answer_that_is_passed_on_outlasts_the_drain(rig: Rig, tmp_path
 
 @pytest.mark.parametrize("is_early", [True, False], ids=["before the drain is over", "after it"])
 async def test_a_process_that_was_told_to_stop_does_not_outlast_its_drain(rig: Rig, is_early: bool) -> None:
-    """Whoever told it waits for its end. The client sees that its answer is broken."""
-    rig.upstream.script(stream(delta("Hel"), Stall()))
+    """Whoever told it waits for its end. The client sees that its answer is broken, and reads on at the new process."""
+    go_on = asyncio.Event()
+    rig.upstream.script(stream(delta("Hel"), Until(go_on), delta("lo"), finish(), DONE))
     rig.drain_seconds = 0.2
-    async with rig.started() as old, aiohttp.ClientSession() as session, passed_on(rig, session) as answer:
+    async with rig.started() as old, aiohttp.ClientSession() as session, passed_on(rig, session, "/chat") as answered:
+        answer, told = answered
         if not is_early:
             await until_outlasting(old)
         old.terminate()
         with pytest.raises(aiohttp.ClientPayloadError):
-            await answer.read()
+            await answer.content.readuntil(b"event: end")
         await ends_cleanly(old)
+        go_on.set()
+        last = re.findall(rb"^id: (.*)$", told, re.MULTILINE)[-1].decode()
+        async with rig.get("/chat?q=hi", **{"Last-Event-ID": last}) as response:
+            rest = Answer(await response.read())
+        assert (rest.text, rest.end["reason"]) == ("lo", "complete")
 
 
 async def pieces(data: bytes) -> AsyncIterator[bytes]:
