@@ -20,11 +20,11 @@ imported by one module or one room only. `tests/test_architecture.py` checks bot
     handover/        other processes on this machine: folder, neighbours, offers
     streams/         registry, held, retention (shedding), unwatched (life), tickets, idempotency, epoch; viewer,
                      frames; generation, attempts (dependencies, hedging, surfaces), failures, attempt,
-                     response_body, watchdog, outcome
+                     response_body, watchdog, outcome; sharing: elsewhere (followed), presence, claims
     admission/       admit, fields, auth, addresses; limits, memory_limiter (limits), tokens, body_room, descriptors
     upstream/        client/ (aiohttp's: posting, response, connections, translation), payload, tap and chunked (reads);
-                     routing (decides), targets and breaker (their states); catalogue, redaction; dialects/ by shape
-    shared/          what several processes share through Redis: connection (redis-py)
+                     routing (decides), targets, breaker (their states); catalogue, redaction, tls; dialects/ by shape
+    shared/          what processes share through Redis: connection (redis-py), publisher, reader, process, their forms
     log/             entries that are kept or passed on: base, memory, window; views and snapshots of them
     observe/         records, formatters, the writer of the log, the report over it; metrics/, lag; spans, traces
     config/          schema, rules, load

@@ -131,6 +131,8 @@ async def _services(
     )
     sharing = _sharing(config, held)
     lag = LagMeter(loop, counted.lagged)
+    if workers_folder is None:
+        warn_without_traces(config)
     tracer = _tracer(config, app[BOUNDS])
 
     catalogue = _catalogue(client, config, descriptors)
@@ -173,9 +175,20 @@ def _tracer(config: Config, bounds: Bounds) -> Tracer | None:
     try:
         from gateway.observe.traces import Traces  # the packages are an extra, and are loaded only if they are used
     except ImportError:
-        logger.warning("there are no traces, because packages are missing; install them with: pip install '%s'", _EXTRA)
         return None
     return Traces(config.traces, config.traces.endpoint, bounds)
+
+
+def warn_without_traces(config: Config) -> None:
+    """Logs it if traces are configured and their packages are missing: once for each start, not for each worker.
+
+    Loads the packages, so workers that are forked from this process share them.
+    """
+    try:
+        if config.traces.endpoint is not None:
+            import gateway.observe.traces  # noqa: F401 (as above)
+    except ImportError:
+        logger.warning("there are no traces, because packages are missing; install them with: pip install '%s'", _EXTRA)
 
 
 def _catalogue(client: UpstreamClient, config: Config, descriptors: Descriptors) -> Catalogue:

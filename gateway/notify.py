@@ -31,8 +31,10 @@ class Messenger:
         """To be followed by `ready`. `Type=notify-reload` compares the time with the moment of its own request."""
         self._send(f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
 
-    def stopping(self, status: str) -> None:
-        self._send(f"STOPPING=1\nSTATUS={status}")
+    def stopping(self, status: str, seconds: float | None = None) -> None:
+        """`seconds` is the time from now on that systemd has to wait for the end, if `TimeoutStopSec` is shorter."""
+        more = "" if seconds is None else f"\nEXTEND_TIMEOUT_USEC={seconds * 1_000_000:.0f}"
+        self._send(f"STOPPING=1\nSTATUS={status}{more}")
 
     def ping(self) -> None:
         self._send("WATCHDOG=1", seconds=0)

@@ -25,6 +25,14 @@ class Port:
     async def linger(self, seconds: float, hurry: asyncio.Event) -> None:
         """Waits, after the running answers have ended, while others need this process. Both arguments bound it."""
 
+    @property
+    def is_passing_on(self) -> bool:
+        """Whether answers of a process that has taken over the port go through this one."""
+        return False
+
+    async def outlast(self, seconds: float, stop: asyncio.Event) -> None:
+        """Waits for the end of these answers. Both arguments bound the wait."""
+
     def close(self) -> None:
         """Called when the door is closed."""
 

@@ -25,12 +25,15 @@ from gateway.handlers.services import SERVICES
 from gateway.notify import Notifier
 from gateway.port import Port, bind, url_of
 from gateway.takeover import Takeover
+from gateway.upstream.routing import longest_answer
 
 logger = logging.getLogger(__name__)
 
 _DRAINING = "waiting for %d running answers, at most %g seconds; a second signal ends them"
+_OUTLASTING = "answers of the process that has the port now are passed on, for at most %g seconds; a signal ends them"
 READY = "accepting requests"
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_END_SECONDS = 15.0  # from the last answer to the end of the process, as `operating.md` counts it
 
 
 # Python's collector looks at what has survived each time that this many more objects live, 20 times as many, and 400
@@ -51,7 +54,7 @@ class Supervisor(Protocol):
 
     def ready(self, status: str) -> None: ...
     def reloading(self) -> None: ...
-    def stopping(self, status: str) -> None: ...
+    def stopping(self, status: str, seconds: float | None = None) -> None: ...
     def close(self) -> None: ...
 
 
@@ -88,7 +91,8 @@ async def serve(
     """Serves the gateway until SIGTERM or SIGINT. Calls `announce` with its address once it listens. Raises OSError.
 
     After the signal it drains: it answers health checks and clients that come back, refuses new work, and ends when the
-    running answers have ended. A second signal, or `server.drain_seconds`, ends these answers.
+    running answers have ended. A second signal, or `server.drain_seconds`, ends these answers. It also drains when
+    another process has taken over its port, and then outlasts the answers of that process which it passes on.
 
     `cost` is the number of descriptors that one upstream connection takes in this process. SIGHUP calls `reread` for
     another configuration, which is used from then on. The supervisor is told of each change.
@@ -96,13 +100,14 @@ async def serve(
     stopped, hurry = place.stop_signals()
     descriptors = Descriptors(highest_limit(), cost=cost)
     app, server = create_app(config, descriptors, workers_folder=place.workers_folder), config.server
-    port = place.port(app, stopped.set)
+    taken = asyncio.Event()
+    port = place.port(app, taken.set)
     async with _serving(app, port, descriptors, **server_options()) as sockets:
         announce(url_of(sockets, server.host))
         with contextlib.closing(place.supervisor) as supervisor:
             _reload_on_signal(app, reread, place)
             supervisor.ready(READY)
-            await stopped.wait()
+            await _first_of(stopped, taken)
             streams = app[SERVICES].streams
             supervisor.stopping(f"waiting for {len(streams)} running answers")
             if len(streams):
@@ -110,6 +115,27 @@ async def serve(
             started = time.monotonic()
             await streams.drain(server.drain_seconds, hurry)
             await port.linger(started + server.drain_seconds - time.monotonic(), hurry)
+            if port.is_passing_on and not stopped.is_set():  # after a signal, somebody waits for the end
+                await _outlast(app, port, supervisor, stopped)
+
+
+async def _outlast(app: web.Application, port: Port, supervisor: Supervisor, stopped: asyncio.Event) -> None:
+    """Ends the answers of this process. Then waits for those that it passes on, which would be cut in their middle."""
+    services = app[SERVICES]
+    seconds = longest_answer(services.config)
+    logger.warning(_OUTLASTING, seconds)
+    supervisor.stopping("passing on answers of another process", seconds + _END_SECONDS)
+    await services.streams.close()
+    await port.outlast(seconds, stopped)
+
+
+async def _first_of(*events: asyncio.Event) -> None:
+    waits = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
 
 
 async def serve_app(app: web.Application, host: str, port: int, announce: Callable[[str], None]) -> None:
@@ -203,10 +229,9 @@ def log_reloaded(ignored: Sequence[str]) -> None:
 def _stop_signals() -> tuple[asyncio.Event, asyncio.Event]:
     """Two events: the first signal sets the first of them, and a later one sets the second, too."""
     first, second = asyncio.Event(), asyncio.Event()
-    in_turn = iter((first, second))  # not by what is set: a hand-over sets the first one without a signal
 
     def stop() -> None:
-        next(in_turn, second).set()
+        (second if first.is_set() else first).set()
 
     loop = asyncio.get_running_loop()
     for number in _SIGNALS:

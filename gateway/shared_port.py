@@ -53,12 +53,7 @@ class SharedPort(Port):
 
         Past these bounds, the ends of answers that neighbours have broken off are still passed on.
         """
-        loop = asyncio.get_running_loop()
-        end = loop.time() + seconds
-        while self._is_needed and not hurry.is_set() and loop.time() < end:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_LOOK_SECONDS):
-                    await hurry.wait()
+        await wait_while(lambda: self._is_needed, seconds, hurry)
         for _ in range(_LAST_LOOKS):
             if self._neighbours.passing:
                 await asyncio.sleep(_LOOK_SECONDS)
@@ -101,3 +96,13 @@ class SharedPort(Port):
                 writer.write(b"yes\n")
             case ["holds", str(caller), str(key)]:
                 writer.write(b"yes\n" if self._streams.knows((caller, key)) else b"no\n")
+
+
+async def wait_while(is_needed: Callable[[], bool], seconds: float, stop: asyncio.Event) -> None:
+    """Waits while this process is needed. The other arguments bound the wait."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + seconds
+    while is_needed() and not stop.is_set() and loop.time() < end:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LOOK_SECONDS):
+                await stop.wait()

@@ -12,7 +12,7 @@ from aiohttp import web
 from gateway.door import Door
 from gateway.handover.offers import Offer, ask_for_sockets, offer
 from gateway.port import bind
-from gateway.shared_port import SharedPort
+from gateway.shared_port import SharedPort, wait_while
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +47,14 @@ class Takeover(SharedPort):
     def _is_needed(self) -> bool:
         """With a successor, also while this process holds streams: clients come back for them, through the other."""
         return super()._is_needed or (self._neighbours.successor is not None and self._streams.held > 0)
+
+    @property
+    def is_passing_on(self) -> bool:
+        """They came on connections that were open before."""
+        return self._neighbours.successor is not None and bool(self._neighbours.passing)
+
+    async def outlast(self, seconds: float, stop: asyncio.Event) -> None:
+        await wait_while(lambda: self.is_passing_on, seconds, stop)
 
     async def _offered(self) -> Offer | None:
         """The sockets of the process that listens at this address. A process that is new meanwhile is asked, too."""

@@ -63,6 +63,7 @@ POLICY = [
     "gateway.upstream.redaction",
     "gateway.upstream.routing",
     "gateway.upstream.shapes",
+    "gateway.upstream.tls",
     "gateway.upstream.unreachable",
 ]
 

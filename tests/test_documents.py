@@ -99,7 +99,7 @@ def test_options_that_are_named_exist(page: Path) -> None:
 def test_every_command_that_is_shown_is_taken() -> None:
     lines = [line for page in PAGES for block in blocks("bash", page.read_text()) for line in block.splitlines()]
     commands = [
-        found[1] for line in lines if (found := re.search(r"(?:^|/bin/|[A-Z]\S* )gateway ([a-z][^&#>]*)", line))
+        found[1] for line in lines if (found := re.search(r"(?:^|/bin/|[A-Z]\S* |\.whl )gateway ([a-z][^&#>]*)", line))
     ]
     assert len(commands) >= 8
     for command in commands:

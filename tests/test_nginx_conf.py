@@ -20,14 +20,14 @@ import trustme
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from gateway.handlers.services import SERVICES
-from tests.commands.test_cli import ends_cleanly
 from tests.commands.test_drain import until_status
 from tests.conftest import Client, MakeGateway
 from tests.rig.clients import EVENTS, Answer, create, error_of
 from tests.rig.nginx import nginx_with
 from tests.rig.ports import free_port
-from tests.rig.processes import running
+from tests.rig.processes import ends_cleanly, running
 from tests.rig.scripted_upstream import DONE, Pause, ScriptedUpstream, Stall, Until, delta, finish, stream
+from tests.rig.served import toml
 from tests.test_readme import ROOT
 
 CONF = (ROOT / ".github" / "nginx.conf").read_text()
@@ -68,7 +68,7 @@ class Site:
 @asynccontextmanager
 async def site(folder: Path, *gateways: int, conf: str = CONF) -> AsyncIterator[Site]:
     ca, port = trustme.CA(), free_port()
-    certificate = ca.issue_cert(NAME)
+    certificate = ca.issue_cert(NAME, "127.0.0.1")
     certificate.private_key_pem.write_to_path(folder / f"{NAME}.key")
     for number, part in enumerate(certificate.cert_chain_pems):
         part.write_to_path(folder / f"{NAME}.pem", append=number > 0)
@@ -277,32 +277,54 @@ async def test_a_question_goes_to_the_other_gateway_but_not_after_a_second(
         assert len(upstream.requests) == MANY + statuses.count(200)
 
 
+class Deploy:
+    """Two gateways as processes behind nginx, of which each can be replaced by a new one."""
+
+    site: Site
+
+    def __init__(self, config: Path, stack: AsyncExitStack) -> None:
+        self.ports = [free_port(), free_port()]
+        self.processes: dict[int, asyncio.subprocess.Process] = {}
+        self._config = config
+        self._stack = stack
+
+    async def start(self, number: int) -> None:
+        arguments, port = ("serve", "--config", str(self._config)), str(self.ports[number])
+        self.processes[number], _ = await self._stack.enter_async_context(running(*arguments, port=port))
+
+    async def stop(self, number: int) -> None:
+        self.processes[number].terminate()
+        await ends_cleanly(self.processes[number])
+
+
+@asynccontextmanager
+async def deployed(upstream: ScriptedUpstream, folder: Path) -> AsyncIterator[Deploy]:
+    config = folder / "gateway.toml"
+    config.write_text(toml(upstream.url, BEHIND_NGINX, model="demo"))  # the model that README asks
+    async with AsyncExitStack() as stack:
+        deploy = Deploy(config, stack)
+        for number in (0, 1):
+            await deploy.start(number)
+        deploy.site = await stack.enter_async_context(site(folder, *deploy.ports))
+        yield deploy
+
+
 async def test_a_gateway_that_restarts_loses_no_stream(upstream: ScriptedUpstream, tmp_path: Path) -> None:
     """Both in turn, as a deploy does it: running answers go on to their end, and new questions are answered.
 
-    Some clients lose their connection in the meantime. They come back while the gateway drains.
+    Some clients lose their connection in the meantime. They come back while the gateway drains. What README's clients
+    see of it is in `tests/sdk/test_rolling_restart.py`.
     """
-    config = tmp_path / "gateway.toml"
-    config.write_text(f'{BEHIND_NGINX}[[upstreams]]\nname = "up"\nbase_url = "{upstream.url}/v1"\n')
-    environ = {"OPENAI_MODEL": "m"}
-    ports = [str(free_port()), str(free_port())]
-    async with AsyncExitStack() as stack:
-
-        async def start(port: str) -> asyncio.subprocess.Process:
-            arguments = ("serve", "--config", str(config))
-            process, _ = await stack.enter_async_context(running(*arguments, port=port, **environ))
-            return process
-
-        processes = [await start(port) for port in ports]
-        served = await stack.enter_async_context(site(tmp_path, *map(int, ports)))
+    async with deployed(upstream, tmp_path) as deploy:
+        served = deploy.site
         for number in (0, 1):
             go_on = asyncio.Event()
             upstream.script(stream(delta("Hel"), Until(go_on), delta("lo"), finish(), DONE))
             answers = [await served.session.get("/chat?q=old", headers=EVENTS) for _ in range(MANY)]
             first = [await answer.content.readuntil(b"Hel\n") for answer in answers]
             asked = len(upstream.requests)
-            processes[number].terminate()
-            await until_status(served.session, f"http://127.0.0.1:{ports[number]}/readyz", 503)
+            deploy.processes[number].terminate()
+            await until_status(served.session, f"http://127.0.0.1:{deploy.ports[number]}/readyz", 503)
             for answer in answers[:BACK]:
                 answer.close()
             lasts = [read.rpartition(b"id: ")[2].split(b"\n")[0].decode() for read in first[:BACK]]
@@ -314,9 +336,9 @@ async def test_a_gateway_that_restarts_loses_no_stream(upstream: ScriptedUpstrea
             go_on.set()
             rests = [Answer(await answer.read()) for answer in [*back, *answers[BACK:]]]
             assert [rest.end["reason"] for rest in rests] == ["complete"] * MANY
-            await ends_cleanly(processes[number])
+            await ends_cleanly(deploy.processes[number])
             assert {Answer(await raw(served, "/chat?q=new")).text for _ in range(MANY)} == {"new"}  # while it is away
-            processes[number] = await start(ports[number])
+            await deploy.start(number)
             assert len(upstream.requests) == asked + 2 * MANY
 
 

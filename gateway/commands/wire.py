@@ -14,17 +14,10 @@ from dataclasses import dataclass
 from enum import Enum
 from urllib.parse import SplitResult
 
+from gateway.upstream.tls import certificate_fault, speaks_no_tls
+
 _LONGEST_HEADER = 65_536  # bytes of a header, and of a line of it; the gateway's own has under 1 KiB
 _LONGEST_BODY = 1_048_576  # bytes: a check has at most 64 KiB, so a longer body is of something else
-_CERTIFICATES = {  # OpenSSL's numbers, X509_V_ERR_*
-    9: "is not valid yet",
-    10: "has expired",
-    18: "is self-signed; --ca-file can name it",
-    62: "is for another host name",
-    64: "is for another address",
-}
-_NOT_TRUSTED = "is of an authority that this machine does not trust, or an intermediate certificate is missing"
-_NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE"})
 
 
 class Ending(Enum):
@@ -124,9 +117,9 @@ async def _reply(reader: asyncio.StreamReader, connected: float, *, is_tls: bool
 
 def _words(error: OSError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"The server's certificate {_CERTIFICATES.get(error.verify_code, _NOT_TRUSTED)}."
+        return f"The server's certificate {certificate_fault(error, place='the URL', option='--ca-file')}."
     if isinstance(error, ssl.SSLError):
-        if error.reason in _NO_TLS:
+        if speaks_no_tls(error):
             return "The server does not speak TLS at this port: use http in the URL, or the port for https."
         return f"No TLS connection can be made: {error.reason or 'the server broke it off'}."
     if isinstance(error, socket.gaierror):

@@ -9,7 +9,7 @@ from typing import Any
 
 from aiohttp import web
 
-from gateway.errors import GatewayError, ShuttingDown, StreamNotFound
+from gateway.errors import ShuttingDown, StreamNotFound
 from gateway.handlers.middleware import Handler
 from gateway.handlers.reading import authenticate, idempotency_key, last_event_id, read_query
 from gateway.handlers.relay import relay
@@ -17,6 +17,7 @@ from gateway.handlers.responses import Answer
 from gateway.handlers.services import EXCHANGE, is_from_neighbour
 from gateway.handover.neighbours import Neighbours
 from gateway.log.views import read_event_id
+from gateway.observe.metrics import PassedOn
 from gateway.streams.epoch import epoch_of
 
 _KEYED = frozenset({"/chat", "/streams"})  # take an idempotency key
@@ -48,7 +49,8 @@ async def _passed(request: web.Request, neighbours: Neighbours) -> Answer | None
             if key is not None and request[EXCHANGE].services.streams.knows(key):
                 return None
             if key is not None and not is_from_neighbour(request) and (holder := await neighbours.holder(*key)):
-                return relay(request, neighbours, holder, gone=ShuttingDown(headers=_RETRY))
+                gone = ShuttingDown(headers=_RETRY)
+                return relay(request, neighbours, holder, PassedOn.IDEMPOTENCY_KEY, gone=gone)
     return await _to_successor(request, neighbours)
 
 
@@ -57,7 +59,7 @@ async def _to_holder(request: web.Request, neighbours: Neighbours, stream_id: st
     if epoch is None or is_from_neighbour(request) or not await neighbours.alive(epoch):
         return None
     request[EXCHANGE].viewed = stream_id
-    return relay(request, neighbours, epoch, gone=StreamNotFound())
+    return relay(request, neighbours, epoch, PassedOn.STREAM, gone=StreamNotFound())
 
 
 async def _to_successor(request: web.Request, neighbours: Neighbours) -> Answer | None:
@@ -65,5 +67,4 @@ async def _to_successor(request: web.Request, neighbours: Neighbours) -> Answer 
     successor = neighbours.successor
     if successor is None or not await neighbours.alive(successor):
         return None
-    gone: GatewayError = ShuttingDown(headers=_RETRY)
-    return relay(request, neighbours, successor, gone=gone)
+    return relay(request, neighbours, successor, PassedOn.NEW, gone=ShuttingDown(headers=_RETRY))

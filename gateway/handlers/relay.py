@@ -14,6 +14,7 @@ from gateway.errors import BodyTimeout, ClientGone, GatewayError, InvalidRequest
 from gateway.handlers.services import BOUNDS, EXCHANGE, NEIGHBOUR_CLIENT
 from gateway.handlers.sinks import Sent, watch_tail
 from gateway.handover.neighbours import Neighbours
+from gateway.observe.metrics import PassedOn
 
 _PIECE = 65_536  # bytes of a response that are read at a time
 # Fields for one connection only, and those that this process sets itself.
@@ -25,13 +26,16 @@ _OWN = {
 T = TypeVar("T")
 
 
-async def relay(request: web.Request, neighbours: Neighbours, epoch: str, *, gone: GatewayError) -> web.StreamResponse:
+async def relay(
+    request: web.Request, neighbours: Neighbours, epoch: str, kind: PassedOn, *, gone: GatewayError
+) -> web.StreamResponse:
     """Raises `gone` if the other process leaves before it has answered, and ClientGone if the client does."""
     with request[EXCHANGE].services.descriptors.upstream():
         try:
             reader, writer = await neighbours.connect(epoch)
         except OSError:
             raise gone from None
+        request[EXCHANGE].services.metrics.passed_on(kind)
         neighbours.passing.add(writer.transport)
         try:
             await _send(request, writer)

@@ -58,23 +58,27 @@ class Claims:
             process, known, other = there.decode().split(" ")
             if other != asked:
                 raise IdempotencyConflict()
-            if process == self._process and (own_stream := self._own(known)) is not None:
-                if not is_void(own_stream):
-                    return str(known)  # another request has started it meanwhile
-            elif (stream := await self._started(known, is_own=process == self._process)) is not None:
-                if not _is_void(stream):
-                    return stream
-            elif process == self._process:
-                return str(known)  # another request claimed it, and has not started it
+            if process == self._process:
+                if (stream_or_id := await self._own_or_stored(known)) is not None:
+                    return stream_or_id
+            elif (stream := await self._started(known)) is not None and not _is_void(stream):
+                return stream
             replaced = there
         raise RedisUnavailable()
 
-    async def _started(self, stream_id: str, *, is_own: bool) -> FollowedStream | None:
-        """The stream, which may be about to start. None if its process was killed, or its client left, before that.
+    async def _own_or_stored(self, stream_id: str) -> str | FollowedStream | None:
+        """What a key means that this process has claimed before. None if it is free again."""
+        stored = None if self._own(stream_id) is not None else await self._find(stream_id)
+        own = self._own(stream_id)  # it may have been started meanwhile
+        if own is not None:
+            return None if is_void(own) else stream_id
+        if stored is None:
+            return stream_id  # another request claimed the key, and has not started its stream
+        return None if _is_void(stored) else stored  # this process has forgotten it
 
-        One of this process itself was forgotten, and rests in Redis, or was never started.
-        """
-        for _ in range(1 if is_own else _LOOKS):
+    async def _started(self, stream_id: str) -> FollowedStream | None:
+        """The stream, which may be about to start. None if its process was killed, or its client left, before that."""
+        for _ in range(_LOOKS):
             if (stream := await self._find(stream_id)) is not None:
                 return stream
         return None

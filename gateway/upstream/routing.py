@@ -99,6 +99,12 @@ def _timeouts(config: Config, upstream: Upstream, timeouts: Timeouts) -> Timeout
     return timeouts.over(upstream.timeouts).over(config.timeouts).over(DEFAULT_TIMEOUTS)
 
 
+def longest_answer(config: Config) -> float:
+    """The time in seconds after which no answer can run any more: the largest `timeouts.total`."""
+    narrower = [*[upstream.timeouts for upstream in config.upstreams], *[model.timeouts for model in config.models]]
+    return max(timeouts.total or 0 for timeouts in (config.timeouts.over(DEFAULT_TIMEOUTS), *narrower))
+
+
 # The first target
 
 

@@ -20,19 +20,12 @@ from gateway.errors import (
     UpstreamTLS,
     UpstreamUnreachable,
 )
+from gateway.upstream.tls import certificate_fault, speaks_no_tls
 
 _RETRY_SECONDS = "5"  # by then some connections have probably ended
 _OPERATOR = "The operator has to look at it."
 _LOOK_AT_PROXY = "The operator has to look at `proxy`."
 _PROXY_REFUSALS = frozenset({401, 403, 405, 407})  # a retry does not help
-_CERTIFICATES = {  # OpenSSL's numbers, X509_V_ERR_*
-    9: "is not valid yet",
-    10: "has expired",
-    62: "is for another name than that in `base_url`",
-    64: "is for another address than that in `base_url`",
-}
-_NOT_TRUSTED = "is of an authority that the gateway does not trust; `ca_file` can name it"
-_NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE"})
 _UNKNOWN_NAME = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)})
 _WORDS = {
     errno.ECONNREFUSED: "The model's server does not take connections. It may be starting; "
@@ -109,9 +102,9 @@ def without_a_word(name: str, base_url: str) -> UpstreamUnreachable:
 
 def _tls_words(error: ssl.SSLError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
-        fault = _CERTIFICATES.get(getattr(error, "verify_code", 0), _NOT_TRUSTED)
+        fault = certificate_fault(error, place="`base_url`", option="`ca_file`")
         return f"The certificate of the model's server {fault}. {_OPERATOR}"
-    if getattr(error, "reason", None) in _NO_TLS:
+    if speaks_no_tls(error):
         return f"The model's server does not speak TLS at this port: does `base_url` need http? {_OPERATOR}"
     return f"No secure connection to the model's server can be made. {_OPERATOR}"
 

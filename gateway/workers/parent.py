@@ -16,7 +16,7 @@ from gunicorn.arbiter import Arbiter
 from gunicorn.errors import HaltServer
 from gunicorn.glogging import Logger
 
-from gateway.app import effective_config
+from gateway.app import effective_config, warn_without_traces
 from gateway.config import Config
 from gateway.notify import Messenger
 from gateway.observe.metrics import forget_gauges
@@ -51,6 +51,7 @@ def serve_workers(
     """
     systemd = Messenger(dict(os.environ), os.getpid())
     os.environ.pop("NOTIFY_SOCKET", None)  # else gunicorn would say READY before a worker serves
+    warn_without_traces(config)
     with _folder() as folder:
         plan = Plan(
             config=config,

@@ -5,7 +5,8 @@
     python -m tests.bench --scale                       10,000 events/s as 100, 300, 1,000 and 3,000 streams
     python -m tests.bench --checkout before=../before   this tree against another one, in the same rounds
     python -m tests.bench --pair gateway,relay          two at once, as ratios with an interval: 2.5 minutes
-    python -m tests.bench --pair plain,guarded          the same for keys, limits and the access log together
+    python -m tests.bench --pair plain,gateway          the same for the access log and the metrics together
+    python -m tests.bench --pair plain,guarded          the same with keys and limits, too
     python -m tests.bench --pair gateway,targets        the same for a model with three targets
     python -m tests.bench --pair gateway,shared         the same with streams that are written to Redis
     python -m tests.bench --viewers                     a stream that 1 to 300 watch, beside nginx: 4 minutes

@@ -9,9 +9,10 @@ with `--upstream-port`. It keeps running, so its memory per stream is right in t
 in what the first ones left. `peers` has some that the bench installs and starts itself, anew for each pass.
 
 Some run only where they are named, best two at a time (`--pair`): `relay` is the OpenAI surface of the same gateway;
-`guarded` has keys, limits that never refuse, and its usual access log, `plain` has none of the three; `targets` has a
-model with three targets; `shared` writes its streams to a Redis, whose own CPU time is not counted; `viewers` is one
-stream that all connections watch, so that an event is one that a viewer got, and nginx beside it has as many streams.
+`guarded` has keys and limits that never refuse, `plain` has neither them nor the access log and the metrics that all
+others have; `targets` has a model with three targets; `shared` writes its streams to a Redis, whose own CPU time is not
+counted; `viewers` is one stream that all connections watch, so that an event is one that a viewer got, and nginx beside
+it has as many streams.
 """
 
 import shutil
@@ -63,7 +64,7 @@ class Setup(NamedTuple):
 _USUAL = Setup()
 _VARIANTS = {
     "relay": Setup(path=CHAT_COMPLETIONS),
-    "plain": Setup(module="tests.bench.unlogged"),
+    "plain": Setup(module="tests.bench.unobserved"),
     "guarded": Setup(keys=100),
     "targets": Setup(targets=3),
     "shared": Setup(shared=True),

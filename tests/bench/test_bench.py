@@ -13,6 +13,8 @@ import tomllib
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 from xml.etree import ElementTree
 
 import msgspec
@@ -389,6 +391,22 @@ def test_plain_writes_no_access_log(tmp_path: Path, name: str, logs: bool):
     with contenders.variants()[name](Site(1, tmp_path, choose_cores([*os.sched_getaffinity(0)], pin=False))):
         pass  # it was asked for its health
     assert ("gateway.access" in (tmp_path / "gateway.log").read_text()) is logs
+
+
+@needs_proc
+@pytest.mark.parametrize(("name", "counts"), [("guarded", True), ("plain", False)])
+def test_plain_counts_nothing(tmp_path: Path, name: str, counts: bool):
+    """Neither at the end of a stream nor on a timer."""
+    with contenders.variants()[name](Site(1, tmp_path, choose_cores([*os.sched_getaffinity(0)], pin=False))) as to:
+        body = json.dumps({"model": "m", "messages": [{"role": "user", "content": "hi"}]}).encode()
+        fields = {"Content-Type": "application/json", **to.headers}
+        asked = Request(f"http://{to.host}:{to.port}/v1/chat/completions", body, fields)
+        with pytest.raises(HTTPError, match="502"):  # nothing listens at the port of the upstream
+            urlopen(asked, timeout=5)
+        with urlopen(f"http://{to.host}:{to.port}/metrics", timeout=5) as response:
+            metrics = response.read()
+    assert (b'gateway_streams_ended_total{reason="upstream_error"} 1.0' in metrics) is counts
+    assert (b"gateway_time_before_upstream_seconds_count 1.0" in metrics) is counts
 
 
 @needs_proc

@@ -25,7 +25,7 @@ from gateway.commands.announcement import announced, announced_demo, unread
 from gateway.commands.usage import with_progress
 from gateway.config import load
 from tests.rig.clients import EVENTS, Answer
-from tests.rig.processes import running
+from tests.rig.processes import ends_cleanly, running
 
 pytestmark = pytest.mark.usefixtures("empty_folder")
 
@@ -462,12 +462,3 @@ async def stops_cleanly(process: asyncio.subprocess.Process) -> list[str]:
     with contextlib.suppress(ProcessLookupError):
         process.send_signal(signal.SIGINT)
     return await ends_cleanly(process)
-
-
-async def ends_cleanly(process: asyncio.subprocess.Process) -> list[str]:
-    assert process.stderr is not None
-    async with asyncio.timeout(10):
-        written = (await process.stderr.read()).decode()
-        assert await process.wait() == 0
-    assert "Traceback" not in written
-    return written.splitlines()

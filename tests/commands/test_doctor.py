@@ -203,7 +203,7 @@ async def test_a_closed_port_is_explained(capsys: pytest.CaptureFixture[str]) ->
 @pytest.mark.parametrize(
     ("name", "is_trusted", "words"),
     [
-        ("127.0.0.1", False, "is of an authority that this machine does not trust"),
+        ("127.0.0.1", False, "is of an authority that is not trusted here"),
         ("127.0.0.2", True, "is for another address"),
         ("127.0.0.1", True, "closed the connection without an answer"),
     ],

@@ -10,12 +10,12 @@ import aiohttp
 import pytest
 
 from tests.commands.conftest import Mode
-from tests.commands.test_cli import ends_cleanly
 from tests.rig.clients import EVENTS, Answer
-from tests.rig.processes import running
+from tests.rig.processes import ends_cleanly, running
 from tests.rig.scripted_upstream import DONE, ScriptedUpstream, Stall, Until, delta, finish, stream
+from tests.rig.served import toml
 
-MANY = 20
+MANY = 200
 
 
 @pytest.fixture
@@ -26,12 +26,7 @@ async def session() -> AsyncIterator[aiohttp.ClientSession]:
 
 def config(folder: Path, upstream: ScriptedUpstream, drain_seconds: float) -> str:
     path = folder / "gateway.toml"
-    path.write_text(
-        f"[server]\ndrain_seconds = {drain_seconds}\n"
-        f'[[upstreams]]\nname = "up"\nbase_url = "{upstream.url}/v1"\n[[models]]\nname = "m"\n'
-        'targets = [{upstream = "up"}]\n',
-        encoding="utf-8",
-    )
+    path.write_text(toml(upstream.url, f"[server]\ndrain_seconds = {drain_seconds}"), encoding="utf-8")
     return str(path)
 
 
@@ -43,7 +38,7 @@ async def test_fault_65_running_answers_end_while_new_ones_are_refused(
     upstream.script(stream(delta("Hel"), Until(go_on), delta("lo"), finish(), DONE))
     async with running("serve", *mode, "--config", config(tmp_path, upstream, 30)) as (process, address):
         url = f"{address}/chat?q=hi"
-        answers = [await session.get(url, headers=EVENTS) for _ in range(MANY)]
+        answers = await asyncio.gather(*[session.get(url, headers=EVENTS) for _ in range(MANY)])
         first = await answers[0].content.readuntil(b"Hel\n")
         cut = first.rpartition(b"id: ")[2].split(b"\n")[0].decode()
         process.terminate()

@@ -1,6 +1,7 @@
 """A gateway that is replaced by a new process on the same machine, with `server.runtime_dir` and without Redis."""
 
 import asyncio
+import contextlib
 import json
 import re
 import signal
@@ -15,11 +16,13 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.commands.test_cli import ends_cleanly
+from tests.commands.test_systemd import Systemd
 from tests.rig.clients import EVENTS, Answer, bearer
+from tests.rig.nginx import before
 from tests.rig.ports import free_port
-from tests.rig.processes import COMMAND, running
+from tests.rig.processes import COMMAND, ends_cleanly, running
 from tests.rig.scripted_upstream import DONE, ScriptedUpstream, Stall, Until, delta, finish, stream
+from tests.rig.served import toml
 
 VIEWERS = 200
 KEY = "sk-the-first-key-of-all"
@@ -36,7 +39,10 @@ class Rig:
     session: aiohttp.ClientSession
     port: int = field(default_factory=free_port)
     keys: str = ""
+    is_open: bool = False
     keep_seconds: float = 300.0
+    drain_seconds: float = 30.0
+    environ: dict[str, str] = field(default_factory=dict)
 
     @property
     def address(self) -> str:
@@ -50,13 +56,11 @@ class Rig:
     async def started(self) -> AsyncIterator[asyncio.subprocess.Process]:
         """One more gateway, which listens when this yields."""
         path = self.folder / "gateway.toml"
-        path.write_text(
-            f'[server]\nruntime_dir = "{self.sockets}"\n[stream]\nkeep_seconds = {self.keep_seconds}\n'
-            f'[[upstreams]]\nname = "up"\nbase_url = "{self.upstream.url}/v1"\n[[models]]\nname = "m"\n'
-            f'targets = [{{upstream = "up"}}]\n{self.keys}',
-            encoding="utf-8",
-        )
-        async with running("serve", "--config", str(path), port=str(self.port)) as (process, address):
+        server = f'[server]\nruntime_dir = "{self.sockets}"\ndrain_seconds = {self.drain_seconds}\n'
+        server += "allow_anonymous = true\n" if self.is_open else ""
+        more = f"{server}[stream]\nkeep_seconds = {self.keep_seconds}\n{self.keys}"
+        path.write_text(toml(self.upstream.url, more), encoding="utf-8")
+        async with running("serve", "--config", str(path), port=str(self.port), **self.environ) as (process, address):
             assert address == self.address
             yield process
 
@@ -292,37 +296,106 @@ async def test_a_connection_to_the_old_process_asks_the_new_one(rig: Rig) -> Non
             assert [(line["client"], line["status"]) for line in lines] == [("127.0.0.1", 200)] * len(kinds)
 
 
+@asynccontextmanager
+async def passed_on(
+    rig: Rig, session: aiohttp.ClientSession, path: str
+) -> AsyncIterator[tuple[aiohttp.ClientResponse, bytes]]:
+    """An answer of a new process, on a connection to the old one, and what was read of it: up to its first content."""
+    async with session.get(f"{rig.address}/healthz") as response:
+        await response.read()
+    async with rig.started() as new:
+        body = {"question": "hi"} if path == "/chat" else {"messages": [], "stream": True}
+        async with session.post(rig.address + path, json=body, headers=EVENTS) as answer:
+            yield answer, await answer.content.readuntil(b"Hel") + await answer.content.readuntil(b"\n\n")
+        new.terminate()
+        await ends_cleanly(new)
+
+
+async def until_outlasting(old: asyncio.subprocess.Process) -> None:
+    assert old.stderr is not None
+    lines = [b""]
+    async with asyncio.timeout(10):
+        while b"are passed on, for at most 600 seconds" not in lines[-1]:
+            lines.append(await old.stderr.readline())
+            assert lines[-1], b"".join(lines[5:]).decode()
+
+
+async def test_an_answer_that_is_passed_on_outlasts_the_drain(rig: Rig, tmp_path: Path) -> None:
+    """Unlike one of the old process itself. systemd is asked to wait for as long as an answer may take."""
+    go_on = asyncio.Event()
+    rig.upstream.script(stream(delta("Hel"), Stall()), stream(delta("Hel"), Until(go_on), delta("lo"), finish(), DONE))
+    rig.drain_seconds = 0.2
+    rig.environ["NOTIFY_SOCKET"] = str(tmp_path / "notify")
+    with contextlib.closing(Systemd(rig.environ["NOTIFY_SOCKET"])) as systemd:
+        async with rig.started() as old, rig.get("/chat?q=hi") as own, aiohttp.ClientSession() as session:
+            await own.content.readuntil(b"Hel\n")
+            async with passed_on(rig, session, "/v1/chat/completions") as (answer, _):
+                await until_outlasting(old)
+                assert Answer(await own.read()).end["reason"] == "shutting_down"
+                assert b"EXTEND_TIMEOUT_USEC=615000000" in b"".join(systemd.waiting())
+                go_on.set()
+                rest = await answer.read()
+                assert rest.endswith(delta("lo") + finish() + DONE)
+                await ends_cleanly(old)
+
+
+@pytest.mark.parametrize("is_early", [True, False], ids=["before the drain is over", "after it"])
+async def test_a_process_that_was_told_to_stop_does_not_outlast_its_drain(rig: Rig, is_early: bool) -> None:
+    """Whoever told it waits for its end. The client sees that its answer is broken, and reads on at the new process."""
+    go_on = asyncio.Event()
+    rig.upstream.script(stream(delta("Hel"), Until(go_on), delta("lo"), finish(), DONE))
+    rig.drain_seconds = 0.2
+    async with rig.started() as old, aiohttp.ClientSession() as session, passed_on(rig, session, "/chat") as answered:
+        answer, told = answered
+        if not is_early:
+            await until_outlasting(old)
+        old.terminate()
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await answer.content.readuntil(b"event: end")
+        await ends_cleanly(old)
+        go_on.set()
+        last = re.findall(rb"^id: (.*)$", told, re.MULTILINE)[-1].decode()
+        async with rig.get("/chat?q=hi", **{"Last-Event-ID": last}) as response:
+            rest = Answer(await response.read())
+        assert (rest.text, rest.end["reason"]) == ("lo", "complete")
+
+
 async def pieces(data: bytes) -> AsyncIterator[bytes]:
     yield data[:9]
     yield data[9:]
 
 
-async def test_no_question_is_refused_while_the_port_changes_hands(rig: Rig) -> None:
-    """Questions come all the time, each on a connection of its own."""
+@pytest.mark.parametrize("is_behind_nginx", [False, True], ids=["direct", "nginx"])
+async def test_no_question_is_refused_while_the_port_changes_hands(rig: Rig, is_behind_nginx: bool) -> None:
+    """Questions come all the time: each on a connection of its own, or on those that nginx keeps."""
     rig.upstream.script(stream(delta("Hello"), finish(), DONE))
+    rig.is_open = is_behind_nginx
     is_over, asked = asyncio.Event(), 0
 
-    async def ask() -> None:
+    async def ask(address: str) -> None:
         nonlocal asked
         while not is_over.is_set():
-            async with rig.session.post(f"{rig.address}/chat", json={"question": "hi"}, headers=EVENTS) as response:
+            async with rig.session.post(f"{address}/chat", json={"question": "hi"}, headers=EVENTS) as response:
                 assert response.status == 200, await response.text()
                 assert Answer(await response.read()).end["reason"] == "complete"
             asked += 1
             await asyncio.sleep(0.01)
 
-    async with rig.started() as old:
-        asking = [asyncio.create_task(ask()) for _ in range(4)]
-        async with rig.started() as new:
-            await asyncio.sleep(1.5)  # the old process waits for a second before it begins to end
-            is_over.set()
-            await asyncio.gather(*asking)
-            for process in (old, new):
-                process.send_signal(signal.SIGTERM)
-            old.send_signal(signal.SIGINT)
-            answered = [len([1 for line in await ends_cleanly(one) if '"path":"/chat"' in line]) for one in (old, new)]
+    async with AsyncExitStack() as stack:
+        old = await stack.enter_async_context(rig.started())
+        address = await stack.enter_async_context(before(rig.port, rig.folder, {})) if is_behind_nginx else rig.address
+        asking = [asyncio.create_task(ask(address)) for _ in range(4)]
+        new = await stack.enter_async_context(rig.started())
+        await asyncio.sleep(1.5)  # the old process waits for a second before it begins to end
+        is_over.set()
+        await asyncio.gather(*asking)
+        for process in (old, new):
+            process.send_signal(signal.SIGTERM)
+        old.send_signal(signal.SIGINT)
+        answered = [len([1 for line in await ends_cleanly(one) if '"path":"/chat"' in line]) for one in (old, new)]
     assert min(answered) > 0
-    assert sum(answered) == asked == len(rig.upstream.requests)
+    assert asked == len(rig.upstream.requests)
+    assert is_behind_nginx or sum(answered) == asked  # else the old process tells of those that it passes on, too
 
 
 # What goes wrong

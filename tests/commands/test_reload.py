@@ -1,118 +1,191 @@
 """SIGHUP: the configuration is read again while answers run."""
 
 import asyncio
-import signal
+import json
+import re
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
-import aiohttp
 import pytest
 
-from tests.commands.test_cli import ends_cleanly
-from tests.rig.clients import EVENTS, Answer
-from tests.rig.processes import running
-from tests.rig.scripted_upstream import DONE, ScriptedUpstream, Until, answer, delta, finish, stream
+from tests.commands.conftest import Mode
+from tests.rig.clients import EVENTS, Answer, bearer
+from tests.rig.scripted_upstream import (
+    DONE,
+    Received,
+    ScriptedUpstream,
+    Step,
+    Until,
+    answer,
+    delta,
+    finish,
+    stream,
+    usage,
+)
+from tests.rig.served import Served
 
 KEY = "sk-the-first-key-of-all"
 OTHER = "sk-another-key-of-all"
+RUNNING = 100  # answers that run through all reloads, half of them on each surface
+ASKING = 4  # clients that ask one question after the other
 
 
-@dataclass
-class Rig:
-    """A gateway as a process, with its file."""
-
-    process: asyncio.subprocess.Process
-    address: str
-    session: aiohttp.ClientSession
-    file: Path
-    upstream: ScriptedUpstream
-    lines: list[str] = field(default_factory=list)
-
-    def write(self, more: str, *, model: str = "m", key: str = KEY) -> None:
-        self.file.write_text(
-            f'{more}\n[[upstreams]]\nname = "up"\nbase_url = "{self.upstream.url}/v1"\n[[models]]\nname = "{model}"\n'
-            f'targets = [{{upstream = "up"}}]\n[[keys]]\nname = "team"\nkey = "{key}"\n',
-            encoding="utf-8",
-        )
-
-    def reload(self) -> None:
-        self.process.send_signal(signal.SIGHUP)
-
-    async def models(self, key: str = KEY) -> list[str] | int:
-        """The names of all models, or the status that is not 200."""
-        headers = {"Authorization": f"Bearer {key}"}
-        async with self.session.get(f"{self.address}/v1/models", headers=headers) as response:
-            if response.status != 200:
-                return response.status
-            return [model["id"] for model in (await response.json())["data"]]
-
-    async def after_reload(self, expected: list[str] | int, key: str = KEY) -> None:
-        await self.until_written("read again")
-        assert await self.models(key) == expected
-
-    async def heard(self) -> None:
-        """Waits for the next line of the process that is not about a request."""
-        assert self.process.stderr is not None
-        line = b'"gateway.access"'
-        while b'"gateway.access"' in line:
-            line = await self.process.stderr.readline()
-        self.lines.append(line.decode())
-
-    async def until_written(self, words: str) -> None:
-        async with asyncio.timeout(5):
-            while words not in "".join(self.lines):
-                await self.heard()
-
-    async def written(self) -> str:
-        """Ends the process, and returns what it wrote."""
-        self.process.terminate()
-        return "\n".join([*self.lines, *await ends_cleanly(self.process)])
+def keyed(key: str) -> str:
+    return f'[[keys]]\nname = "team"\nkey = "{key}"\n'
 
 
 @pytest.fixture
-async def rig(upstream: ScriptedUpstream, tmp_path: Path) -> AsyncIterator[Rig]:
-    file = tmp_path / "gateway.toml"
+async def other() -> AsyncIterator[ScriptedUpstream]:
+    """One more upstream."""
+    other = ScriptedUpstream()
+    await other.start()
+    yield other
+    await other.stop()
+
+
+@pytest.fixture
+async def served(upstream: ScriptedUpstream, tmp_path: Path) -> AsyncIterator[Served]:
     upstream.script(answer(200, {"data": []}))
-    async with aiohttp.ClientSession() as session:
-        rig = Rig(None, "", session, file, upstream)  # type: ignore[arg-type]  # the file has to exist first
-        rig.write("")
-        async with running("serve", "--config", str(file)) as (rig.process, rig.address):
-            yield rig
+    served = Served(upstream, tmp_path)
+    served.write(keyed(KEY))
+    async with served.started():
+        yield served
 
 
-async def test_models_and_keys_change_and_running_answers_go_on(rig: Rig) -> None:
+async def test_models_and_keys_change_and_running_answers_go_on(served: Served) -> None:
     go_on = asyncio.Event()
-    rig.upstream.script(stream(delta("Hel"), Until(go_on), delta("lo"), finish(), DONE))
-    headers = {**EVENTS, "Authorization": f"Bearer {KEY}"}
-    async with rig.session.get(f"{rig.address}/chat?q=hi", headers=headers) as answer:
-        await answer.content.readuntil(b"Hel\n")
-        rig.write("", model="n", key=OTHER)
-        rig.reload()
-        await rig.after_reload(["n"], OTHER)
-        assert await rig.models(KEY) == 401
+    served.upstream.script(stream(delta("Hel"), Until(go_on), delta("lo"), finish(), DONE))
+    headers = {**EVENTS, **bearer(KEY)}
+    async with served.session.get(f"{served.address}/chat?q=hi", headers=headers) as response:
+        await response.content.readuntil(b"Hel\n")
+        served.write(keyed(OTHER), model="n")
+        await served.reload()
+        assert await served.models(OTHER) == ["n"]
+        assert await served.models(KEY) == 401
         go_on.set()
-        assert Answer(await answer.read()).end["reason"] == "complete"
-    assert "the configuration was read again" in await rig.written()
+        assert Answer(await response.read()).end["reason"] == "complete"
+    assert "the configuration was read again" in await served.ended()
 
 
-async def test_a_file_with_faults_is_refused_and_the_old_one_stays(rig: Rig) -> None:
-    rig.write("[stream]\nkeep_second = 1\nretry_ms = -1", model="n")
-    rig.reload()
-    await rig.until_written("stream.retry_ms")
-    assert await rig.models() == ["m"]
-    rig.file.unlink()
-    rig.reload()
-    await rig.until_written("cannot be read")
-    assert await rig.models() == ["m"]
-    written = await rig.written()
+async def test_upstreams_limits_and_prices_change(
+    served: Served, upstream: ScriptedUpstream, other: ScriptedUpstream
+) -> None:
+    """An answer costs what its model costs when it is asked for."""
+    spent = usage(prompt_tokens=7, completion_tokens=2)
+    upstream.script(stream(delta("old"), finish(), spent, DONE))
+    other.script(stream(delta("new"), finish(), spent, DONE))
+    assert (await served.ask(KEY)).text == "old"
+    model = served.file.read_text().partition("[[models]]")[2] + "prices = {input = 1e6, output = 2e6}\n"
+    key = keyed(KEY) + "requests_per_minute = 2\n"
+    served.file.write_text(f'{key}[[upstreams]]\nname = "up"\nbase_url = "{other.url}/v1"\n[[models]]{model}')
+    await served.reload()
+    assert [(await served.ask(KEY)).text for _ in range(2)] == ["new"] * 2
+    async with served.session.get(f"{served.address}/chat?q=hi", headers=bearer(KEY)) as response:
+        assert (response.status, (await response.json())["error"]["code"]) == (429, "rate_limit_exceeded")
+    assert (len(upstream.requests), len(other.requests)) == (1, 2)
+    asked = [json.loads(line) for line in (await served.ended()).splitlines() if '"gateway.access"' in line]
+    assert [line["stream"]["cost"] for line in asked if "stream" in line] == [11.0, 11.0]
+
+
+async def test_a_file_with_faults_is_refused_and_the_old_one_stays(served: Served) -> None:
+    served.write("[stream]\nkeep_second = 1\nretry_ms = -1", model="n")
+    await served.reload(until="stream.retry_ms")
+    assert await served.models(KEY) == ["m"]
+    served.file.unlink()
+    await served.reload(until="cannot be read")
+    assert await served.models(KEY) == ["m"]
+    written = await served.ended()
     assert "the configuration is not used: stream.keep_second: unknown key; did you mean keep_seconds?" in written
     assert "the configuration is not used: stream.retry_ms: " in written
 
 
-async def test_what_needs_a_new_start_is_told(rig: Rig) -> None:
+async def test_what_needs_a_new_start_is_told(served: Served) -> None:
     """And a gateway that others can reach does not open itself: the rules hold for the socket that it has."""
-    rig.write("[server]\nplayground = false\n[store]\nmax_streams = 5\n[traces]\ncontent = true", model="n")
-    rig.reload()
-    await rig.after_reload(["n"])
-    assert "these options change at the next start: server.playground, store, traces" in await rig.written()
+    changed = "[server]\nplayground = false\n[store]\nmax_streams = 5\n[traces]\ncontent = true\n"
+    served.write(changed + keyed(KEY), model="n")
+    await served.reload()
+    assert await served.models(KEY) == ["n"]
+    assert "these options change at the next start: server.playground, store, traces" in await served.ended()
+
+
+class Load:
+    """Answers that run through all reloads, and others that begin and end all the time."""
+
+    def __init__(self, served: Served, turns: int) -> None:
+        self.served = served
+        self.turns = [asyncio.Event() for _ in range(turns)]
+        self.texts: list[str] = []  # of the short answers: the upstream's name of the model that each one asked
+        served.upstream.script(self._script)
+
+    def _script(self, received: Received) -> list[Step]:
+        if b'"long"' in received.body:
+            return stream(*self._long())
+        return stream(delta(str(received.json["model"])), finish(), DONE)
+
+    def _long(self) -> list[bytes | Step]:
+        parts = [part for number, turn in enumerate(self.turns) for part in (delta(f"{number},"), Until(turn))]
+        return [*parts, delta("over"), finish(), DONE]
+
+    async def begin(self) -> list[asyncio.Task[bytes]]:
+        tasks = [asyncio.create_task(self._read(number)) for number in range(RUNNING)]
+        await self.served.upstream.until(requests=RUNNING)
+        return tasks
+
+    async def _read(self, number: int) -> bytes:
+        chat = {"messages": [{"role": "user", "content": "long"}], "stream": True}
+        path, body = ("/chat", {"question": "long"}) if number % 2 else ("/v1/chat/completions", chat)
+        async with self.served.session.post(self.served.address + path, json=body, headers=EVENTS) as response:
+            assert response.status == 200
+            return await response.read()
+
+    async def ask(self) -> None:
+        while True:
+            answer = await self.served.ask()
+            assert answer.end["reason"] == "complete"
+            self.texts.append(answer.text)
+
+    def check(self, raw: list[bytes]) -> None:
+        """Each has all of its bytes: on `/v1` those of the upstream, on `/chat` the same events with their ids."""
+        sent = b"".join(part for part in self._long() if isinstance(part, bytes))
+        assert set(raw[::2]) == {sent}
+        (told,) = {without_names(one) for one in raw[1::2]}
+        assert Answer(told).text == "".join(f"{number}," for number in range(len(self.turns))) + "over"
+        assert Answer(told).end["reason"] == "complete"
+        numbers = re.findall(rb"^id: STREAM\.(\d+)$", told, re.MULTILINE)
+        assert numbers == [b"%d" % number for number in range(len(numbers))]
+
+
+def without_names(raw: bytes) -> bytes:
+    """A stream without what differs between two answers."""
+    (stream_id,) = set(re.findall(rb"^id: (.*)\.\d+$", raw, re.MULTILINE))
+    return re.sub(rb'"ticket":"[^"]*"', b"", raw.replace(stream_id, b"STREAM"))
+
+
+async def test_reloads_under_load_cost_no_byte(upstream: ScriptedUpstream, tmp_path: Path, mode: Mode) -> None:
+    """Four files that change the model, and one with faults, while a hundred answers run and others begin and end."""
+    served = Served(upstream, tmp_path, "[breaker]\nfailures = 3\n")
+    load = Load(served, turns=5)
+    async with served.started(*mode):
+        running = await load.begin()
+        asking = [asyncio.create_task(load.ask()) for _ in range(ASKING)]
+        model = "m"
+        for number, turn in enumerate(load.turns):
+            turn.set()
+            if number == 2:
+                served.write("failure = 3\n", model="bad")
+                await served.reload(until="breaker.failure:")
+            else:
+                model = f"m{number}"
+                served.write(model=model)
+                await served.reload()
+            assert {(await served.ask()).text for _ in range(6)} == {model}
+        load.check(await asyncio.gather(*running))
+        for task in asking:
+            assert not task.done()
+            task.cancel()
+        await asyncio.wait(asking)
+        assert set(load.texts) <= {"m", "m0", "m1", "m3", "m4"}
+        assert {"m0", "m4"} <= set(load.texts)
+        written = await served.ended()
+    assert written.count("the configuration was read again") == 4
+    assert written.count("the configuration is not used") == 1

@@ -17,13 +17,16 @@ from pathlib import Path
 
 import pytest
 
+from gateway.bounds import DEFAULT_BOUNDS
 from gateway.cli import build_parser
 from gateway.config import Config
 from gateway.notify import Notifier
+from gateway.shared_port import _LAST_LOOKS, _LOOK_SECONDS
+from gateway.streams.registry import _CLOSE_SECONDS, _GOODBYE_SECONDS
+from gateway.workers.parent import _END_SECONDS
 from tests.commands.conftest import Mode
-from tests.commands.test_cli import ends_cleanly
-from tests.rig.processes import running
-from tests.test_readme import ROOT
+from tests.rig.processes import ends_cleanly, running
+from tests.test_readme import ROOT, document
 
 UNIT = ROOT / ".github" / "gateway.service"
 
@@ -211,9 +214,18 @@ def test_its_commands_are_taken() -> None:
 
 
 def test_its_times_fit_those_of_the_gateway() -> None:
-    """A stop takes up to `drain_seconds`, 5 s for upstreams, 2 s for clients and 2 s for the log."""
-    service = unit()["Service"]
-    assert int(service["TimeoutStopSec"][0]) >= Config().server.drain_seconds + 5 + 2 + 2
+    """And those in the documents: a stop takes up to `drain_seconds`, and a while for each thing that then ends."""
+    (sentence,) = re.findall(r"at most `drain_seconds`, plus (.*?)\.", document("operating.md"), re.DOTALL)
+    after = sum(int(seconds) for seconds in re.findall(r"\d+", sentence))
+    parts = (_CLOSE_SECONDS, _GOODBYE_SECONDS, DEFAULT_BOUNDS.traces_seconds, DEFAULT_BOUNDS.drain_seconds)
+    assert after == sum(parts) + _LAST_LOOKS * _LOOK_SECONDS
+    service, drain = unit()["Service"], Config().server.drain_seconds
+    assert int(service["TimeoutStopSec"][0]) >= drain + after
+    assert (
+        f"sleep + `drain_seconds` + {after}. With a `preStop` of `sleep 5`, that is {5 + drain + after:g}."
+        in document("operating.md")
+    )
+    assert after <= _END_SECONDS  # for which the parent of several workers waits
     assert service["Type"] == ["notify"]
     assert service["KillMode"] == ["mixed"]
 

@@ -1,15 +1,17 @@
 """`gateway serve` with a collector that only the environment names: its spans, its log and its end."""
 
+import asyncio
 import json
 import time
+from pathlib import Path
 
 import aiohttp
 import pytest
 
-from tests.commands.test_cli import ends_cleanly
+from tests.commands.conftest import Mode
 from tests.rig.clients import EVENTS, Answer
 from tests.rig.collector import Collector
-from tests.rig.processes import running
+from tests.rig.processes import ends_cleanly, running, shell
 from tests.rig.scripted_upstream import DONE, ScriptedUpstream, delta, finish, stream
 
 
@@ -64,3 +66,25 @@ async def test_each_of_several_workers_sends_its_spans(upstream: ScriptedUpstrea
         process.terminate()
         await ends_cleanly(process)
     collector.close()
+
+
+async def test_missing_packages_are_told_once(upstream: ScriptedUpstream, tmp_path: Path, mode: Mode) -> None:
+    """And the gateway serves without traces."""
+    (tmp_path / "opentelemetry.py").write_text("raise ImportError")
+    upstream.script(stream(delta("Hello"), finish(), DONE))
+    environ = {
+        "OPENAI_BASE_URL": f"{upstream.url}/v1",
+        "OPENAI_MODEL": "m",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9",
+        "PYTHONPATH": str(tmp_path),
+    }
+    pipe = asyncio.subprocess.PIPE
+    async with (
+        shell('exec "$@"', "serve", *mode, stderr=pipe, **environ) as (process, address),
+        aiohttp.ClientSession() as session,
+    ):
+        async with session.get(f"{address}/chat?q=hi", headers=EVENTS) as response:
+            assert Answer(await response.read()).text == "Hello"
+        process.terminate()
+        lines = await ends_cleanly(process)
+    assert ["pip install 'gateway[otel]'" in line for line in lines if "traces" in line] == [True]

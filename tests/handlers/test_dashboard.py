@@ -82,7 +82,7 @@ def test_panels_have_places_of_their_own() -> None:
     "title",
     [
         *("Answers", "Errors", "Time to the first chunk", "Streams and viewers", "Attempts", "Breakers"),
-        *("Tokens by model", "Event loop", "Refusals"),
+        *("Tokens by model", "Event loop", "Refusals", "Passed on"),
     ],
 )
 def test_it_shows_what_an_operator_asks_for(title: str) -> None:

@@ -10,8 +10,11 @@ import aiohttp
 import pytest
 
 from gateway.bounds import Bounds
+from gateway.handlers.services import SERVICES
 from gateway.handover.folder import Folder, listening_at
+from gateway.observe.metrics import PassedOn
 from tests.conftest import Client, MakeGateway
+from tests.handlers.test_metrics import samples, value
 from tests.rig.clients import EVENTS, error_of
 
 EPOCH = "abcd"
@@ -87,6 +90,31 @@ async def test_what_the_other_process_hears(client: Client, other: Scripted) -> 
     assert "Connection: close" in lines
     assert f"Host: 127.0.0.1:{client.port}" in lines
     assert not {"Keep-Alive", "TE"} & set(names)
+
+
+async def test_what_is_passed_on_is_counted_by_its_kind(client: Client, other: Scripted) -> None:
+    """Only if the other process is there."""
+    found = await samples(client)
+    assert [value(found, "gateway_passed_on_total", kind=kind) for kind in PassedOn] == [0, 0, 0]
+    services = client.app[SERVICES]
+    assert services.neighbours is not None
+    once = {**EVENTS, "Idempotency-Key": "0123456789abcdef"}
+    for path, headers in ((f"/streams/{ID}", EVENTS), ("/chat?q=x", EVENTS | {"Last-Event-ID": f"{ID}.3"})):
+        async with client.get(path, headers=headers) as response:
+            assert await response.read() == b"data: x\n\n"
+    async with client.get("/chat?q=x", headers=once) as response:
+        assert await response.read() == b"data: x\n\n"
+    services.neighbours.successor = EPOCH
+    for path in ("/chat?q=x", "/chat?q=y", "/readyz"):
+        async with client.get(path, headers=EVENTS) as response:
+            assert await response.read() == b"data: x\n\n"
+    other.answers = False
+    async with client.get(f"/streams/{ID}", headers=EVENTS) as response:
+        assert await error_of(response) == (404, "stream_not_found")
+    found = await samples(client)
+    assert value(found, "gateway_passed_on_total", kind="stream") == 2
+    assert value(found, "gateway_passed_on_total", kind="idempotency_key") == 1
+    assert value(found, "gateway_passed_on_total", kind="new") == 3
 
 
 async def test_the_address_that_a_client_tells_of_itself_is_not_believed(

@@ -67,3 +67,13 @@ async def answers(port: int) -> None:
             else:
                 writer.close()
                 return
+
+
+async def ends_cleanly(process: asyncio.subprocess.Process) -> list[str]:
+    """Waits for the end of a process that was told to stop. Returns the lines that it wrote."""
+    assert process.stderr is not None
+    async with asyncio.timeout(10):
+        written = (await process.stderr.read()).decode()
+        assert await process.wait() == 0
+    assert "Traceback" not in written
+    return written.splitlines()

@@ -4,7 +4,7 @@ import pytest
 
 from gateway.config import Config, Model, TargetName, Timeouts, Upstream
 from gateway.errors import InvalidRequest, ModelNotFound
-from gateway.upstream.routing import Target, default_model, route
+from gateway.upstream.routing import Target, default_model, longest_answer, route
 
 FIRST, SECOND = Upstream("first", "http://first/v1"), Upstream("second", "http://second/v1")
 ANY = Config(upstreams=[FIRST, SECOND])
@@ -82,3 +82,18 @@ def test_the_narrowest_place_decides_on_each_timeout() -> None:
     assert route(without_models, "m").targets[0].timeouts == Timeouts(
         connect=5.0, first_token=20.0, idle=20.0, total=10.0
     )
+
+
+@pytest.mark.parametrize(
+    ("everywhere", "upstream", "model", "seconds"),
+    [(None, None, None, 600), (60, None, None, 60), (60, 90, None, 90), (60, 90, 120, 120), (60, 30, 30, 60)],
+)
+def test_the_longest_answer(
+    everywhere: float | None, upstream: float | None, model: float | None, seconds: float
+) -> None:
+    config = Config(
+        upstreams=[FIRST, Upstream("slow", "http://slow/v1", timeouts=Timeouts(total=upstream))],
+        models=[Model("m", [TargetName("slow")], timeouts=Timeouts(total=model))],
+        timeouts=Timeouts(total=everywhere),
+    )
+    assert longest_answer(config) == seconds

@@ -82,7 +82,7 @@ CERTIFICATES = {
         "is not valid yet",
     ),
     "another name": (AUTHORITY.issue_cert("elsewhere.example"), "is for another name"),
-    "another authority": (trustme.CA().issue_cert("localhost"), "does not trust; `ca_file`"),
+    "another authority": (trustme.CA().issue_cert("localhost"), "; `ca_file` can name the authority"),
 }
 
 

@@ -7,7 +7,7 @@ https://github.com/open-telemetry/semantic-conventions-genai/blob/main/docs/gen-
 """
 
 from gateway.observe.metrics.gauges import Gauge
-from gateway.observe.metrics.metrics import CONTENT_TYPE, Metrics
+from gateway.observe.metrics.metrics import CONTENT_TYPE, Metrics, PassedOn
 from gateway.observe.metrics.sharing import forget_gauges, share
 
-__all__ = ["CONTENT_TYPE", "Gauge", "Metrics", "forget_gauges", "share"]
+__all__ = ["CONTENT_TYPE", "Gauge", "Metrics", "PassedOn", "forget_gauges", "share"]

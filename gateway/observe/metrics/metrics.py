@@ -1,6 +1,7 @@
 """All metrics of a process."""
 
 from collections.abc import Callable, Iterable
+from enum import StrEnum
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics, generate_latest
@@ -16,6 +17,14 @@ disable_created_metrics()  # type: ignore[no-untyped-call]  # they double the se
 
 _WAIT_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _LAG = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
+
+
+class PassedOn(StrEnum):
+    """What sends a request to another process of this gateway."""
+
+    STREAM = "stream"  # it names a stream that the other one holds
+    IDEMPOTENCY_KEY = "idempotency_key"  # of a stream that the other one holds
+    NEW = "new"  # it asks, on a connection that was open before the other one took over the port
 
 
 class Metrics:
@@ -39,6 +48,13 @@ class Metrics:
             ("code",),
             registry=registry,
         )
+        passed_on = Counter(
+            "gateway_passed_on",
+            "Requests that were passed on to another process of this gateway, by what sent them there.",
+            ("kind",),
+            registry=registry,
+        )
+        self._passed_on = {kind: passed_on.labels(kind) for kind in PassedOn}
         self._heartbeats = Counter("gateway_heartbeats", "Heartbeats that were sent to clients.", registry=registry)
         self._wait = Histogram(
             "gateway_time_before_upstream_seconds",
@@ -56,6 +72,9 @@ class Metrics:
     def refused(self, code: str) -> None:
         """Counts a request that got an error of the gateway's own. `code` is that of the error's class."""
         self._refusals.labels(code).inc()
+
+    def passed_on(self, kind: PassedOn) -> None:
+        self._passed_on[kind].inc()
 
     def sent_heartbeat(self) -> None:
         self._heartbeats.inc()
