@@ -39,6 +39,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--loop", choices=["served", "asyncio"], default="served", help="the event loop of the tests")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--store") == "redis":
+        items[:] = [item for item in items if item.get_closest_marker("memory") is None]
+
+
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """Two processes for the whole suite. Tests that are chosen run in this one, where `-s` and a debugger work."""
     return 2 if config.args_source is pytest.Config.ArgsSource.TESTPATHS else 0

@@ -51,8 +51,7 @@ class _Progress:
 
     def __init__(self, stream: Published, life: float, keep: float) -> None:
         self.stream = stream
-        self.life = int(life)
-        self.keep = int(keep)
+        self.life, self.keep = int(life * 1000), int(keep * 1000)  # milliseconds, as Redis takes them
         self.restart()
 
     def restart(self) -> None:
@@ -149,17 +148,17 @@ class Publisher:
         if progress.version < 0:
             commands.append(("DEL", log, meta))
         if progress.version != stream.version:
-            commands += [("HSET", meta, *_flat(stream.fields())), ("EXPIRE", meta, progress.life)]
+            commands += [("HSET", meta, *_flat(stream.fields())), ("PEXPIRE", meta, progress.life)]
             progress.version = stream.version
         last, size = progress.sent, 0
         for number, data in batches(stream.log.entries, progress.sent + 1, _STREAM_BYTES):
             if last:
                 commands.append(("XADD", log, "NOMKSTREAM", f"{number}-0", "b", data))
             else:
-                commands += [("XADD", log, f"{number}-0", "b", data), ("EXPIRE", log, progress.life)]
+                commands += [("XADD", log, f"{number}-0", "b", data), ("PEXPIRE", log, progress.life)]
             last, size = number, size + len(data)
         if stream.log.ended and last == stream.log.last:
-            commands += [("EXPIRE", log, progress.keep), ("EXPIRE", meta, progress.keep)]
+            commands += [("PEXPIRE", log, progress.keep), ("PEXPIRE", meta, progress.keep)]
         return last, size
 
     def _look_at(self, progress: _Progress, last: int, commands: Sequence[Command], replies: Sequence[Any]) -> None:

@@ -198,10 +198,10 @@ async def test_what_a_gateway_has_forgotten_is_read_from_redis(two: MakeTwo, ups
 
 
 async def test_streams_expire_in_redis(two: MakeTwo, upstream: ScriptedUpstream, redis: RedisServer) -> None:
-    here, there = await two("[stream]\nkeep_seconds = 1\n")
+    here, there = await two("[stream]\nkeep_seconds = 100\n")
     upstream.script(stream(delta("a"), finish("stop"), DONE))
     one = await created(here)
     await read(there, one["url"])
     await asyncio.sleep(0.2)
-    assert await redis.say("TTL", f"gateway:s:{{{one['id']}}}:log") == b":1\r\n"
-    assert await redis.say("TTL", f"gateway:s:{{{one['id']}}}:meta") == b":1\r\n"
+    assert await redis.say("TTL", f"gateway:s:{{{one['id']}}}:log") in (b":99\r\n", b":100\r\n")
+    assert await redis.say("TTL", f"gateway:s:{{{one['id']}}}:meta") in (b":99\r\n", b":100\r\n")

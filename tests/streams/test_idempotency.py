@@ -443,6 +443,7 @@ async def test_one_that_is_asked_anew_and_refused_leaves_nothing_behind(
 # How long it is remembered
 
 
+@pytest.mark.memory
 @pytest.mark.parametrize("way", WAYS)
 async def test_a_key_is_remembered_as_long_as_its_stream(
     gateway: MakeGateway, upstream: ScriptedUpstream, way: str
@@ -459,6 +460,7 @@ async def test_a_key_is_remembered_as_long_as_its_stream(
         assert not streams(client)._once
 
 
+@pytest.mark.memory
 async def test_a_stream_that_made_room_takes_its_key_along(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
     upstream.script(OK)
     client = await gateway(f"{KEYS}[store]\nmax_streams = 1\n")

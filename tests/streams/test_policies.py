@@ -598,6 +598,7 @@ async def ended_streams(client: Client, number: int) -> list[dict[str, Any]]:
     return made
 
 
+@pytest.mark.memory
 async def test_ended_streams_make_room_and_the_oldest_goes_first(
     gateway: MakeGateway, upstream: ScriptedUpstream
 ) -> None:
@@ -613,6 +614,7 @@ async def test_ended_streams_make_room_and_the_oldest_goes_first(
     assert [await state(client, made) for made in (first, third, fourth, fifth)] == [200, 404, 200, 200]
 
 
+@pytest.mark.memory
 async def test_one_that_runs_or_is_watched_makes_no_room(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
     """Where only such are left, the next one is refused, and asks nobody."""
     upstream.script(ENDLESS, stream(*[delta("x" * 100_000)] * 80, finish(), DONE), OK)
