@@ -66,7 +66,10 @@ class Elsewhere:
         """
         meta = await self._meta(stream_id)
         if meta is None:
-            return self._streams.get(stream_id)  # Redis has lost it, and will get it again from its producer
+            copy = self._streams.get(stream_id)
+            if copy is None or copy.log.ended:
+                return None
+            return copy  # Redis has lost it, and will get it again from its producer
         stream = self._streams.get(stream_id)
         if stream is None:
             loading = self._loading.get(stream_id)

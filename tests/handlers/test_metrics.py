@@ -247,6 +247,7 @@ async def test_refusals_by_limits_are_counted(
     assert value(await samples(client), "gateway_refusals_total", code=code) == 2
 
 
+@pytest.mark.memory
 async def test_gauges_tell_what_runs(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
     client = await gateway()
     go_on = asyncio.Event()

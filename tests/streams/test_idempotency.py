@@ -471,6 +471,7 @@ async def test_a_stream_that_made_room_takes_its_key_along(gateway: MakeGateway,
     assert len(streams(client)._once) == 1
 
 
+@pytest.mark.memory
 async def test_a_key_holds_no_room_of_its_own(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
     """Hundreds of keys are as many streams and no more, and all are gone with them."""
     upstream.script(OK)

@@ -718,6 +718,7 @@ async def test_fault_90_a_ticket_opens_the_ids_of_its_own_stream(
     assert len(upstream.requests) == 2
 
 
+@pytest.mark.memory
 async def test_fault_62_an_expired_id_is_as_an_unknown_one(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
     upstream.script(stream(delta("a"), finish(), DONE))
     client = await gateway("[stream]\nkeep_seconds = 0.2")
