@@ -117,6 +117,8 @@ async def _opened(request: web.Request, query: dict[str, str], last: str = "") -
         raise StreamNotFound()
     is_owner = caller is not None and caller.key is not None and caller.name == stream.owner
     is_valid = services.keys.holds(stream.owner, today())
+    if not is_owner and is_valid and not stream.tickets.admit(ticket, to_stop=False):
+        await services.streams.learn_tickets(stream)
     if not is_owner and not (is_valid and stream.tickets.admit(ticket, to_stop=False)):
         raise StreamNotFound()
     request[EXCHANGE].viewed = stream.id

@@ -27,6 +27,7 @@ _IDLE_SECONDS = 5.0  # that a stream is held without viewers: a client that poll
 _LOOKS = 4  # for a stream that was started a moment ago, and is not yet in Redis: its process writes every 100 ms
 _LOOK_SECONDS = 0.06  # between them
 _ON_ITS_WAY_SECONDS = 1.0  # that an entry may take to come here; the usual time is 0.1
+_LOST_SECONDS = 3.0  # that a producer may take to write again what Redis has lost; it looks every 1.5 seconds
 _STOP_SECONDS = 5.0  # for the end of a stream that was stopped; it takes 200 ms
 _VISIT_SECONDS = 4.0  # between two messages that a stream has viewers here
 
@@ -66,10 +67,7 @@ class Elsewhere:
         """
         meta = await self._meta(stream_id)
         if meta is None:
-            copy = self._streams.get(stream_id)
-            if copy is None or copy.log.ended:
-                return None
-            return copy  # Redis has lost it, and will get it again from its producer
+            return self._lost(stream_id)
         stream = self._streams.get(stream_id)
         if stream is None:
             loading = self._loading.get(stream_id)
@@ -78,11 +76,22 @@ class Elsewhere:
                 loading.add_done_callback(lambda _: self._loading.pop(stream_id))
             stream = await asyncio.shield(loading)
         stream.tickets = _tickets(meta)
+        stream.missing_since = None
         self._expire(stream)
         if stream.log.last < number and not stream.log.ended:
             log = stream.log
             await until(log, lambda: log.last >= number or log.ended, within=_ON_ITS_WAY_SECONDS)
         return stream
+
+    def _lost(self, stream_id: str) -> FollowedStream | None:
+        """The copy of a stream that Redis does not have. Its producer writes it again, unless its time has passed."""
+        copy = self._streams.get(stream_id)
+        if copy is None:
+            return None
+        now = self._loop.time()
+        if copy.missing_since is None:
+            copy.missing_since = now
+        return copy if now < copy.missing_since + _LOST_SECONDS else None
 
     async def _meta(self, stream_id: str) -> StreamMeta | None:
         for look in range(_LOOKS):
@@ -131,6 +140,12 @@ class Elsewhere:
             stream.is_attended = False
             stream.frames.clear()
             self._expire(stream)
+
+    async def learn(self, tickets: Tickets, stream_id: str) -> None:
+        """Admits the tickets that other processes have issued for a stream of this one, if Redis answers."""
+        with suppress(RedisUnavailable):
+            if fields := await self._connection.run("HGETALL", self._keys.meta(stream_id)):
+                tickets.restore(read_meta(fields).tickets)
 
     async def publish(self, stream: FollowedStream) -> None:
         """Lets all processes know the tickets that this one has issued, if Redis answers."""

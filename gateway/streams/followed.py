@@ -42,6 +42,7 @@ class FollowedStream:
         "id",
         "is_attended",
         "log",
+        "missing_since",
         "owner",
         "process",
         "snapshot",
@@ -62,6 +63,7 @@ class FollowedStream:
         self.snapshot: Snapshot | None = None
         self.cuts: list[Callable[[], None]] = []
         self.is_attended = False  # a viewer who may stop it is among them
+        self.missing_since: float | None = None  # on the loop's clock, since when Redis does not have it
         self.timer: asyncio.TimerHandle | None = None  # fires if no viewer comes in time
 
     def take(self, first: int, entries: list[Entry]) -> None:

@@ -207,6 +207,11 @@ class Streams:
             return stream
         return await self.sharing.find(stream_id, number=number)
 
+    async def learn_tickets(self, stream: Watched) -> None:
+        """Admits the tickets that other processes have issued for a stream of this one."""
+        if self.sharing is not None and isinstance(stream, HeldStream):
+            await self.sharing.elsewhere.learn(stream.tickets, stream.id)
+
     async def publish(self, stream: HeldStream[Any]) -> None:
         if self.sharing is not None:
             await self.sharing.publish(stream.id)
