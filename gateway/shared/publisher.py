@@ -47,11 +47,12 @@ class Published(Protocol):
 class _Progress:
     """How much of a stream is in Redis: the number of the last entry there, and the version of its fields."""
 
-    __slots__ = ("keep", "life", "sent", "stream", "version")
+    __slots__ = ("is_forgotten", "keep", "life", "sent", "stream", "version")
 
     def __init__(self, stream: Published, life: float, keep: float) -> None:
         self.stream = stream
         self.life, self.keep = int(life * 1000), int(keep * 1000)  # milliseconds, as Redis takes them
+        self.is_forgotten = False  # by its process, although not all of it is sent
         self.restart()
 
     def restart(self) -> None:
@@ -75,9 +76,16 @@ class Publisher:
         self._running[stream.id] = _Progress(stream, life, keep)
 
     def remove(self, stream_id: str) -> None:
-        """The process forgets the stream. What is in Redis remains until its time has passed."""
-        self._running.pop(stream_id, None)
+        """The process forgets the stream. Its last entries are still written, if Redis is there.
+
+        What is in Redis remains until its time has passed.
+        """
         self._ended.pop(stream_id, None)
+        progress = self._running.get(stream_id)
+        if progress is not None and progress.stream.log.ended and self._connection.is_up:
+            progress.is_forgotten = True
+        else:
+            self._running.pop(stream_id, None)
 
     def check(self) -> None:
         """Looks, before the next tick, whether Redis still has what was sent, and sends again what it lost."""
@@ -135,6 +143,7 @@ class Publisher:
             replies = await self._connection.run_all(commands)
         except RedisUnavailable:
             self._is_lost = True  # some of it may have been written
+            self._running = {key: value for key, value in self._running.items() if not value.is_forgotten}
             raise
         start = 0
         for progress, last, behind in sent:
@@ -170,7 +179,9 @@ class Publisher:
                 logger.error("Redis refused %s of a stream: %s", command[0], reply)
         progress.sent = max(progress.sent, last)
         log = progress.stream.log
-        if log.ended and progress.sent == log.last and self._running.pop(progress.stream.id, None) is not None:
+        if not log.ended or progress.sent < log.last:
+            return
+        if self._running.pop(progress.stream.id, None) is not None and not progress.is_forgotten:
             self._ended[progress.stream.id] = progress
 
     # What was lost

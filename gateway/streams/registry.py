@@ -135,7 +135,6 @@ class Streams:
         stream = await self._record(request, stream_id)
         self.expect(stream)
         self._publish(stream, request)
-        await self.publish(stream)  # the same key may come to another process at any moment
         return stream
 
     def _publish(self, stream: HeldStream[StreamLog], request: AdmittedRequest) -> None:

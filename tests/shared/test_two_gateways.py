@@ -205,3 +205,19 @@ async def test_streams_expire_in_redis(two: MakeTwo, upstream: ScriptedUpstream,
     await asyncio.sleep(0.2)
     assert await redis.say("TTL", f"gateway:s:{{{one['id']}}}:log") in (b":99\r\n", b":100\r\n")
     assert await redis.say("TTL", f"gateway:s:{{{one['id']}}}:meta") in (b":99\r\n", b":100\r\n")
+
+
+async def test_a_stream_that_is_forgotten_at_its_end_has_an_end_in_redis(
+    two: MakeTwo, upstream: ScriptedUpstream
+) -> None:
+    here, there = await two()
+    gate = asyncio.Event()
+    upstream.script(stream(delta("a"), Until(gate), finish("stop"), DONE))
+    one = await created(here)
+    watching = asyncio.create_task(read(there, one["url"]))
+    await eventually(lambda: streams(there).viewers == 1)
+    gate.set()
+    await eventually(lambda: held(here, one["id"]).is_done)
+    streams(here)._holding.forget(held(here, one["id"]))
+    async with asyncio.timeout(2):
+        assert b'"reason":"complete"' in await watching
