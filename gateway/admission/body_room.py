@@ -5,8 +5,7 @@ stream has begun, the stream counts the part that it keeps.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from gateway.errors import Busy, TooManyStreams
 
@@ -24,31 +23,51 @@ class BodyRoom:
         self._number: Counter[str] = Counter()  # bodies of each caller
         self._all = 0
 
-    @contextmanager
-    def reading(self, scope: str, *, at_a_time: int | None = None) -> Iterator[Callable[[int], None]]:
-        """Yields a function that counts bytes of one body of the caller, and raises Busy past the bounds.
+    def reading(self, scope: str, *, at_a_time: int | None = None) -> "_Reading":
+        """Within the block, one body of the caller is read. See `_Reading`.
 
         `at_a_time` is how many bodies of this caller may be read at once. Raises TooManyStreams.
         """
         if at_a_time is not None and self._number[scope] >= at_a_time:
             raise TooManyStreams(headers=_RETRY)
-        held = 0
+        return _Reading(self, scope)
 
-        def count(size: int) -> None:
-            nonlocal held
-            if self._all + size > self._most or self._held[scope] + size > self.largest:
-                raise Busy(_BUSY, headers=_RETRY)
-            held += size
-            self._all += size
-            self._held[scope] += size
-
+    def begin(self, scope: str) -> None:
         self._number[scope] += 1
-        try:
-            yield count
-        finally:
-            self._all -= held
-            _take(self._held, scope, held)
-            _take(self._number, scope, 1)
+
+    def count(self, scope: str, size: int) -> None:
+        """Raises Busy past the bounds."""
+        if self._all + size > self._most or self._held[scope] + size > self.largest:
+            raise Busy(_BUSY, headers=_RETRY)
+        self._all += size
+        self._held[scope] += size
+
+    def end(self, scope: str, held: int) -> None:
+        self._all -= held
+        _take(self._held, scope, held)
+        _take(self._number, scope, 1)
+
+
+class _Reading:
+    """Yields a function that counts bytes of the body, and raises Busy past the bounds."""
+
+    __slots__ = ("_held", "_room", "_scope")
+
+    def __init__(self, room: BodyRoom, scope: str) -> None:
+        self._room = room
+        self._scope = scope
+        self._held = 0
+
+    def __enter__(self) -> Callable[[int], None]:
+        self._room.begin(self._scope)
+        return self._count
+
+    def __exit__(self, *error: object) -> None:
+        self._room.end(self._scope, self._held)
+
+    def _count(self, size: int) -> None:
+        self._room.count(self._scope, size)
+        self._held += size
 
 
 def _take(counts: Counter[str], scope: str, number: int) -> None:

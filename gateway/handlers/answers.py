@@ -43,6 +43,7 @@ async def events(
         await sink.open()
         if start:
             await sink.write(start)
+            start = b""  # it need not be held for all of the stream
         await Viewer(frames, sink, cursor=cursor, heartbeat=heartbeat, bounds=request.app[BOUNDS]).run()
         return sink.response
 

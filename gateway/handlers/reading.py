@@ -117,19 +117,25 @@ async def read_body(request: web.Request, most: int, count: Callable[[int], None
     if expects and request.transport is not None:
         request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     try:
-        # One that has come whole, as small ones have, needs no timer, which would take 3 µs.
-        async with asyncio.timeout(None if request.content.is_eof() else request.app[BOUNDS].body_seconds):
-            body = bytearray()
-            while part := await read():
-                count(len(part))
-                body += part
-                if len(body) > most:
-                    raise _too_large(most)
-            return bytes(body)
+        # One that has come whole, as small ones have, needs no timer.
+        if request.content.is_eof():
+            return await _joined(read, most, count)
+        async with asyncio.timeout(request.app[BOUNDS].body_seconds):
+            return await _joined(read, most, count)
     except TimeoutError:
         raise BodyTimeout() from None
     except (web.RequestPayloadError, UpstreamIncomplete):
         raise InvalidRequest("The body is not what its `Content-Encoding` says.", code="invalid_body") from None
+
+
+async def _joined(read: Callable[[], Awaitable[bytes]], most: int, count: Callable[[int], None]) -> bytes:
+    body = bytearray()
+    while part := await read():
+        count(len(part))
+        body += part
+        if len(body) > most:
+            raise _too_large(most)
+    return bytes(body)
 
 
 def _too_large(most: int) -> BodyTooLarge:

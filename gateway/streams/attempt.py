@@ -7,7 +7,7 @@ the log from then on, in the call that brought them.
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
 from gateway.admission.tokens import taken
@@ -126,9 +126,7 @@ class Attempt:
         try:
             if self._expired is not None:  # before its task could run
                 raise self._expired
-            response, shape, start = await self._ask()
-            reading = self._reading(shape)
-            await (reading.completion if shape is Shape.JSON else reading.events)(response, start)
+            await self._read(*await self._ask())  # nothing else holds the first bytes, for all of the answer
             self.decoder.finish()
         except asyncio.CancelledError:
             if self._expired is None:
@@ -156,6 +154,10 @@ class Attempt:
             raise
         self._body = b""
         return response, *await response.begin()
+
+    def _read(self, response: UpstreamResponse, shape: Shape, start: bytes) -> Coroutine[Any, Any, None]:
+        reading = self._reading(shape)
+        return (reading.completion if shape is Shape.JSON else reading.events)(response, start)
 
     def _reading(self, shape: Shape) -> Reading:
         limits = self._limits

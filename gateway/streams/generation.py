@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 
 _encode_json = msgspec.json.Encoder().encode
 
+_NO_TOKENS = Tokens()
+
 R = TypeVar("R", bound=Recording)
 
 
@@ -45,7 +47,7 @@ class Generation(Generic[R]):
         self.failure: GatewayError | None = None
         self._attempts = attempts
         self._running = False
-        self._tokens = Tokens()
+        self._tokens = _NO_TOKENS
         self.task = asyncio.get_running_loop().create_task(self.run())
 
     @property

@@ -55,6 +55,7 @@ class Reading:
         try:
             try:
                 stops = self._take(chunk)
+                chunk = b""  # it need not be held for all of the answer
                 while stops or await response.feed(self._take):
                     if self._decoder.done:
                         return

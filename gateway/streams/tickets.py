@@ -17,30 +17,31 @@ _FIRST = 2  # that are never removed to make room: those of the first request
 class Tickets:
     """The tickets of one stream. All expire `seconds` after the start. `now` is a clock, in seconds."""
 
-    __slots__ = ("_expires_at", "_may_stop", "_now", "issued")
+    __slots__ = ("_expires_at", "_known", "_now", "issued")
 
     def __init__(self, seconds: float, now: Callable[[], float]) -> None:
         self._now = now
         self._expires_at = now() + seconds
-        self._may_stop: dict[bytes, bool] = {}  # by the ticket's hash
+        self._known: tuple[tuple[bytes, bool], ...] = ()  # the hash of each, and whether it may stop the stream
         self.issued = 0
 
     def issue(self, *, may_stop: bool) -> str:
-        if len(self._may_stop) >= _MOST:
-            del self._may_stop[list(self._may_stop)[_FIRST]]
+        known = self._known
+        if len(known) >= _MOST:
+            known = known[:_FIRST] + known[_FIRST + 1 :]
         self.issued += 1
         ticket = secrets.token_urlsafe(_BYTES)
-        self._may_stop[_hash(ticket)] = may_stop
+        self._known = (*known, (_hash(ticket), may_stop))
         return ticket
 
     @property
     def hashes(self) -> Mapping[bytes, bool]:
         """The hashes of all tickets, and whether each ticket may stop the stream."""
-        return self._may_stop
+        return dict(self._known)
 
     def restore(self, hashes: Mapping[bytes, bool]) -> None:
         """Admits the tickets with these hashes, which another process has issued."""
-        self._may_stop.update(hashes)
+        self._known = tuple({**dict(self._known), **hashes}.items())
 
     @property
     def expires_in(self) -> int:
@@ -52,7 +53,7 @@ class Tickets:
         if len(ticket) > _LONGEST or self._now() >= self._expires_at:
             return False
         offered = _hash(ticket)
-        found = [may_stop for known, may_stop in self._may_stop.items() if hmac.compare_digest(known, offered)]
+        found = [may_stop for known, may_stop in self._known if hmac.compare_digest(known, offered)]
         return bool(found) and (found[0] or not to_stop)
 
 

@@ -97,3 +97,21 @@ def test_the_longest_answer(
         timeouts=Timeouts(total=everywhere),
     )
     assert longest_answer(config) == seconds
+
+
+@pytest.mark.parametrize("config", [ANY, NAMED])
+def test_answers_of_one_configuration_share_a_route(config: Config) -> None:
+    changed = Config(upstreams=[FIRST], models=config.models[1:], timeouts=Timeouts(total=1.0))
+    own = route(config, "large")
+    assert route(config, "large") is own
+    assert route(changed, "large").targets[0].timeouts.total == 1.0
+    assert route(config, "large") == own
+
+
+def test_what_callers_invent_is_remembered_within_bounds() -> None:
+    long = "m" * 257
+    assert route(ANY, long) is not route(ANY, long)
+    first = route(ANY, "0")
+    for number in range(1, 501):
+        route(ANY, str(number))
+    assert route(ANY, "0") is not first

@@ -34,7 +34,10 @@ def _session(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
 class Opening:
     """Whether a connection of its own has been begun for a request. Else it is sent on one that another has used."""
 
-    has_begun = False
+    __slots__ = ("has_begun",)  # the context of a connection holds it
+
+    def __init__(self) -> None:
+        self.has_begun = False
 
 
 opening: ContextVar[Opening] = ContextVar("opening")

@@ -17,7 +17,7 @@ from gateway.errors import GatewayError
 from gateway.observe.spans import AttemptSpan
 from gateway.upstream.client import connections
 from gateway.upstream.client.response import UpstreamResponse, start_of
-from gateway.upstream.client.translation import has_begun, translated
+from gateway.upstream.client.translation import FOREIGN, has_begun, translated
 from gateway.upstream.dialects.listing import ModelFields, models_in
 from gateway.upstream.dialects.status import error_from_status
 from gateway.upstream.redaction import redact
@@ -61,8 +61,10 @@ class UpstreamClient:
 
         Raises an UpstreamError that says what went wrong, or what the upstream answered instead.
         """
-        with translated(target.upstream):
+        try:
             response = await self._post(target, body, accept, span)
+        except FOREIGN as error:
+            raise translated(error, target.upstream) from error
         try:
             await self._check(response)
             return UpstreamResponse(response)
@@ -81,10 +83,12 @@ class UpstreamClient:
     async def _models(self, upstream: Upstream) -> Sequence[ModelFields]:
         seconds = self._bounds.models_seconds
         options = self._options(upstream, aiohttp.ClientTimeout(total=seconds), "application/json")
-        with translated(upstream):
+        try:
             async with self._session.get(_url(upstream, "/models"), **options) as response:
                 await self._check(response)
                 body = await start_of(response, most=_MODELS_BODY, seconds=seconds)
+        except FOREIGN as error:
+            raise translated(error, upstream) from error
         return models_in(body)
 
     async def _check(self, response: aiohttp.ClientResponse) -> None:
