@@ -21,7 +21,8 @@ imported by one module or one room only. `tests/test_architecture.py` checks bot
     streams/         registry, held, retention (shedding), unwatched (life), tickets, idempotency, epoch; viewer,
                      frames; generation, attempts (dependencies, hedging, surfaces), failures, attempt,
                      response_body, watchdog, outcome
-    admission/       admit, fields, auth, addresses; limits, memory_limiter (limits), tokens, body_room, descriptors
+    admission/       admit, fields, auth, addresses; limits, refusals, memory_limiter (limits), tokens, body_room,
+                     descriptors
     upstream/        client/ (aiohttp's: posting, response, connections, translation), payload, tap and chunked (reads);
                      routing (decides), targets and breaker (their states); catalogue, redaction; dialects/ by shape
     shared/          what several processes share through Redis: connection (redis-py)

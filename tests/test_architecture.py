@@ -43,6 +43,7 @@ POLICY = [
     "gateway.admission.descriptors",
     "gateway.admission.fields",
     "gateway.admission.limits",
+    "gateway.admission.refusals",
     "gateway.admission.surrogates",
     "gateway.admission.tokens",
     "gateway.config.*",
