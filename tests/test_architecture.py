@@ -42,6 +42,7 @@ POLICY = [
     "gateway.admission.body_room",
     "gateway.admission.descriptors",
     "gateway.admission.fields",
+    "gateway.admission.limit_commands",
     "gateway.admission.limits",
     "gateway.admission.refusals",
     "gateway.admission.surrogates",
