@@ -16,7 +16,7 @@ from hashlib import blake2b
 from typing import NamedTuple
 
 from gateway.admission.limits import Allowance
-from gateway.shared.connection import Command
+from gateway.shared.base import Command
 
 # ARGV[1] is the length of a window. A window that counts nothing begins anew with the next request.
 _COUNTS = """

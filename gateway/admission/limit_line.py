@@ -10,7 +10,8 @@ from itertools import islice
 from typing import Any, Protocol
 
 from gateway.errors import RedisUnavailable
-from gateway.shared.connection import Command, CommandError, RedisConnection
+from gateway.shared.base import Command, CommandError, Connection
+from gateway.shared.ending import end
 
 _BATCH = 100  # commands that are sent together: they hold up the event loop for 4 ms, and Redis for as long
 _CLOSE_SECONDS = 1.0  # to send what is due at the end of the process: a healthy Redis takes as many as 20,000 commands
@@ -36,7 +37,7 @@ class Item(Protocol):
 class Line:
     """A request waits for its reply for at most `wait_seconds`."""
 
-    def __init__(self, connection: RedisConnection, wait_seconds: float) -> None:
+    def __init__(self, connection: Connection, wait_seconds: float) -> None:
         self._connection = connection
         self._wait_seconds = wait_seconds
         self._waiting: dict[Item, None] = {}  # in order
@@ -111,8 +112,7 @@ class Line:
         if self._sender is None:
             return
         await asyncio.wait([self._sender], timeout=_CLOSE_SECONDS)
-        self._sender.cancel()
-        await asyncio.gather(self._sender, return_exceptions=True)
+        await end([self._sender])
 
 
 class _Question:

@@ -28,12 +28,13 @@ from gateway.admission.limits import Allowance, Reservation
 from gateway.admission.memory_limiter import WINDOW, MemoryLimiter, MemoryReservation
 from gateway.admission.refusals import limit_headers, rate_limited, too_many_streams
 from gateway.errors import RedisUnavailable
-from gateway.shared.connection import Command, CommandError, RedisConnection
+from gateway.shared.base import Command, CommandError, Connection
+from gateway.shared.ending import end
 
 _LEASE_SECONDS = 30.0  # the places of a killed process are taken for as long; a stalled one has as much time to renew
 _RENEW_SECONDS = 10.0  # two renewals may fail before a lease is over
 _PLACES = 100  # whose leases are renewed at once; requests wait behind them for 5 ms
-_WAIT_SECONDS = 1.0  # for one operation that is under way, and the request's own; then it is counted in this process
+_WAIT_SECONDS = 1.0  # a healthy Redis takes 1 ms; a request that waits for longer is counted in this process
 
 
 class RedisLimiter:
@@ -45,7 +46,7 @@ class RedisLimiter:
 
     def __init__(
         self,
-        connection: RedisConnection,
+        connection: Connection,
         prefix: str,
         owner: str,
         *,
@@ -127,8 +128,7 @@ class RedisLimiter:
         Call it before the connection is closed.
         """
         if self._renewing is not None:
-            self._renewing.cancel()
-            await asyncio.gather(self._renewing, return_exceptions=True)
+            await end([self._renewing])
         await self._line.close()
 
 

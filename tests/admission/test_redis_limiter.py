@@ -18,7 +18,8 @@ from gateway.admission.limits import Allowance, Limiter, Reservation
 from gateway.admission.memory_limiter import MemoryLimiter
 from gateway.admission.redis_limiter import RedisLimiter
 from gateway.errors import RateLimited, TooManyStreams
-from gateway.shared.connection import Command, RedisConnection
+from gateway.shared.base import Command
+from gateway.shared.connection import RedisConnection
 from tests.admission.clock import Clock
 from tests.rig.clients import eventually
 from tests.rig.redis import RedisServer, SlowProxy
@@ -336,7 +337,7 @@ async def test_a_minute_is_that_of_redis(start: Start) -> None:
 # Leases
 
 
-async def test_the_places_of_a_killed_gateway_are_free_when_their_leases_are_over(
+async def test_fault_67_the_places_of_a_killed_gateway_are_free_when_their_leases_are_over(
     redis: RedisServer, start: Start
 ) -> None:
     a, b = (start(lease_seconds=0.5, renew_seconds=0.1) for _ in range(2))
@@ -410,7 +411,7 @@ async def test_a_gateway_that_ends_waits_for_no_slow_redis(proxy: SlowProxy, sta
 # Redis away
 
 
-async def test_without_redis_this_process_counts_by_itself(redis: RedisServer, start: Start) -> None:
+async def test_fault_70_without_redis_this_process_counts_by_itself(redis: RedisServer, start: Start) -> None:
     """Its own running streams count, wherever they were charged; those of others do not."""
     a, b = start(), start()
     await a.limiter.reserve(ONE_STREAM, 0)
@@ -583,7 +584,7 @@ async def test_a_place_is_not_taken_twice_by_a_request_whose_reply_was_lost(prox
     await until(lambda: has_place(b.limiter, ONE_STREAM))
 
 
-async def test_a_slow_redis_holds_up_no_request_for_long(proxy: SlowProxy, start: Start) -> None:
+async def test_fault_71_a_slow_redis_holds_up_no_request_for_long(proxy: SlowProxy, start: Start) -> None:
     """The request is charged here. What Redis has charged, as it says later, is taken back there."""
     a, b = start(proxy.url, operation_seconds=5.0, wait_seconds=0.1), start()
     await a.limiter.check(FLUSH)
@@ -620,7 +621,7 @@ async def test_a_client_that_leaves_meanwhile_is_not_charged(proxy: SlowProxy, s
     assert a.connection.is_up
 
 
-async def test_places_are_in_redis_again_when_it_was_flushed(redis: RedisServer, start: Start) -> None:
+async def test_fault_72_places_are_in_redis_again_when_it_was_flushed(redis: RedisServer, start: Start) -> None:
     a, b = start(renew_seconds=0.1), start()
     charge = await a.limiter.reserve(Allowance("s", tokens_per_minute=1000, max_streams=1), 600)
     await redis.say("FLUSHALL")

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from gateway.shared.connection import Command, CommandError, RedisConnection
+from gateway.shared.base import Command, CommandError
+from gateway.shared.connection import RedisConnection
 
 _TIME = "redis.call('TIME')"
 
