@@ -21,7 +21,8 @@ imported by one module or one room only. `tests/test_architecture.py` checks bot
     streams/         registry, held, retention (shedding), unwatched (life), tickets, idempotency, epoch; viewer,
                      frames; generation, attempts (dependencies, hedging, surfaces), failures, attempt,
                      response_body, watchdog, outcome; sharing: elsewhere (followed), presence, claims
-    admission/       admit, fields, auth, addresses; limits, memory_limiter (limits), tokens, body_room, descriptors
+    admission/       admit, fields, auth, addresses; limits, refusals, memory_limiter (limits), redis_limiter (through
+                     limit_line, by limit_commands); tokens, body_room, descriptors
     upstream/        client/ (aiohttp's: posting, response, connections, translation), payload, tap and chunked (reads);
                      routing (decides), targets, breaker (their states); catalogue, redaction, tls; dialects/ by shape
     shared/          what processes share through Redis: connection (redis-py), publisher, reader, process, their forms
@@ -40,7 +41,8 @@ To change:
     the choice of a target                   upstream/routing.py
     what follows a failure                   upstream/routing.py, by the `recovery` of the error in errors.py
     when a target is left alone              upstream/breaker.py
-    a limit                                  admission/limits.py, its order in admission/admit.py, its field in config/
+    a limit                                  admission/limits.py, its order in admission/admit.py, its field in config/;
+                                             both limiters count it: memory_limiter.py, and limit_commands.py for Redis
     the bound of a request's body            handlers/reading.py; its default is in config/schema.py
     a field of a request                     admission/fields.py, and admission/admit.py for its use
     an endpoint                              handlers/ and its row in app.py; .github/docs/http.md

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 import msgspec
@@ -14,6 +15,7 @@ from gateway.admission.auth import KeyRing
 from gateway.admission.body_room import BodyRoom
 from gateway.admission.descriptors import Descriptors
 from gateway.admission.memory_limiter import MemoryLimiter
+from gateway.admission.redis_limiter import RedisLimiter
 from gateway.bounds import DEFAULT_BOUNDS, Bounds
 from gateway.config import Config, Upstream, checked
 from gateway.handlers import chat, completions, doctor, health, metrics, models, playground, streams
@@ -28,6 +30,7 @@ from gateway.observe.formatters import OneLine
 from gateway.observe.lag import LagMeter
 from gateway.observe.metrics import Metrics
 from gateway.observe.spans import Tracer
+from gateway.shared.base import Connection
 from gateway.streams.gauges import gauges
 from gateway.streams.registry import Streams
 from gateway.streams.sharing import Sharing
@@ -118,18 +121,22 @@ async def _services(
     targets = Targets(config, loop.time)
     folder = _neighbours_folder(config, workers_folder)
     neighbours = None if folder is None else Neighbours(Folder(folder), app[BOUNDS])
+    connection = _connection(config)
+    limiter = MemoryLimiter() if connection is None else RedisLimiter(connection, config.store.prefix, token_hex(8))
     counted = Metrics(lambda: gauges(held, targets, loop.time()), workers_folder)
     held = Streams(
         store=store,
         client=client,
         targets=targets,
-        limiter=MemoryLimiter(),
+        limiter=limiter,
         config=config,
         descriptors=descriptors,
         ended=counted.stream_ended,
         epoch="" if neighbours is None else neighbours.epoch,
     )
-    sharing = _sharing(config, held)
+    sharing = None if connection is None else Sharing(config.store, connection, held.find)
+    if sharing is not None:
+        held.share(sharing)
     lag = LagMeter(loop, counted.lagged)
     if workers_folder is None:
         warn_without_traces(config)
@@ -144,7 +151,10 @@ async def _services(
     lag.stop()
     if sharing is not None:
         await sharing.close()
-        await sharing.connection.close()
+    if isinstance(limiter, RedisLimiter):
+        await limiter.close()  # behind the ends of all streams, whose places it frees
+    if connection is not None:
+        await connection.close()
     await app[SERVICES].catalogue.close()
     await client.close()
     if tracer is not None:
@@ -157,15 +167,13 @@ def _neighbours_folder(config: Config, workers_folder: Path | None) -> Path | No
     return workers_folder if runtime_dir is None else Path(runtime_dir)
 
 
-def _sharing(config: Config, streams: Streams) -> Sharing | None:
-    """None if streams rest in the memory of this process alone."""
+def _connection(config: Config) -> Connection | None:
+    """That to Redis. None if this process shares nothing."""
     if not config.store.is_shared:
         return None
     from gateway.shared.connection import RedisConnection  # its package is an extra; the configuration was checked
 
-    sharing = Sharing(config.store, RedisConnection(config.store.url.reveal()), streams.find)
-    streams.share(sharing)
-    return sharing
+    return RedisConnection(config.store.url.reveal())
 
 
 def _tracer(config: Config, bounds: Bounds) -> Tracer | None:

@@ -7,7 +7,6 @@ Each caller has a storage of its own, because the library's storage goes through
 shared one, the cost of a request would grow with the number of callers.
 """
 
-import math
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -18,16 +17,16 @@ from typing import Any
 from limits.aio.storage import MemoryStorage
 
 from gateway.admission.limits import Allowance
-from gateway.errors import RateLimited, TooManyStreams
+from gateway.admission.refusals import limit_headers, rate_limited, too_many_streams
 
-_WINDOW = 60  # seconds
-_STREAM_RETRY = 5  # seconds for `Retry-After`, since nobody knows when a stream will end
+WINDOW = 60  # seconds
 
 
 class MemoryLimiter:
     """See Limiter. It uses `time.time`, the clock of the library."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, window_seconds: float = WINDOW) -> None:
+        self._window = window_seconds
         self._callers: OrderedDict[str, _Caller] = OrderedDict()  # in the order of their last charge
 
     @property
@@ -41,26 +40,23 @@ class MemoryLimiter:
             return
         for kind, limit in (("requests", allowance.requests_per_minute), ("tokens", allowance.tokens_per_minute)):
             if limit is not None and await caller.counts.get(kind) >= limit:
-                raise _limited(kind, limit, limit, await caller.counts.get_expiry(kind), {})
+                raise rate_limited(kind, limit, limit, _left(await caller.counts.get_expiry(kind)), {})
         _check_streams(caller, allowance)
 
     async def reserve(self, allowance: Allowance, tokens: int) -> "MemoryReservation":
-        caller = self._caller(allowance.scope)
-        reservation = MemoryReservation(caller)
-        try:
-            await reservation.count("requests", allowance.requests_per_minute, 1)
-            await reservation.count("tokens", allowance.tokens_per_minute, tokens)
-            _check_streams(caller, allowance, own=1)
-        except BaseException:
-            await reservation.take_back()
-            raise
+        reservation = self.place(allowance.scope)
+        await reservation.charge(allowance, tokens)
         return reservation
 
+    def place(self, scope: str) -> "MemoryReservation":
+        """A place for a stream, in any case, without a charge."""
+        return MemoryReservation(self._caller(scope))
+
     def _caller(self, scope: str) -> "_Caller":
-        self._forget(time.time() - _WINDOW)
+        self._forget(time.time() - self._window)
         caller = self._callers.get(scope)
         if caller is None:
-            caller = self._callers[scope] = _Caller()
+            caller = self._callers[scope] = _Caller(self._window)
         caller.last_used = time.time()
         self._callers.move_to_end(scope)
         return caller
@@ -85,7 +81,8 @@ class _Caller:
         """The counters exist only if there are limits."""
         return MemoryStorage()
 
-    def __init__(self) -> None:
+    def __init__(self, window: float) -> None:
+        self.window = window  # seconds
         self.streams = 0
         self.last_used = 0.0
 
@@ -111,18 +108,28 @@ class MemoryReservation:
         self._released = False
         self._counted: Mapping[str, _Count] = _NOTHING
 
-    async def count(self, kind: str, limit: int | None, amount: int) -> None:
+    async def charge(self, allowance: Allowance, tokens: int) -> None:
+        """Charges a request. Raises RateLimited or TooManyStreams; then there is no charge, and no place."""
+        try:
+            await self._count("requests", allowance.requests_per_minute, 1)
+            await self._count("tokens", allowance.tokens_per_minute, tokens)
+            _check_streams(self._caller, allowance, own=1)
+        except BaseException:
+            await self.take_back()
+            raise
+
+    async def _count(self, kind: str, limit: int | None, amount: int) -> None:
         """Counts `amount` against `limit`. Raises RateLimited, without counting, if that would exceed it."""
         if limit is None:
             return
         counts = self._caller.counts
         amount = min(amount, limit)  # a request above the whole limit is admitted if it is the only one
-        count = await counts.incr(kind, _WINDOW, amount)
+        count = await counts.incr(kind, self._caller.window, amount)
         over = await counts.get_expiry(kind)
         if count > limit:
             await counts.decr(kind, amount)
-            raise _limited(kind, limit, count - amount, over, self.headers)
-        self.headers = {**self.headers, **_headers(kind, limit, count, _seconds(over))}
+            raise rate_limited(kind, limit, count - amount, _left(over), self.headers)
+        self.headers = {**self.headers, **limit_headers(kind, limit, count, _left(over))}
         self._counted = {**self._counted, kind: _Count(amount, over)}
 
     async def settle(self, tokens: int) -> None:
@@ -132,9 +139,14 @@ class MemoryReservation:
         if reserved is None:
             return
         if tokens > reserved.amount:
-            await self._caller.counts.incr("tokens", _WINDOW, tokens - reserved.amount)
+            await self.add(tokens - reserved.amount)
         else:
             await self._give_back("tokens", reserved, reserved.amount - tokens)
+
+    async def add(self, tokens: int) -> None:
+        """Charges more tokens now, whatever the limit."""
+        self._caller.last_used = time.time()
+        await self._caller.counts.incr("tokens", self._caller.window, tokens)
 
     async def take_back(self) -> None:
         self.release()
@@ -154,25 +166,8 @@ class MemoryReservation:
 def _check_streams(caller: _Caller, allowance: Allowance, *, own: int = 0) -> None:
     """Raises TooManyStreams without a free place. `own` places are taken by the request itself."""
     if allowance.max_streams is not None and caller.streams - own >= allowance.max_streams:
-        raise TooManyStreams(headers={"Retry-After": str(_STREAM_RETRY)})
+        raise too_many_streams()
 
 
-def _limited(kind: str, limit: int, count: int, over: float, others: Mapping[str, str]) -> RateLimited:
-    seconds = _seconds(over)
-    words = f"This is more than your limit of {limit:,} {kind} a minute. Try again in {seconds} s."
-    headers = _headers(kind, limit, count, seconds)
-    return RateLimited(words, headers={**others, **headers, "Retry-After": str(seconds)})
-
-
-def _seconds(over: float) -> int:
-    """Seconds until the window is over."""
-    return max(1, math.ceil(over - time.time()))
-
-
-def _headers(kind: str, limit: int, count: int, seconds: int) -> dict[str, str]:
-    """Fields with OpenAI's names: https://platform.openai.com/docs/guides/rate-limits"""
-    return {
-        f"x-ratelimit-limit-{kind}": str(limit),
-        f"x-ratelimit-remaining-{kind}": str(max(0, limit - count)),
-        f"x-ratelimit-reset-{kind}": f"{seconds}s",
-    }
+def _left(over: float) -> float:
+    return over - time.time()

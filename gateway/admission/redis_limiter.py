@@ -1,0 +1,293 @@
+"""Counts limits in Redis, for all gateways that share it.
+
+The counts are scripts of our own (`limit_commands`), not the library `limits`, which `memory_limiter` uses: its storage
+for Redis can only add, settling needs to give back, and each count is a round trip or two. Places of open streams need
+leases, which it does not have: a process renews the leases of its own places, and those of a process that was killed
+are free when their leases are over.
+
+While Redis is away, this process counts by itself. What that means for a request:
+
+- It is settled and taken back where it was charged. What it gives back to Redis waits for its return, and is dropped
+  if its window is over by then. Tokens beyond the estimate are charged where requests are charged at that moment.
+- Its place counts in this process in any case, and in Redis from the next renewal on, wherever it was charged. So
+  places are in Redis again after a return, or after Redis has lost everything.
+- If Redis fails while a command runs, nobody knows whether it was done. No charge or correction is repeated. A request
+  may then be charged both in Redis and here until its minute is over, or its estimate may stand uncorrected. Frees and
+  renewals of places are repeated, since they may be done twice.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import suppress
+from secrets import token_hex
+from typing import Any, NamedTuple
+
+from gateway.admission.limit_commands import Correction, Keys, LimitCommands
+from gateway.admission.limit_line import Line
+from gateway.admission.limits import Allowance, Reservation
+from gateway.admission.memory_limiter import WINDOW, MemoryLimiter, MemoryReservation
+from gateway.admission.refusals import limit_headers, rate_limited, too_many_streams
+from gateway.errors import RedisUnavailable
+from gateway.shared.base import Command, CommandError, Connection
+from gateway.shared.ending import end
+
+_LEASE_SECONDS = 30.0  # the places of a killed process are taken for as long; a stalled one has as much time to renew
+_RENEW_SECONDS = 10.0  # two renewals may fail before a lease is over
+_PLACES = 100  # whose leases are renewed at once; requests wait behind them for 5 ms
+_WAIT_SECONDS = 1.0  # a healthy Redis takes 1 ms; a request that waits for longer is counted in this process
+
+
+class RedisLimiter:
+    """See Limiter. `prefix` begins all keys. `owner` names this process in places, for a person who looks into Redis.
+
+    A request waits for one round trip, and for the one that is under way when it comes. A caller without limits costs
+    nothing.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        prefix: str,
+        owner: str,
+        *,
+        window_seconds: float = WINDOW,
+        lease_seconds: float = _LEASE_SECONDS,
+        renew_seconds: float = _RENEW_SECONDS,
+        wait_seconds: float = _WAIT_SECONDS,
+    ) -> None:
+        self._owner = owner
+        self._renew_seconds = renew_seconds
+        self._commands = LimitCommands(prefix, window_seconds=window_seconds, lease_seconds=lease_seconds)
+        self._line = Line(connection, wait_seconds)
+        self._shared = _Shared(self._commands, self._line, {})
+        self._memory = MemoryLimiter(window_seconds=window_seconds)
+        self._is_back = asyncio.Event()
+        self._renewing: asyncio.Task[None] | None = None
+        connection.listen(lambda is_up: self._is_back.set() if is_up else None)
+
+    @property
+    def streams(self) -> int:
+        """The number of places that this process has in use."""
+        return self._memory.streams
+
+    async def check(self, allowance: Allowance) -> None:
+        if not _is_limited(allowance):
+            return
+        try:
+            asked = self._line.ask(self._commands.check(self._commands.keys(allowance.scope), allowance))
+            kind, left = await self._line.wait(asked)
+        except (RedisUnavailable, CommandError):
+            await self._memory.check(allowance)
+            return
+        if kind == b"streams":
+            raise too_many_streams()
+        limit = _limits(allowance).get(kind.decode())
+        if limit is not None:
+            raise rate_limited(kind.decode(), limit, limit, left / 1000, {})
+
+    async def reserve(self, allowance: Allowance, tokens: int) -> Reservation:
+        if not _is_limited(allowance):
+            return _UNLIMITED
+        keys, here = self._commands.keys(allowance.scope), self._memory.place(allowance.scope)
+        reservation = RedisReservation(self._shared, keys, f"{self._owner}.{token_hex(8)}", here)
+        try:
+            await reservation.charge(allowance, tokens)
+        except BaseException:
+            reservation.release()
+            raise
+        self._shared.open[reservation] = None
+        if self._renewing is None:
+            self._renewing = asyncio.get_running_loop().create_task(self._renew())
+        return reservation
+
+    async def _renew(self) -> None:
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._renew_seconds):
+                    await self._is_back.wait()
+            self._is_back.clear()
+            reservations = list(self._shared.open)
+            for first in range(0, len(reservations), _PLACES):
+                if not self._line.is_up:
+                    break
+                asked = [self._line.ask(command) for command in self._renewals(reservations[first : first + _PLACES])]
+                await asyncio.gather(*asked, return_exceptions=True)
+
+    def _renewals(self, reservations: "list[RedisReservation]") -> list[Command]:
+        """One command for each scope. Those that were released meanwhile are left out."""
+        places: dict[Keys, list[str]] = {}
+        for reservation in reservations:
+            if reservation in self._shared.open:
+                places.setdefault(reservation.keys, []).append(reservation.place)
+                reservation.may_be_there = True
+        return [self._commands.renew(keys, some) for keys, some in places.items()]
+
+    async def close(self) -> None:
+        """Sends what is due, as long as Redis is there. Places that are still open are free when their leases are over.
+
+        Call it before the connection is closed.
+        """
+        if self._renewing is not None:
+            await end([self._renewing])
+        await self._line.close()
+
+
+class _Charge(NamedTuple):
+    amount: int
+    over: int  # the end of its window, as Redis tells it
+
+
+class _Shared(NamedTuple):
+    """By all reservations of a limiter."""
+
+    commands: LimitCommands
+    line: Line
+    open: "dict[RedisReservation, None]"  # whose leases are renewed
+
+
+_NO_CHARGES: Mapping[str, _Charge] = {}
+_NO_CORRECTIONS: Mapping[str, Correction] = {}
+
+
+class RedisReservation:
+    """See Reservation. In the line, it stands for what is due of it: a free place, a correction, or both."""
+
+    __slots__ = (
+        *("_charges", "_corrections", "_here", "_is_released", "_shared"),
+        *("headers", "keys", "may_be_there", "place"),
+    )
+
+    def __init__(self, shared: _Shared, keys: Keys, place: str, here: MemoryReservation) -> None:
+        self.headers: Mapping[str, str] = {}
+        self.keys = keys
+        self.place = place
+        self.may_be_there = False  # whether Redis may have the place
+        self._shared = shared
+        self._here = here  # its place in this process, and its charge if Redis is away
+        self._is_released = False
+        self._charges = _NO_CHARGES  # in Redis
+        self._corrections = _NO_CORRECTIONS  # that are not sent
+
+    async def charge(self, allowance: Allowance, tokens: int) -> None:
+        """Raises RateLimited or TooManyStreams. However it fails, `release` is due."""
+        amounts = _amounts(allowance, tokens)
+        self.may_be_there = self._shared.line.is_up
+        asked = self._shared.line.ask(self._shared.commands.reserve(self.keys, self.place, allowance, amounts))
+        try:
+            kind, states = await self._shared.line.wait(asked)
+        except asyncio.CancelledError:
+            asked.add_done_callback(lambda asked: self._take_back_late(asked, amounts))
+            raise
+        except (RedisUnavailable, CommandError):
+            asked.add_done_callback(lambda asked: self._take_back_late(asked, amounts))
+            await self._here.charge(allowance, tokens)
+            self.headers = self._here.headers
+        else:
+            self.may_be_there = not kind
+            self._charges, self.headers = _charges(states, amounts), _admitted(kind.decode(), states, allowance)
+
+    def _take_back_late(self, asked: "asyncio.Future[Any]", amounts: Mapping[str, int]) -> None:
+        """The reply is there after the client has left, or has been charged here."""
+        if asked.cancelled() or asked.exception() is not None:
+            return
+        kind, states = asked.result()
+        if not kind:
+            self._charges = _charges(states, amounts)
+            self._give_back()
+
+    async def settle(self, tokens: int) -> None:
+        """Charges tokens beyond the estimate now. Gives unused ones back in the window of the estimate."""
+        await self._here.settle(tokens)
+        reserved, self._charges = self._charges.get("tokens"), _NO_CHARGES
+        if reserved is None or tokens == reserved.amount:
+            return
+        more = tokens - reserved.amount
+        if more > 0 and not self._shared.line.is_up:
+            await self._here.add(more)
+        else:
+            self._correct({"tokens": Correction(more, reserved.over)})
+
+    async def take_back(self) -> None:
+        self.release()
+        await self._here.take_back()
+        self._give_back()
+
+    def _give_back(self) -> None:
+        charges, self._charges = self._charges, _NO_CHARGES
+        if charges:
+            self._correct({kind: Correction(-charge.amount, charge.over) for kind, charge in charges.items()})
+
+    def _correct(self, corrections: Mapping[str, Correction]) -> None:
+        self._corrections = corrections
+        self._shared.line.put(self)
+
+    def release(self) -> None:
+        if self._is_released:
+            return
+        self._is_released = True
+        self._shared.open.pop(self, None)
+        self._here.release()
+        if self.may_be_there:
+            self._shared.line.put(self)
+
+    # In the line
+
+    def command(self) -> Command:
+        corrections, self._corrections = self._corrections, _NO_CORRECTIONS  # none of them is sent twice
+        return self._shared.commands.correct(self.keys, self.place if self._is_released else "", corrections)
+
+    def done(self, reply: Any) -> None:
+        """Nobody waits for it."""
+
+    def lost(self) -> bool:
+        return self._is_released or bool(self._corrections)
+
+
+class _Unlimited:
+    """The reservation of every caller without limits."""
+
+    headers: Mapping[str, str] = {}
+
+    async def settle(self, tokens: int) -> None:
+        pass
+
+    async def take_back(self) -> None:
+        pass
+
+    def release(self) -> None:
+        pass
+
+
+_UNLIMITED = _Unlimited()
+
+
+def _is_limited(allowance: Allowance) -> bool:
+    return (allowance.requests_per_minute, allowance.tokens_per_minute, allowance.max_streams) != (None, None, None)
+
+
+def _limits(allowance: Allowance) -> dict[str, int]:
+    limits = {"requests": allowance.requests_per_minute, "tokens": allowance.tokens_per_minute}
+    return {kind: limit for kind, limit in limits.items() if limit is not None}
+
+
+def _amounts(allowance: Allowance, tokens: int) -> dict[str, int]:
+    """A request above the whole limit is admitted if it is the only one."""
+    wanted = {"requests": 1, "tokens": tokens}
+    return {kind: min(wanted[kind], limit) for kind, limit in _limits(allowance).items()}
+
+
+def _charges(states: list[Any], amounts: Mapping[str, int]) -> dict[str, _Charge]:
+    return {kind.decode(): _Charge(amounts[kind.decode()], over) for kind, _, _, over in states}
+
+
+def _admitted(refused: str, states: list[Any], allowance: Allowance) -> Mapping[str, str]:
+    """The headers of a request that is admitted. Raises RateLimited or TooManyStreams if it is not."""
+    limits, headers = _limits(allowance), dict[str, str]()
+    for name, count, left, _ in states:
+        kind = name.decode()
+        if kind == refused:
+            raise rate_limited(kind, limits[kind], count, left / 1000, headers)
+        headers |= limit_headers(kind, limits[kind], count, left / 1000)
+    if refused:
+        raise too_many_streams()
+    return headers
