@@ -5,6 +5,7 @@
 {prefix}p:{PROCESS}:lease  exists as long as the process lives
 {prefix}p:{PROCESS}:inbox  a Redis Stream: messages to the process
 {prefix}i:{HASH}           which stream an idempotency key has started
+{prefix}l:{HASH}:...       the limits of a caller: see `admission.limit_commands`
 """
 
 from hashlib import sha256

@@ -11,6 +11,7 @@ import pytest
 from aiohttp import ClientError
 
 from gateway.admission.memory_limiter import MemoryLimiter
+from gateway.admission.redis_limiter import RedisLimiter
 from gateway.errors import Unauthorized
 from gateway.observe.records import AccessRecord
 from tests.conftest import Client, MakeGateway
@@ -670,10 +671,11 @@ async def logged(client: Client, route: str, caplog: pytest.LogCaptureFixture) -
 def taken(client: Client) -> int:
     """Places of all callers together."""
     limiter = streams(client).limiter
-    assert isinstance(limiter, MemoryLimiter)
+    assert isinstance(limiter, MemoryLimiter | RedisLimiter)
     return limiter.streams
 
 
+@pytest.mark.memory
 @pytest.mark.parametrize("route", ["whole completions", "streamed completions", "POST /chat"])
 async def test_fault_89_hanging_up_before_the_answer_is_no_way_around_the_limit(
     gateway: MakeGateway, upstream: ScriptedUpstream, route: str

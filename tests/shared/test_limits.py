@@ -42,7 +42,7 @@ async def test_an_open_stream_takes_its_place_at_all_gateways(
     wire.cut("rst")
     await upstream.until(left=1)
     async with asyncio.timeout(5):
-        while await code(there) == "too_many_streams":  # until the place is free, one round trip later
+        while await code(there) == "too_many_streams":  # noqa: ASYNC110 - until another process has freed the place
             await asyncio.sleep(0.02)
     close_all()
 
