@@ -128,8 +128,9 @@ class Publisher:
         commands: list[Command] = []
         sent: list[tuple[_Progress, int, int]] = []  # a stream, its last entry, and the place behind its commands
         size = 0
-        for progress in streams:
+        for place, progress in enumerate(streams):
             if size >= _TICK_BYTES:
+                self._postpone(streams[:place])
                 break
             stream = progress.stream
             if stream.log.last == progress.sent and stream.version == progress.version:
@@ -149,6 +150,12 @@ class Publisher:
         for progress, last, behind in sent:
             self._look_at(progress, last, commands[start:behind], replies[start:behind])
             start = behind
+
+    def _postpone(self, streams: Sequence[_Progress]) -> None:
+        """The others come first in the next tick."""
+        for progress in streams:
+            if self._running.pop(progress.stream.id, None) is not None:
+                self._running[progress.stream.id] = progress
 
     def _add(self, progress: _Progress, commands: list[Command]) -> tuple[int, int]:
         """Appends the commands for what is new. Returns the number of the last entry, and the bytes of payloads."""

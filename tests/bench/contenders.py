@@ -58,6 +58,7 @@ class Setup(NamedTuple):
     keys: int = 0
     targets: int = 0
     shared: bool = False
+    store: str = ""  # the table of a store that runs already
     watched: bool = False
 
 
@@ -110,14 +111,14 @@ def gateway(site: Site, *, checkout: Path = ROOT, setup: Setup = _USUAL) -> Iter
     port, config = free_port(), site.directory / "gateway.toml"
     keys = [f"gw-bench-{number}" for number in range(setup.keys)]
     upstream = _GATEWAY_CONFIG.format(upstream=site.upstream_port, host=HOST)
-    with _store(site) if setup.shared else nullcontext("") as store:
-        config.write_text(upstream + "".join(map(_key_config, keys)) + _model_config(setup.targets) + store)
+    with store(site) if setup.shared else nullcontext(setup.store) as table:
+        config.write_text(upstream + "".join(map(_key_config, keys)) + _model_config(setup.targets) + table)
         with _started(site, port, checkout, setup, keys) as target:
             yield target
 
 
 @contextmanager
-def _store(site: Site) -> Iterator[str]:
+def store(site: Site) -> Iterator[str]:
     """A Redis on the core of the load, and the table that names it."""
     program, port = shutil.which("redis-server"), free_port()
     if program is None:
