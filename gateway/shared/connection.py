@@ -21,7 +21,7 @@ from gateway.shared.ending import end
 _OPERATION_SECONDS = 0.8  # a healthy Redis takes 1 ms; a client waits for it before its answer starts
 _PROBE_SECONDS = 1.0  # between two checks whether Redis is back
 _CONNECTIONS = 32  # of one process; an operation that finds none free waits, within its time limit
-_NAME = "gateway"  # of the connections, in `CLIENT LIST`
+_PROBE = "gateway:probe"  # a key that is written to see whether Redis takes writes; a refused one is an answer, too
 _NOT_SERVING = (ReadOnlyError, OutOfMemoryError)  # refusals of every write; others are faults of a single command
 
 logger = logging.getLogger(__name__)
@@ -83,7 +83,7 @@ class RedisConnection:
         while True:
             await asyncio.sleep(self._probe_seconds)
             try:
-                await _send(self._redis, [("SET", f"{_NAME}:probe", "", "PX", 1000)], self._seconds)
+                await _send(self._redis, [("SET", _PROBE, "", "PX", 1000)], self._seconds)
             except (RedisError, OSError):
                 continue
             break
@@ -122,7 +122,6 @@ def _client(url: str, seconds: float, connections: int) -> Redis:
         socket_connect_timeout=seconds,
         retry=Retry(NoBackoff(), 0),  # the caller decides
         protocol=2,  # its replies have had the same shapes in every version of redis-py
-        client_name=_NAME,
     )
     return Redis.from_pool(pool)  # closes the pool with itself
 

@@ -2,15 +2,22 @@
 
 import asyncio
 import logging
+import re
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
+import trustme
 
 from gateway.errors import RedisUnavailable
 from gateway.shared.base import CommandError
 from gateway.shared.connection import RedisConnection
+from gateway.shared.keys import Keys
+from gateway.shared.messages import Message, Subject
+from gateway.shared.process import Process
 from tests.rig.clients import eventually
-from tests.rig.ports import refusing
+from tests.rig.ports import free_port, refusing
+from tests.rig.processes import answers
 from tests.rig.redis import RedisServer, SlowProxy, redis_server
 
 
@@ -96,3 +103,41 @@ async def test_user_and_password_are_those_of_the_url() -> None:
         connection = RedisConnection(server.url.replace("redis://", "redis://default:sesame@"))
         assert await connection.run("SET", "a", "1") is True
         await connection.close()
+
+
+async def test_tls_with_a_certificate_of_ones_own(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    issued = authority.issue_cert("localhost", "127.0.0.1")
+    issued.private_key_pem.write_to_path(tmp_path / "key.pem")
+    issued.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    port = free_port()
+    files = ("--tls-cert-file", f"{tmp_path}/cert.pem", "--tls-key-file", f"{tmp_path}/key.pem")
+    options = ("--tls-port", str(port), "--tls-ca-cert-file", f"{tmp_path}/ca.pem", "--tls-auth-clients", "no")
+    async with redis_server(*files, *options):
+        await answers(port)
+        trusting = RedisConnection(f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={tmp_path}/ca.pem")
+        assert await trusting.run("SET", "a", "1") is True
+        await trusting.close()
+        doubting = RedisConnection(f"rediss://127.0.0.1:{port}/0")
+        with pytest.raises(RedisUnavailable):
+            await doubting.run("SET", "a", "1")
+        await doubting.close()
+
+
+async def test_a_user_with_the_documented_rights_is_enough(redis: RedisServer) -> None:
+    """Those that the documents name, and no other key or command."""
+    text = (Path(__file__).parents[2] / ".github/docs/operating.md").read_text(encoding="utf-8")
+    named = re.search(r"the\s+commands (`DEL`.*?), and those of", text, re.DOTALL)
+    assert named is not None
+    commands = [f"+{command.lower()}" for command in re.findall(r"`(\w+)`", named[1])]
+    reply = await redis.say("ACL", "SETUSER", "gateway", "on", ">sesame", "~gateway:*", "-@all", *commands)
+    assert reply == b"+OK\r\n"
+    connection = RedisConnection(redis.url.replace("redis://", "redis://gateway:sesame@"))
+    keys = Keys("gateway:")
+    process = Process("me", connection, keys, lambda: None)
+    await process.renew()
+    assert await process.send("me", Message(Subject.WAKE))
+    assert await process.dead_among(["other"]) == set()
+    await process.resign()
+    await connection.close()
