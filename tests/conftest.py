@@ -20,6 +20,7 @@ from gateway.bounds import DEFAULT_BOUNDS, Bounds
 from gateway.config import Config, load
 from gateway.observe.formatters import JsonFormatter, TerminalFormatter
 from gateway.serve import loop_factory
+from tests.rig.across import Across
 from tests.rig.overheard import HeardTransport, Overheard
 from tests.rig.redis import running_redis
 from tests.rig.scripted_upstream import ScriptedUpstream
@@ -35,12 +36,14 @@ MakeGateway = Callable[..., Awaitable[Client]]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--store", choices=["memory", "redis"], default="memory", help="where streams of the tests rest")
+    parser.addoption(
+        "--store", choices=["memory", "redis", "across"], default="memory", help="where streams of the tests rest"
+    )
     parser.addoption("--loop", choices=["served", "asyncio"], default="served", help="the event loop of the tests")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.getoption("--store") == "redis":
+    if config.getoption("--store") != "memory":
         items[:] = [item for item in items if item.get_closest_marker("memory") is None]
 
 
@@ -57,7 +60,7 @@ def pytest_asyncio_loop_factories(config: pytest.Config) -> Loops:
 
 @pytest.fixture(scope="session")
 def store_url(pytestconfig: pytest.Config) -> Iterator[str]:
-    """With `--store redis`, that of a Redis for all tests of this process. Else empty."""
+    """With `--store redis` or `--store across`, that of a Redis for all tests of this process. Else empty."""
     if pytestconfig.getoption("--store") == "memory":
         yield ""
         return
@@ -75,19 +78,26 @@ async def upstream(overheard: Overheard) -> AsyncIterator[ScriptedUpstream]:
 
 
 @pytest.fixture
-async def gateway(upstream: ScriptedUpstream, overheard: Overheard, store_url: str) -> AsyncIterator[MakeGateway]:
+async def gateway(
+    upstream: ScriptedUpstream, overheard: Overheard, store_url: str, pytestconfig: pytest.Config
+) -> AsyncIterator[MakeGateway]:
     """`await gateway(toml)`: a client of a gateway that is configured by `toml` and asks the scripted upstream."""
     clients: list[Client] = []
     options = server_options()
+    is_across = pytestconfig.getoption("--store") == "across"
     assert options.pop("handler_cancellation")  # a TestServer has it anyway, and takes it only from itself
 
     async def make(toml: str = "", config: Config | None = None, bounds: Bounds = DEFAULT_BOUNDS) -> Client:
         config = config or configured(upstream.url, with_store(toml, store_url))
         overheard.keep_keys(config)
-        server = TestServer(create_app(config, bounds=bounds))
-        await server.start_server(**options)
-        client: Client = TestClient(server)
+        servers = [TestServer(create_app(config, bounds=bounds)) for _ in range(2 if is_across else 1)]
+        for server in servers:
+            await server.start_server(**options)
+        client: Client = TestClient(servers[-1])
         clients.append(client)
+        if is_across:
+            client = Across(servers[0], client)
+            clients.insert(0, client)
         return client
 
     yield make

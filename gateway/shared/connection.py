@@ -38,7 +38,7 @@ class RedisConnection:
         self._probe_seconds = probe_seconds
         self._listeners: list[Callable[[bool], None]] = []
         self._probe: asyncio.Task[None] | None = None
-        self._redis = _client(url, operation_seconds, _CONNECTIONS)
+        self._redis = _client(url, _CONNECTIONS)
         self._url = url
         self._waiting: Redis | None = None
 
@@ -56,7 +56,7 @@ class RedisConnection:
 
     async def wait(self, seconds: float, *command: str | bytes | int | float) -> Any:
         if self._waiting is None:
-            self._waiting = _client(self._url, seconds + self._seconds, 1)
+            self._waiting = _client(self._url, 1)
         (reply,) = await self._guarded(self._waiting, [command], seconds + self._seconds)
         if isinstance(reply, CommandError):
             raise reply
@@ -105,21 +105,27 @@ class RedisConnection:
 
 
 async def _send(redis: Redis, commands: Sequence[Command], seconds: float) -> list[Any]:
-    async with asyncio.timeout(seconds):
-        pipe = redis.pipeline(transaction=False)
-        for command in commands:
-            pipe.execute_command(*command)
-        replies = await pipe.execute(raise_on_error=False)
+    """The limit is two timers, one after the other: if the event loop was stuck, replies that are there come first."""
+    loop, half = asyncio.get_running_loop(), seconds / 2
+    async with asyncio.timeout(None) as limit:
+        first = loop.call_later(half, lambda: limit.reschedule(loop.time() + half))
+        try:
+            pipe = redis.pipeline(transaction=False)
+            for command in commands:
+                pipe.execute_command(*command)
+            replies = await pipe.execute(raise_on_error=False)
+        finally:
+            first.cancel()
     return [_reply(reply) for reply in replies]
 
 
-def _client(url: str, seconds: float, connections: int) -> Redis:
+def _client(url: str, connections: int) -> Redis:
     pool = BlockingConnectionPool.from_url(
         url,
         max_connections=connections,
-        timeout=seconds,
-        socket_timeout=seconds,
-        socket_connect_timeout=seconds,
+        timeout=None,  # `_send` has the only limit
+        socket_timeout=None,
+        socket_connect_timeout=None,
         retry=Retry(NoBackoff(), 0),  # the caller decides
         protocol=2,  # its replies have had the same shapes in every version of redis-py
     )

@@ -395,7 +395,7 @@ async def test_no_question_is_refused_while_the_port_changes_hands(rig: Rig, is_
         answered = [len([1 for line in await ends_cleanly(one) if '"path":"/chat"' in line]) for one in (old, new)]
     assert min(answered) > 0
     assert asked == len(rig.upstream.requests)
-    assert is_behind_nginx or sum(answered) == asked  # else the old process tells of those that it passes on, too
+    assert sum(answered) >= asked  # one that the old process has passed on is on two lines
 
 
 # What goes wrong

@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from tests.conftest import Client
+from tests.rig.across import Across
 from tests.rig.reset import reset
 from tests.rig.whatwg import interpret
 
@@ -66,7 +67,8 @@ class Wire:
 
     @classmethod
     async def open(cls, client: Client, request: bytes) -> "Wire":
-        reader, writer = await asyncio.open_connection("127.0.0.1", client.port)
+        port = client.port_for(request) if isinstance(client, Across) else client.port
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(request)
         wire = cls(reader, writer)
         _opened.add(wire)

@@ -45,6 +45,7 @@ async def test_an_open_stream_takes_its_place_at_all_gateways(
         while await code(there) == "too_many_streams":  # noqa: ASYNC110 - until another process has freed the place
             await asyncio.sleep(0.02)
     close_all()
+    await asyncio.sleep(0)
 
 
 async def test_fault_70_each_gateway_counts_by_itself_while_redis_is_away(
