@@ -57,8 +57,9 @@ class Claims:
                 return stream_id
             process, known, other = there.decode().split(" ")
             if other != asked:
-                raise IdempotencyConflict()
-            if process == self._process:
+                if self._own(known) is not None or await self._started(known) is not None:
+                    raise IdempotencyConflict()
+            elif process == self._process:
                 if (stream_or_id := await self._own_or_stored(known)) is not None:
                     return stream_or_id
             elif (stream := await self._started(known)) is not None and not _is_void(stream):

@@ -117,7 +117,7 @@ async def test_a_stop_while_the_upstream_goes_on_talking(gateway: MakeGateway, u
             raw += await response.content.read()
     assert raw.count(b"event: end\n") == 1
     assert b'"reason":"stopped"' in raw.partition(b"event: end\n")[2]
-    await upstream.until(left=1, within=1)
+    await upstream.until(left=1)
 
 
 async def test_reads_that_hold_many_events_and_halves_of_them(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:

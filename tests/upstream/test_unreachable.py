@@ -60,7 +60,7 @@ async def refused(base_url: str, ca_file: str | None = None, proxy: str | None =
     client = UpstreamClient([upstream])
     try:
         with pytest.raises(GatewayError) as raised:
-            await client.open(Target(upstream, "m", Timeouts(connect=5)), b"{}")
+            await client.open(Target(upstream, "m", Timeouts(connect=30)), b"{}")
         with pytest.raises(GatewayError) as of_models:
             await client.models(upstream)
     finally:
