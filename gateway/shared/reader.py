@@ -20,7 +20,7 @@ from gateway.shared.keys import Keys
 from gateway.shared.messages import Message, read_message
 
 _WAIT_SECONDS = 5.0  # for one reply; a message to itself ends the wait earlier
-_PAUSE_SECONDS = 0.02
+_PAUSE_SECONDS = 0.005
 _AWAY_SECONDS = 0.2  # between two looks whether Redis is back
 _BATCHES = 64  # of one stream in one reply, or 16 MiB
 _FROM_START = "0-0"
