@@ -1,8 +1,8 @@
 """Writes the entries of this process's streams to Redis, so that others can read them.
 
-One task looks at all streams sixteen times a second, and sends what is new in one pipeline: a batch for each stream. The
-streams themselves know nothing of it, so an event costs nothing more. A shorter time would send each event alone, which
-costs as much as relaying it; a longer one would show in what viewers elsewhere see.
+One task looks at all streams sixteen times a second, and sends what is new in one pipeline: a batch for each stream.
+The streams themselves know nothing of it, so an event costs nothing more. A shorter time would send each event alone,
+which costs as much as relaying it; a longer one would show in what viewers elsewhere see.
 
 While Redis is away nothing is sent, and nothing is queued: the entries rest in the memory of this process. Afterwards,
 each stream that Redis lost is written again.
