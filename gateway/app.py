@@ -121,7 +121,7 @@ async def _services(
     targets = Targets(config, loop.time)
     folder = _neighbours_folder(config, workers_folder)
     neighbours = None if folder is None else Neighbours(Folder(folder), app[BOUNDS])
-    connection = _connection(config)
+    connection = _connection(config, app[BOUNDS])
     limiter = MemoryLimiter() if connection is None else RedisLimiter(connection, config.store.prefix, token_hex(8))
     counted = Metrics(lambda: gauges(held, targets, loop.time()), workers_folder)
     held = Streams(
@@ -167,13 +167,13 @@ def _neighbours_folder(config: Config, workers_folder: Path | None) -> Path | No
     return workers_folder if runtime_dir is None else Path(runtime_dir)
 
 
-def _connection(config: Config) -> Connection | None:
+def _connection(config: Config, bounds: Bounds) -> Connection | None:
     """That to Redis. None if this process shares nothing."""
     if not config.store.is_shared:
         return None
     from gateway.shared.connection import RedisConnection  # its package is an extra; the configuration was checked
 
-    return RedisConnection(config.store.url.reveal())
+    return RedisConnection(config.store.url.reveal(), operation_seconds=bounds.redis_seconds)
 
 
 def _tracer(config: Config, bounds: Bounds) -> Tracer | None:

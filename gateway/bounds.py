@@ -14,6 +14,9 @@ class Bounds:
     neighbour_seconds: float = 2.0  # for another process of this machine to answer; a healthy one takes 1 ms
     door_seconds: float = 1.0  # between two checks for room; the end of a client's connection is noticed at once
 
+    # Redis
+    redis_seconds: float = 0.8  # for an operation: a healthy Redis takes 1 ms, and a client waits for it
+
     # Upstreams
     error_body_seconds: float = 2.0  # for the body of an error to arrive; without it, the status says enough
     models_seconds: float = 10.0  # for a list of models to come

@@ -14,11 +14,11 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
 
+from gateway.bounds import DEFAULT_BOUNDS
 from gateway.errors import RedisUnavailable
 from gateway.shared.base import Command, CommandError
 from gateway.shared.ending import end
 
-_OPERATION_SECONDS = 0.8  # a healthy Redis takes 1 ms; a client waits for it before its answer starts
 _PROBE_SECONDS = 1.0  # between two checks whether Redis is back
 _CONNECTIONS = 32  # of one process; an operation that finds none free waits, within its time limit
 _PROBE = "gateway:probe"  # a key that is written to see whether Redis takes writes; a refused one is an answer, too
@@ -31,7 +31,11 @@ class RedisConnection:
     """See Connection. `url` is `redis://`, `rediss://` or `unix://`."""
 
     def __init__(
-        self, url: str, *, operation_seconds: float = _OPERATION_SECONDS, probe_seconds: float = _PROBE_SECONDS
+        self,
+        url: str,
+        *,
+        operation_seconds: float = DEFAULT_BOUNDS.redis_seconds,
+        probe_seconds: float = _PROBE_SECONDS,
     ) -> None:
         self.is_up = True  # until an operation fails
         self._seconds = operation_seconds

@@ -7,6 +7,7 @@ import random
 
 import pytest
 
+from gateway.bounds import Bounds
 from tests.conftest import Client, MakeGateway
 from tests.rig.redis import RedisServer
 from tests.rig.scripted_upstream import ScriptedUpstream
@@ -34,7 +35,9 @@ async def test_fault_59_cut_at_any_moment_and_resumed_at_either_gateway(
 ) -> None:
     """Nothing is lost, nothing comes twice, and the model is asked once for each stream."""
     chance = random.Random(ending)
-    clients = [await gateway(f'[store]\nurl = "{redis.url}"\n[stream]\nheartbeat_seconds = 0.01') for _ in range(2)]
+    toml = f'[store]\nurl = "{redis.url}"\n[stream]\nheartbeat_seconds = 0.01'
+    patient = Bounds(redis_seconds=20)  # however busy the machine is
+    clients = [await gateway(toml, bounds=patient) for _ in range(2)]
     upstream.script(ENDINGS[ending])
     wholes = [await uncut(clients[0], upstream, WAYS["chat"], view, ENDINGS[ending]) for view in VIEWS]
     upstream.script(*[paced(ENDINGS[ending], chance) for _ in range(100)])
