@@ -72,7 +72,9 @@ async def test_a_drained_process_leaves_its_ended_answers_to_the_others(
     upstream.script(stream(delta("one "), Stall()))
     async with here.post("/streams", json={"question": "hi"}) as response:
         url = (await response.json())["url"]
-    process.send_signal(signal.SIGTERM)
+    async with here.get(url, headers=EVENTS) as response:
+        await response.content.readuntil(b"data: one")
+        process.send_signal(signal.SIGTERM)
     async with asyncio.timeout(10):
         assert await process.wait() == 0
     async with there.get(url, headers=EVENTS) as response:
