@@ -77,7 +77,8 @@ def shape(events: str) -> list[str]:
 def test_toml_loads(toml: str) -> None:
     config = load(toml, ENVIRON)
     assert all(assistant.system for assistant in config.assistants.values())
-    assert {model.name: model.targets[0].upstream for model in config.models}.get("kimi", "moonshot") == "moonshot"
+    targets = {model.name: model.targets[0].upstream for model in config.models}
+    assert targets["kimi"] == "moonshot" if "[[models]]" in toml else not targets  # or it is about other tables
 
 
 def test_the_example_holds_every_option_with_its_default() -> None:

@@ -103,8 +103,11 @@ async def test_a_fault_of_ours_fails_its_stream_and_no_other(
 
 
 async def test_a_stop_while_the_upstream_goes_on_talking(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
-    """Reads between the stop and the closing of the connection are not in the stream: its end is last."""
-    upstream.script(stream(*[part for n in range(2_000) for part in (delta(f"{n} "), Pause(0.001))]))
+    """Reads between the stop and the closing of the connection are not in the stream: its end is last.
+
+    The upstream would go on talking for far longer than the test waits for its connection to close.
+    """
+    upstream.script(stream(*[part for n in range(20_000) for part in (delta(f"{n} "), Pause(0.001))]))
     client = await gateway()
     async with client.get("/chat?q=x", headers=EVENTS) as response:
         raw = await response.content.readuntil(b"\n\n")
