@@ -11,8 +11,8 @@ from gateway.bounds import Bounds
 from tests.conftest import Client, MakeGateway
 from tests.rig.redis import RedisServer
 from tests.rig.scripted_upstream import ScriptedUpstream
-from tests.rig.wire import close_all, without_names
-from tests.streams.test_resume import ENDINGS, VIEWS, WAYS, cut_and_resumed, paced, uncut
+from tests.rig.wire import close_all
+from tests.streams.test_resume import ENDINGS, VIEWS, WAYS, cut_again_and_again, paced, uncut
 
 CUTS = int(os.environ.get("CUTS", "500"))
 AT_ONCE = 20  # streams
@@ -43,22 +43,9 @@ async def test_fault_59_cut_at_any_moment_and_resumed_at_either_gateway(
     upstream.script(*[paced(ENDINGS[ending], chance) for _ in range(100)])
     upstream.requests.clear()
     either: Client = Either(clients, chance)  # type: ignore[assignment] # it has all attributes of a client
-    cuts = streams = 0
-
-    async def keep_asking() -> None:
-        nonlocal cuts, streams
-        while cuts < CUTS / 2:
-            streams += 1
-            way, view = chance.choice(list(WAYS.values())), chance.randrange(len(VIEWS))
-            received, count = await cut_and_resumed(either, way, VIEWS[view], chance)
-            cuts += count
-            assert without_names(received) == wholes[view]
-
     gc.freeze()  # a pass over all that earlier tests have left takes most of a second, and stops both gateways
     try:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(AT_ONCE):
-                group.create_task(keep_asking())
+        streams = await cut_again_and_again(either, wholes, chance, cuts=CUTS / 2, at_once=AT_ONCE)
     finally:
         gc.unfreeze()
         close_all()

@@ -466,19 +466,32 @@ async def test_fault_59_cut_at_any_byte_and_any_moment(
     wholes = [await uncut(client, upstream, WAYS["chat"], view, ENDINGS[ending]) for view in VIEWS]
     upstream.script(*[paced(ENDINGS[ending], chance) for _ in range(100)])
     upstream.requests.clear()
-    cuts = streams = 0
+    streams = await cut_again_and_again(client, wholes, chance, cuts=CUTS / 3, at_once=AT_ONCE)
+    assert len(upstream.requests) == streams
+
+
+async def cut_again_and_again(
+    client: Client, wholes: list[bytes], chance: random.Random, *, cuts: float, at_once: int
+) -> int:
+    """Asks `at_once` streams at a time until that many connections were cut. Returns the number of streams.
+
+    Each answer must be the one of `wholes` that belongs to its view.
+    """
+    done = streams = 0
 
     async def keep_asking() -> None:
-        nonlocal cuts, streams
-        while cuts < CUTS / 3:
+        nonlocal done, streams
+        while done < cuts:
             streams += 1
             way, view = chance.choice(list(WAYS.values())), chance.randrange(len(VIEWS))
             received, count = await cut_and_resumed(client, way, VIEWS[view], chance)
-            cuts += count
+            done += count
             assert without_names(received) == wholes[view]
 
-    await asyncio.gather(*[keep_asking() for _ in range(AT_ONCE)])
-    assert len(upstream.requests) == streams
+    async with asyncio.TaskGroup() as group:
+        for _ in range(at_once):
+            group.create_task(keep_asking())
+    return streams
 
 
 async def cut_and_resumed(client: Client, way: Way, view: dict[str, str], chance: random.Random) -> tuple[bytes, int]:
