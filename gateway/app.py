@@ -151,8 +151,7 @@ async def _services(
     lag.stop()
     if sharing is not None:
         await sharing.close()
-    if isinstance(limiter, RedisLimiter):
-        await limiter.close()  # behind the ends of all streams, whose places it frees
+    await limiter.close()  # behind the ends of all streams, whose places it frees
     if connection is not None:
         await connection.close()
     await app[SERVICES].catalogue.close()

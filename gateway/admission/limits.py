@@ -44,6 +44,10 @@ class Reservation(Protocol):
 
 
 class Limiter(Protocol):
+    async def close(self) -> None:
+        """Called once, behind the ends of all streams."""
+        ...
+
     async def check(self, allowance: Allowance) -> None:
         """Raises the error that `reserve` would raise for the smallest request. It reserves nothing."""
         ...

@@ -34,6 +34,9 @@ class MemoryLimiter:
         """The number of places in use."""
         return sum(caller.streams for caller in self._callers.values())
 
+    async def close(self) -> None:
+        """Nothing rests elsewhere."""
+
     async def check(self, allowance: Allowance) -> None:
         caller = self._callers.get(allowance.scope)
         if caller is None:
