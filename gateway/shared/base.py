@@ -22,7 +22,7 @@ class Connection(Protocol):
         ...
 
     async def run(self, *command: str | bytes | int | float) -> Any:
-        """The reply to one command. Raises RedisUnavailable, or CommandError if Redis refuses this command."""
+        """The reply to one command. Raises RedisUnavailable, also if Redis refuses this command."""
         ...
 
     async def run_all(self, commands: Sequence[Command]) -> list[Any]:
@@ -35,7 +35,7 @@ class Connection(Protocol):
     async def wait(self, seconds: float, *command: str | bytes | int | float) -> Any:
         """The reply to a command that blocks for up to `seconds`, on a connection of its own.
 
-        There is one such connection, so callers wait for each other. Raises RedisUnavailable, or CommandError.
+        There is one such connection, so callers wait for each other. Raises RedisUnavailable.
         """
         ...
 

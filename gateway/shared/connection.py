@@ -40,6 +40,7 @@ class RedisConnection:
         self.is_up = True  # until an operation fails
         self._seconds = operation_seconds
         self._probe_seconds = probe_seconds
+        self._refused: set[str] = set()  # names of commands
         self._listeners: list[Callable[[bool], None]] = []
         self._probe: asyncio.Task[None] | None = None
         self._redis = _client(url, _CONNECTIONS)
@@ -51,9 +52,7 @@ class RedisConnection:
 
     async def run(self, *command: str | bytes | int | float) -> Any:
         (reply,) = await self.run_all([command])
-        if isinstance(reply, CommandError):
-            raise reply
-        return reply
+        return self._taken(command, reply)
 
     async def run_all(self, commands: Sequence[Command]) -> list[Any]:
         return await self._guarded(self._redis, commands, self._seconds)
@@ -62,9 +61,18 @@ class RedisConnection:
         if self._waiting is None:
             self._waiting = _client(self._url, 1)
         (reply,) = await self._guarded(self._waiting, [command], seconds + self._seconds)
-        if isinstance(reply, CommandError):
-            raise reply
-        return reply
+        return self._taken(command, reply)
+
+    def _taken(self, command: Command, reply: Any) -> Any:
+        """The reply. A refused command is a fault of the operator's, or of ours: it is logged once, until it works."""
+        name = str(command[0])
+        if not isinstance(reply, CommandError):
+            self._refused.discard(name)
+            return reply
+        if name not in self._refused:
+            self._refused.add(name)
+            logger.warning("Redis refuses %s: %s; the user needs the rights that the documents name", name, reply)
+        raise RedisUnavailable() from reply
 
     async def _guarded(self, redis: Redis, commands: Sequence[Command], seconds: float) -> list[Any]:
         if not self.is_up:

@@ -18,16 +18,16 @@ class ClockedConnection(RedisConnection):
     def __init__(self, url: str, clock: Callable[[], float]) -> None:
         super().__init__(url)
         self._clock = clock
-        self._refused: list[CommandError] = []
+        self._refused_commands: list[CommandError] = []
 
     async def run_all(self, commands: Sequence[Command]) -> list[Any]:
         replies = await super().run_all([self._at_this_time(command) for command in commands])
-        self._refused += [reply for reply in replies if isinstance(reply, CommandError)]
+        self._refused_commands += [reply for reply in replies if isinstance(reply, CommandError)]
         return replies
 
     async def close(self) -> None:
         assert self.is_up
-        assert self._refused == []
+        assert self._refused_commands == []
         await super().close()
 
     def _at_this_time(self, command: Command) -> Command:

@@ -170,3 +170,18 @@ async def test_a_redis_that_is_never_there_stops_nobody(gateway: MakeGateway, up
     client = await gateway('[store]\nurl = "redis://127.0.0.1:1/0"\n')
     upstream.script(stream(*WHOLE, *REST))
     assert (await ask(client)).text == "one two three"
+
+
+async def test_a_user_without_a_right_is_told_of_in_the_log_and_stops_nobody(
+    gateway: MakeGateway, upstream: ScriptedUpstream, redis: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    await redis.say("ACL", "SETUSER", "poor", "on", ">sesame", "~*", "+@all", "-hgetall", "-xread")
+    url = redis.url.replace("redis://", "redis://poor:sesame@")
+    here, there = [await gateway(f'[store]\nurl = "{url}"\n') for _ in range(2)]
+    upstream.script(stream(*WHOLE, *REST))
+    one = await created(here)
+    assert b'"reason":"complete"' in await read(here, one["url"])
+    for _ in range(2):
+        assert await status_of(there, one["url"]) == 503
+    refused = [record.getMessage() for record in caplog.records if record.getMessage().startswith("Redis refuses")]
+    assert sorted(line.split()[2] for line in refused) == ["HGETALL:", "XREAD:", "XREAD:"]  # one of each gateway
