@@ -151,4 +151,4 @@ def _reply(reply: Any) -> Any:
 
 
 def _words(error: Exception) -> str:
-    return str(error) or type(error).__name__
+    return str(error).rstrip(".") or type(error).__name__
