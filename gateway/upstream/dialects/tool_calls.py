@@ -17,21 +17,39 @@ _LARGEST_INDEX = 1023  # an upstream may send any number; a larger one counts as
 
 def assembled(payloads: Sequence[bytes]) -> list[dict[str, Any]]:
     """The calls in the order of their indexes. Raises UpstreamError for a payload that is not a JSON object."""
-    calls: list[_Call] = []
-    current: dict[int, _Call] = {}  # the call that an index means at this place of the stream
-    last: _Call | None = None
-    highest = -1
-    for fragment in map(_read, payloads):
+    calls = Calls()
+    for payload in payloads:
+        calls.add(payload)
+    return [call.value() for call in sorted(calls.all, key=lambda call: call.index)]
+
+
+class Calls:
+    """Joins the fragments of one answer, one after the other. `all` are its calls, in the order of their beginnings."""
+
+    __slots__ = ("_current", "_highest", "_last", "all")
+
+    def __init__(self) -> None:
+        self.all: list[Call] = []
+        self._current: dict[int, Call] = {}  # the call that an index means at this place of the stream
+        self._last: Call | None = None
+        self._highest = -1
+
+    def add(self, payload: bytes) -> "tuple[Call, str]":
+        """The call that the fragment belongs to, and the arguments that it adds.
+
+        Raises UpstreamError for a payload that is not a JSON object.
+        """
+        fragment = _read(payload)
         index = fragment.index
-        call = last if index is None else current.get(index)
+        call = self._last if index is None else self._current.get(index)
         if call is None or call.is_followed_by(fragment):
-            is_new_index = index is not None and index not in current
-            call = _Call(index if index is not None and is_new_index else highest + 1)
-            calls.append(call)
-            highest = max(highest, call.index)
+            is_new_index = index is not None and index not in self._current
+            call = Call(index if index is not None and is_new_index else self._highest + 1)
+            self.all.append(call)
+            self._highest = max(self._highest, call.index)
         call.add(fragment)
-        last = current[call.index if index is None else index] = call
-    return [call.value() for call in sorted(calls, key=lambda call: call.index)]
+        self._last = self._current[call.index if index is None else index] = call
+        return call, fragment.arguments
 
 
 def is_empty(payload: bytes) -> bool:
@@ -55,38 +73,46 @@ class _Fragment:
         return bool(self.id or self.name or self.arguments)
 
 
-class _Call:
+class Call:
+    """`id` and `name` are empty until they have come."""
+
+    __slots__ = ("_arguments", "_type", "id", "index", "name")
+
     def __init__(self, index: int) -> None:
         self.index = index
-        self._id = ""
+        self.id = ""
         self._type = "function"
-        self._name = ""
+        self.name = ""
         self._arguments: list[str] = []  # joined once: appending to strings took seconds for a megabyte
 
     def is_followed_by(self, fragment: _Fragment) -> bool:
         """Whether the fragment begins another call."""
         if fragment.id:
-            return fragment.id != self._id and bool(self._id or (self._name and fragment.name))
-        if not fragment.name or not self._name:
+            return fragment.id != self.id and bool(self.id or (self.name and fragment.name))
+        if not fragment.name or not self.name:
             return False
-        return fragment.name != self._name or (fragment.arguments[:1] == "{" and self._is_whole())
+        return fragment.name != self.name or (fragment.arguments[:1] == "{" and self._is_whole())
 
     def add(self, fragment: _Fragment) -> None:
-        self._id = fragment.id or self._id
+        self.id = fragment.id or self.id
         self._type = fragment.type or self._type
-        self._name = fragment.name or self._name
+        self.name = fragment.name or self.name
         if fragment.arguments:
             self._arguments.append(fragment.arguments)
 
+    @property
+    def arguments(self) -> str:
+        return "".join(self._arguments)
+
     def value(self) -> dict[str, Any]:
-        function = {"name": self._name, "arguments": "".join(self._arguments)}
-        return {"id": self._id, "type": self._type, "function": function}
+        function = {"name": self.name, "arguments": self.arguments}
+        return {"id": self.id, "type": self._type, "function": function}
 
     def _is_whole(self) -> bool:
         if not self._arguments or self._arguments[-1][-1] != "}":  # avoids parsing after every fragment
             return False
         try:
-            json.loads("".join(self._arguments))
+            json.loads(self.arguments)
         except (ValueError, RecursionError):
             return False
         return True
