@@ -10,7 +10,7 @@ from aiohttp import HttpVersion11, web
 
 from gateway.admission.fields import Show
 from gateway.errors import StreamNotFound
-from gateway.handlers.responses import Answer, Attached, counted, json_response, success
+from gateway.handlers.replies import Answer, Attached, counted, json_response, success
 from gateway.handlers.services import BOUNDS, EXCHANGE
 from gateway.handlers.sinks import EventStreamSink, TextSink, deliver
 from gateway.log.views import text_view

@@ -16,7 +16,7 @@ from gateway.errors import StreamNotFound
 from gateway.handlers.answers import events, rest, text, whole
 from gateway.handlers.negotiation import Representation
 from gateway.handlers.reading import authenticate, idempotency_key, last_event_id, read_fields, read_query, wanted
-from gateway.handlers.responses import Answer, ticketed_start
+from gateway.handlers.replies import Answer, ticketed_start
 from gateway.handlers.services import EXCHANGE
 from gateway.log.views import read_event_id
 from gateway.streams.watched import Watched

@@ -27,7 +27,7 @@ from gateway.admission.fields import POLICY, completion_request
 from gateway.admission.limits import allowance
 from gateway.config import Assistant
 from gateway.handlers.reading import authenticate, read_fields, read_query
-from gateway.handlers.responses import Answer, Attached, success
+from gateway.handlers.replies import Answer, Attached, success
 from gateway.handlers.services import BOUNDS, EXCHANGE
 from gateway.handlers.sinks import EventStreamSink, deliver
 from gateway.log.views import body_view, chunk_view

@@ -3,7 +3,7 @@
 from aiohttp import web
 
 from gateway.handlers.metrics import may_look
-from gateway.handlers.responses import json_response
+from gateway.handlers.replies import json_response
 from gateway.handlers.services import EXCHANGE
 from gateway.streams.registry import Streams
 

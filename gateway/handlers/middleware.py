@@ -26,7 +26,7 @@ from gateway.handlers.origins import (
     check_target,
     own_origin,
 )
-from gateway.handlers.responses import Answer, error_response
+from gateway.handlers.replies import Answer, error_response
 from gateway.handlers.services import EXCHANGE, NEIGHBOUR_CLIENT, SERVICES, Exchange, Services, is_from_neighbour
 from gateway.handlers.sinks import send_bare
 from gateway.observe.metrics import Metrics

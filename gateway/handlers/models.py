@@ -13,7 +13,7 @@ from gateway.admission.auth import Caller
 from gateway.admission.limits import identity
 from gateway.config import Config
 from gateway.handlers.reading import authenticate
-from gateway.handlers.responses import json_response
+from gateway.handlers.replies import json_response
 from gateway.handlers.services import EXCHANGE
 from gateway.handlers.sinks import deliver
 from gateway.upstream.dialects.listing import ModelFields, text_in

@@ -13,7 +13,7 @@ from gateway.errors import ShuttingDown, StreamNotFound
 from gateway.handlers.middleware import Handler
 from gateway.handlers.reading import authenticate, idempotency_key, last_event_id, read_query
 from gateway.handlers.relay import relay
-from gateway.handlers.responses import Answer
+from gateway.handlers.replies import Answer
 from gateway.handlers.services import EXCHANGE, is_from_neighbour
 from gateway.handover.neighbours import Neighbours
 from gateway.log.views import read_event_id

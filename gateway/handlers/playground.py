@@ -12,7 +12,7 @@ from gateway.admission.admit import is_trusted
 from gateway.config import Assistant
 from gateway.errors import NotFound
 from gateway.handlers.reading import authenticate
-from gateway.handlers.responses import json_response
+from gateway.handlers.replies import json_response
 from gateway.handlers.services import EXCHANGE
 from gateway.upstream.routing import default_model
 

@@ -1,4 +1,4 @@
-"""Parts of responses that several handlers use."""
+"""Parts of replies that several handlers use."""
 
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager

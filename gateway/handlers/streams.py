@@ -23,7 +23,7 @@ from gateway.handlers.reading import (
     today,
     wanted,
 )
-from gateway.handlers.responses import Answer, claim, json_response
+from gateway.handlers.replies import Answer, claim, json_response
 from gateway.handlers.services import EXCHANGE
 from gateway.handlers.sinks import deliver
 from gateway.log.views import read_event_id, start_block

@@ -4,7 +4,7 @@ import pytest
 
 from gateway import errors
 from gateway.errors import GatewayError
-from gateway.handlers.responses import error_response
+from gateway.handlers.replies import error_response
 
 
 @pytest.mark.parametrize(
