@@ -40,6 +40,7 @@ class AdmittedRequest(msgspec.Struct, frozen=True):
     on_disconnect: OnDisconnect
     is_kept: bool  # the client can resume it
     is_stored: bool = True  # other processes may have it, if there is a store that they share
+    head: bytes = b""  # what its surface keeps of the request beside the entries of the answer
     is_whole: bool = False  # the upstream sends one JSON body
     adds_options: bool = False  # the caller sent no `stream_options`
     same_answer: bool = False  # another target would give the same text
@@ -137,6 +138,45 @@ def admit_completion(
     )
     hide_usage = wanted is not None and not _has_usage(options)
     return Completion(request, asked.stream, hide_usage, asked.choices)
+
+
+def admit_translated(
+    config: Config,
+    caller: Caller,
+    *,
+    model: str | None,
+    fields: Mapping[str, Any],
+    on_disconnect: OnDisconnect | None = None,
+    is_kept: bool = False,
+    is_stored: bool = True,
+    head: bytes = b"",
+    request_id: str = "",
+    span: RequestSpan | None = None,
+) -> AdmittedRequest:
+    """A request of another API whose body was translated. `fields` are those of `/v1/chat/completions`.
+
+    The answer is streamed, and its entries are recorded. Raises Unauthorized, InvalidRequest, ModelNotFound or
+    PolicyNotAllowed.
+    """
+    check_key(config, caller)
+    default = config.assistants.get("default", Assistant()).model
+    name, targets = _routed(config, caller, model or default)
+    body = {name: value for name, value in fields.items() if name not in ("model", "stream_options")}
+    return AdmittedRequest(
+        targets,
+        Payload(_encode_json({**body, "stream": True}), None, _USAGE),
+        name,
+        caller.name,
+        allowance(caller, None, Assistant()),
+        _on_disconnect(config, caller, on_disconnect, is_kept=is_kept),
+        is_kept,
+        is_stored=is_stored,
+        head=head,
+        adds_options=True,
+        same_answer=_is_same_answer(targets, fields),
+        request_id=request_id,
+        span=span,
+    )
 
 
 def _has_usage(options: Fields | msgspec.Raw | None) -> bool:

@@ -10,6 +10,7 @@ _TICKET = "t:"  # before the hash of a ticket
 class StreamMeta(msgspec.Struct, frozen=True):
     """`process` produces the stream, and `owner` is the name of the key that asked.
 
+    `head` is what the surface keeps of the request.
     `tickets` are hashes, and whether each may stop the stream. They expire at `expires_at`, in seconds since the epoch.
     """
 
@@ -17,12 +18,15 @@ class StreamMeta(msgspec.Struct, frozen=True):
     owner: str | None
     expires_at: float
     tickets: Mapping[bytes, bool]
+    head: bytes = b""
 
 
 def write_meta(meta: StreamMeta) -> dict[str, str | bytes]:
     fields: dict[str, str | bytes] = {"process": meta.process, "expires": str(meta.expires_at)}
     if meta.owner is not None:
         fields["owner"] = meta.owner
+    if meta.head:
+        fields["head"] = meta.head
     return fields | ticket_fields(meta.tickets)
 
 
@@ -43,4 +47,5 @@ def read_meta(fields: Mapping[bytes, bytes]) -> StreamMeta:
         owner=None if owner is None else owner.decode(),
         expires_at=float(fields[b"expires"]),
         tickets=tickets,
+        head=fields.get(b"head", b""),
     )

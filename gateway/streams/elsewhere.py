@@ -107,6 +107,7 @@ class Elsewhere:
             self._store.create(stream_id),
             process=meta.process,
             owner=meta.owner,
+            head=meta.head,
             tickets=_tickets(meta),
             host=self,
         )

@@ -39,6 +39,7 @@ class FollowedStream:
         "_host",
         "cuts",
         "frames",
+        "head",
         "id",
         "is_attended",
         "log",
@@ -51,13 +52,23 @@ class FollowedStream:
     )
 
     def __init__(
-        self, stream_id: str, log: StreamLog, *, process: str, owner: str | None, tickets: Tickets, host: Host
+        self,
+        stream_id: str,
+        log: StreamLog,
+        *,
+        process: str,
+        owner: str | None,
+        tickets: Tickets,
+        host: Host,
+        head: bytes = b"",
     ) -> None:
         self.id = stream_id
         self.log = log
         self.process = process
         self.owner = owner
         self.tickets = tickets
+        self.head = head
+        log.grow(len(head))
         self._host = host
         self.frames: SharedFrames = []
         self.snapshot: Snapshot | None = None

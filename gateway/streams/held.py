@@ -45,6 +45,7 @@ class HeldStream(Generic[R]):
         "expires_at",
         "frames",
         "generation",
+        "head",
         "id",
         "idempotency_key",
         "is_attended",
@@ -72,6 +73,8 @@ class HeldStream(Generic[R]):
         self.owner = request.owner
         self.on_disconnect = request.on_disconnect
         self.is_kept = request.is_kept  # a client can resume it after its end
+        self.head = request.head
+        generation.log.grow(len(request.head))
         self.tickets = tickets
         self.idempotency_key: tuple[str, str] | None = None
         self.scope = request.allowance.scope

@@ -152,4 +152,5 @@ class _Publication:
 
     def fields(self) -> Mapping[str, str | bytes]:
         stream = self._stream
-        return write_meta(StreamMeta(self._process, stream.owner, self._expires_at, stream.tickets.hashes))
+        meta = StreamMeta(self._process, stream.owner, self._expires_at, stream.tickets.hashes, stream.head)
+        return write_meta(meta)

@@ -18,6 +18,7 @@ class Watched(Protocol):
     frames: SharedFrames
     snapshot: Snapshot | None
     tickets: Tickets
+    head: bytes  # what its surface keeps of the request beside the entries; empty for `/chat` and `/streams`
 
     @property
     def owner(self) -> str | None:
