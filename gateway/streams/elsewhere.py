@@ -24,7 +24,7 @@ from gateway.streams.tickets import Tickets
 from gateway.streams.viewer import until
 
 _IDLE_SECONDS = 5.0  # that a stream is held without viewers: a client that polls comes back within them
-_LOOKS = 4  # for a stream that was started a moment ago, and is not yet in Redis: its process writes every 60 ms
+_LOOKS = 4  # for a stream that was started a moment ago, and is not yet in Redis: its process writes every 45 ms
 _LOOK_SECONDS = 0.06  # between them
 _ON_ITS_WAY_SECONDS = 1.0  # that an entry may take to come here; the usual time is 0.1
 _LOST_SECONDS = 3.0  # that a producer may take to write again what Redis has lost; it looks every 1.5 seconds
