@@ -18,7 +18,7 @@ from gateway.admission.memory_limiter import MemoryLimiter
 from gateway.admission.redis_limiter import RedisLimiter
 from gateway.bounds import DEFAULT_BOUNDS, Bounds
 from gateway.config import Config, Upstream, checked
-from gateway.handlers import chat, completions, doctor, health, metrics, models, playground, streams
+from gateway.handlers import chat, completions, doctor, health, metrics, models, playground, responses, streams
 from gateway.handlers.middleware import add_common_headers, answering, observed
 from gateway.handlers.passing_on import passing_on
 from gateway.handlers.reading import expect
@@ -74,6 +74,10 @@ def create_app(
         web.get("/streams/{id}", answering(streams.watch), allow_head=False),
         web.delete("/streams/{id}", streams.stop),
         web.post("/v1/chat/completions", answering(completions.create)),
+        web.post("/v1/responses", answering(responses.create)),
+        web.get("/v1/responses/{id}", answering(responses.retrieve), allow_head=False),
+        web.post("/v1/responses/{id}/cancel", responses.cancel),
+        web.delete("/v1/responses/{id}", responses.delete),
         web.get("/v1/models", models.list_all, allow_head=False),
         web.get("/v1/models/{id:.+}", models.retrieve, allow_head=False),
         web.get("/healthz", health.healthz),

@@ -18,9 +18,10 @@ from gateway.handlers.services import EXCHANGE, is_from_neighbour
 from gateway.handover.neighbours import Neighbours
 from gateway.log.views import read_event_id
 from gateway.observe.metrics import PassedOn
+from gateway.responses.head import stream_id
 from gateway.streams.epoch import epoch_of
 
-_KEYED = frozenset({"/chat", "/streams"})  # take an idempotency key
+_KEYED = frozenset({"/chat", "/streams", "/v1/responses"})  # take an idempotency key
 _NEW_WORK = frozenset({*_KEYED, "/v1/chat/completions", "/readyz"})
 _RETRY = {"Retry-After": "1"}
 
@@ -37,6 +38,9 @@ async def _passed(request: web.Request, neighbours: Neighbours) -> Answer | None
     path = request.rel_url.path
     if path.startswith("/streams/"):
         return await _to_holder(request, neighbours, request.match_info.get("id", ""))
+    if path.startswith("/v1/responses/"):
+        held = stream_id(request.match_info.get("id", ""))
+        return None if held is None else await _to_holder(request, neighbours, held)
     if path not in _NEW_WORK:
         return None
     if path in _KEYED:

@@ -87,6 +87,12 @@ class Publisher:
         else:
             self._running.pop(stream_id, None)
 
+    async def delete(self, stream_id: str) -> None:
+        """Removes the stream from Redis, and writes no more of it. Raises RedisUnavailable."""
+        self._running.pop(stream_id, None)
+        self._ended.pop(stream_id, None)
+        await self._connection.run("DEL", self._keys.meta(stream_id), self._keys.log(stream_id))
+
     def check(self) -> None:
         """Looks, before the next tick, whether Redis still has what was sent, and sends again what it lost."""
         self._is_lost = True

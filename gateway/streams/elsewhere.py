@@ -162,6 +162,14 @@ class Elsewhere:
         if not await until(stream.log, lambda: stream.log.ended, within=_STOP_SECONDS):
             raise RedisUnavailable()
 
+    async def delete(self, stream: FollowedStream) -> None:
+        """Asks the producer, which may be dead, and deletes what is in Redis. Raises RedisUnavailable."""
+        await self._process.send(stream.process, self._message(stream, Subject.DELETE))
+        await self._connection.run("DEL", self._keys.meta(stream.id), self._keys.log(stream.id))
+        for cut in list(stream.cuts):
+            cut()
+        self._forget(stream)
+
     def _tell(self, stream: FollowedStream, subject: Subject) -> None:
         if not stream.log.ended:
             self._start(self._process.send(stream.process, self._message(stream, subject)))

@@ -31,6 +31,8 @@ class Host(Protocol):
 
     async def stop(self, stream: "FollowedStream") -> None: ...
 
+    async def delete(self, stream: "FollowedStream") -> None: ...
+
 
 class FollowedStream:
     """See Watched. `process` is the one that produces it."""
@@ -161,6 +163,9 @@ class FollowedStream:
 
     async def stop(self) -> None:
         await self._host.stop(self)
+
+    async def delete(self) -> None:
+        await self._host.delete(self)
 
     def cancel_timer(self) -> None:
         if self.timer is not None:

@@ -30,6 +30,8 @@ class Keeper(Protocol):
 
     async def publish(self, stream: "HeldStream[Any]") -> None: ...
 
+    async def delete(self, stream: "HeldStream[Any]") -> None: ...
+
     def done(self, stream: "HeldStream[Any]") -> None:
         """The stream's task has finished."""
         ...
@@ -145,6 +147,9 @@ class HeldStream(Generic[R]):
 
     async def stop(self) -> None:
         self.generation.interrupt(EndReason.STOPPED)
+
+    async def delete(self) -> None:
+        await self._keeper.delete(self)
 
     def when_unwatched(self) -> Next:
         return when_unwatched(

@@ -13,6 +13,7 @@ from gateway.admission.descriptors import Descriptors
 from gateway.admission.limits import Allowance, Limiter, Reservation
 from gateway.admission.tokens import tokens_to_reserve
 from gateway.config import Config
+from gateway.entries import EndReason
 from gateway.errors import Busy, GatewayError, RedisUnavailable, ShuttingDown, TooManyRunning, TooManyStreams
 from gateway.log.base import Recording, StreamLog, StreamStore
 from gateway.log.snapshot import Snapshot
@@ -240,6 +241,16 @@ class Streams:
             self._unwatched.leave(stream)
 
     # The end
+
+    async def delete(self, stream: HeldStream[Any]) -> None:
+        """Ends the stream, and forgets it. Its viewers get the end. Raises RedisUnavailable."""
+        self._once.forget(stream)
+        stream.is_kept, stream.idempotency_key = False, None
+        stream.generation.interrupt(EndReason.STOPPED)
+        if self.sharing is not None:
+            await self.sharing.delete(stream.id)
+        if stream.is_done and not stream.viewers:
+            self._holding.forget(stream)
 
     def _forgotten(self, stream: HeldStream[Any]) -> None:
         self._once.forget(stream)

@@ -66,6 +66,10 @@ class Watched(Protocol):
         """Ends it as stopped. Does nothing if it has ended."""
         ...
 
+    async def delete(self) -> None:
+        """Ends it, and forgets it. Raises RedisUnavailable."""
+        ...
+
 
 def shared_frames(stream: Watched, format: Format, reasoning: bool) -> Frames:
     """The frames of a view, which all its viewers share."""

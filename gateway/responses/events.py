@@ -1,0 +1,288 @@
+"""Translates the entries of a stream to the events of a response, each with its number.
+
+https://platform.openai.com/docs/api-reference/responses-streaming
+
+A state machine: what an entry becomes depends on those before it. It depends on nothing else, so whoever reads the same
+entries makes the same events, and a client can resume behind any of them.
+
+    created ─> in_progress ─> items ─> completed, incomplete or failed
+
+Messages and reasoning follow each other. Function calls stay open to the end, because the fragments of several may
+alternate.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from gateway.entries import EndReason, Entry, Kind
+from gateway.responses.head import Head, response_id
+from gateway.responses.output import Event, FunctionCall, Item, Message, Object, Reasoning
+from gateway.upstream.dialects.chunks import as_object, read_json
+from gateway.upstream.dialects.tool_calls import Call, Calls
+from gateway.upstream.dialects.usage import measured
+
+_encode_json = msgspec.json.Encoder().encode
+_TEXT = Kind.TEXT  # a module's name is looked up faster than an enum's member, and this is done once per event
+_NO_LOGPROBS = b',"logprobs":[]'
+
+_INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
+_CANCELLED = frozenset({EndReason.STOPPED, EndReason.CLIENT_GONE})
+_RATE_LIMITED = frozenset({"rate_limit_error", "rate_limit_exceeded", "insufficient_quota"})
+
+
+class ResponseEvents:
+    """The events with a number above `after`, as bytes, and the response as it is so far.
+
+    Call `begin` first, and then `add` for each entry, in order.
+    """
+
+    def __init__(self, stream_id: str, head: Head, *, after: int = -1) -> None:
+        self._stream_id = stream_id
+        self._head = head
+        self._after = after
+        self._number = 0  # of the next event
+        self._out: list[bytes] = []
+        self._items: list[Item] = []
+        self._open: Message | Reasoning | None = None  # the item that grows, apart from calls
+        self._delta: tuple[bytes, bytes] | None = None  # the bytes around a delta of the open message or reasoning
+        self._delta_kind = Kind.END
+        self._grow: Callable[[bytes], None] = lambda piece: None  # adds to the open part
+        self._calls = Calls()
+        self._called: dict[int, FunctionCall] = {}  # by their indexes
+        self._status = "queued" if head.background else "in_progress"
+        self._error: Object | None = None
+        self._incomplete: Object | None = None
+        self._usage: Object | None = None
+        self._failure: Mapping[str, Any] | None = None
+
+    @property
+    def number(self) -> int:
+        """That of the next event."""
+        return self._number
+
+    # The response
+
+    def response(self) -> Object:
+        """The response object: https://platform.openai.com/docs/api-reference/responses/object"""
+        return {
+            "id": response_id(self._stream_id),
+            "object": "response",
+            "created_at": self._head.created_at,
+            "status": self._status,
+            "error": self._error,
+            "incomplete_details": self._incomplete,
+            "output": [item.value() for item in self._items],
+            "usage": self._usage,
+            **self._head.fields,
+        }
+
+    # Events
+
+    def begin(self) -> bytes:
+        self._emit("response.created", {"response": self.response()})
+        if self._head.background:
+            self._emit("response.queued", {"response": self.response()})
+        self._status = "in_progress"
+        self._emit("response.in_progress", {"response": self.response()})
+        if self._head.background:
+            self._status = "queued"  # until there is an entry
+        return self._taken()
+
+    def add(self, entry: Entry) -> bytes:
+        kind = entry.kind
+        if kind is self._delta_kind and self._delta is not None:
+            payload, number = entry.payload, self._number
+            self._number = number + 1
+            self._grow(payload)
+            if number <= self._after:
+                return b""
+            head, tail = self._delta
+            return b"%b%b%b%d}\n\n" % (head, _encode_json(payload.decode()), tail, number)
+        self._status = "in_progress"
+        _ENTRIES[kind](self, entry.payload)
+        return self._taken()
+
+    def _taken(self) -> bytes:
+        data = b"".join(self._out)
+        self._out.clear()
+        return data
+
+    def _emit(self, event_type: str, fields: Object) -> None:
+        number = self._number
+        self._number = number + 1
+        if number > self._after:
+            data = _encode_json({"type": event_type, **fields, "sequence_number": number})
+            self._out.append(b"event: %b\ndata: %b\n\n" % (event_type.encode(), data))
+
+    def _emit_all(self, events: Iterable[Event]) -> None:
+        for event_type, fields in events:
+            self._emit(event_type, fields)
+
+    # Messages and reasoning
+
+    def _text(self, payload: bytes) -> None:
+        self._say(payload, is_refusal=False)
+
+    def _refusal(self, payload: bytes) -> None:
+        self._say(payload, is_refusal=True)
+
+    def _say(self, payload: bytes, *, is_refusal: bool) -> None:
+        message = self._open
+        if not isinstance(message, Message):
+            message = Message(self._name(), len(self._items))
+            self._begin(message, message.value())
+        self._emit_all(message.open(is_refusal=is_refusal))
+        part = message.parts[-1]
+        name = "response.refusal.delta" if is_refusal else "response.output_text.delta"
+        kind = Kind.REFUSAL if is_refusal else _TEXT
+        self._expect(kind, name, message.place, part.add, tail=b"" if is_refusal else _NO_LOGPROBS)
+        self._out.append(self.add(Entry(kind, payload)))
+
+    def _reasoning(self, payload: bytes) -> None:
+        item = Reasoning(self._name(), len(self._items))
+        self._begin(item, item.value())
+        self._emit_all(item.open())
+        self._expect(Kind.REASONING, "response.reasoning_summary_text.delta", item.place, item.add)
+        self._out.append(self.add(Entry(Kind.REASONING, payload)))
+
+    def _expect(
+        self, kind: Kind, event_type: str, place: Object, grow: Callable[[bytes], None], *, tail: bytes = b""
+    ) -> None:
+        """More entries of this kind are nearly always next. All of their events but the delta is made once."""
+        head = _encode_json({"type": event_type, **place})[:-1]
+        self._delta = (
+            b'event: %b\ndata: %b,"delta":' % (event_type.encode(), head),
+            tail + b',"sequence_number":',
+        )
+        self._delta_kind, self._grow = kind, grow
+
+    def _begin(self, item: Message | Reasoning | FunctionCall, beginning: Object) -> None:
+        """Ends the open item, and adds another one."""
+        self._close()
+        self._items.append(item)
+        if not isinstance(item, FunctionCall):
+            self._open = item
+        self._emit("response.output_item.added", {"output_index": item.index, "item": beginning})
+
+    def _close(self, *, is_whole: bool = True) -> None:
+        item, self._open, self._delta = self._open, None, None
+        if item is not None:
+            self._end(item, is_whole=is_whole)
+
+    def _end(self, item: Item, *, is_whole: bool) -> None:
+        self._emit_all(item.end())
+        item.status = "completed" if is_whole else "incomplete"
+        self._emit("response.output_item.done", {"output_index": item.index, "item": item.value()})
+
+    def _name(self) -> str:
+        return f"{self._stream_id}_{len(self._items)}"
+
+    def _extra(self, payload: bytes) -> None:
+        """Annotations of a text are shown. A response has no place for other fields."""
+        message = self._open
+        if not isinstance(message, Message) or self._delta_kind is not _TEXT:
+            return
+        fields = as_object(read_json(payload)) or {}
+        given = fields.get("annotations")
+        part = message.parts[-1]
+        for annotation in filter(None, map(_citation, given if isinstance(given, list) else [])):
+            place = {**message.place, "annotation_index": len(part.annotations)}
+            part.annotations.append(annotation)
+            self._emit("response.output_text.annotation.added", {**place, "annotation": annotation})
+
+    def _remark(self, payload: bytes) -> None:
+        """Fields about the reasoning that only their provider can read."""
+
+    # Function calls
+
+    def _tool(self, payload: bytes) -> None:
+        call, arguments = self._calls.add(payload)
+        item = self._called.get(id(call))
+        if item is not None:
+            self._argue(item, arguments)
+        elif call.name:  # it has to come first in the events of a call
+            self._begin_call(call)
+
+    def _begin_call(self, call: Call) -> None:
+        item = self._called[id(call)] = FunctionCall(call, self._name(), len(self._items))
+        self._begin(item, item.beginning())
+        self._argue(item, call.arguments)
+
+    def _argue(self, item: FunctionCall, arguments: str) -> None:
+        if arguments:
+            self._emit("response.function_call_arguments.delta", {**item.place, "delta": arguments})
+
+    # The end
+
+    def _fail(self, payload: bytes) -> None:
+        self._failure = msgspec.json.decode(payload)["error"]
+
+    def _finish(self, payload: bytes) -> None:
+        end = msgspec.json.decode(payload)
+        reason, finish = end["reason"], end.get("finish_reason")
+        is_whole = reason == EndReason.COMPLETE and finish not in _INCOMPLETE
+        self._close(is_whole=is_whole)
+        for call in self._calls.all:
+            if id(call) not in self._called:
+                self._begin_call(call)
+        for item in self._called.values():
+            self._end(item, is_whole=is_whole)
+        if (usage := as_object(end.get("usage"))) is not None:
+            self._usage = _usage(usage)
+        self._emit(self._final(reason, finish), {"response": self.response()})
+
+    def _final(self, reason: str, finish: str | None) -> str:
+        """Sets the last status. Returns the type of the last event."""
+        if reason == EndReason.COMPLETE:
+            if finish not in _INCOMPLETE:
+                self._status = "completed"
+                return "response.completed"
+            self._incomplete = {"reason": _INCOMPLETE[finish]}
+        if reason == EndReason.COMPLETE or reason in _CANCELLED:
+            self._status = "cancelled" if reason in _CANCELLED else "incomplete"
+            return "response.incomplete"
+        self._status, self._error = "failed", _error(self._failure or {})
+        return "response.failed"
+
+
+_ENTRIES: Mapping[Kind, Callable[[ResponseEvents, bytes], None]] = {
+    Kind.TEXT: ResponseEvents._text,
+    Kind.REASONING: ResponseEvents._reasoning,
+    Kind.REFUSAL: ResponseEvents._refusal,
+    Kind.TOOL: ResponseEvents._tool,
+    Kind.EXTRA: ResponseEvents._extra,
+    Kind.REASONING_EXTRA: ResponseEvents._remark,
+    Kind.FAILURE: ResponseEvents._fail,
+    Kind.END: ResponseEvents._finish,
+}
+
+
+def _error(failure: Mapping[str, Any]) -> Object:
+    """`code` is one of OpenAI's, which its SDKs know. `cause` is the gateway's own."""
+    is_limit = failure.get("type") in _RATE_LIMITED or failure.get("code") in _RATE_LIMITED
+    code = "rate_limit_exceeded" if is_limit else "server_error"
+    return {"code": code, "message": failure.get("message", ""), "cause": failure.get("code")}
+
+
+def _usage(usage: dict[str, Any]) -> Object:
+    tokens = measured(usage)
+    return {
+        "input_tokens": tokens.input,
+        "input_tokens_details": {"cached_tokens": tokens.cached, "cache_write_tokens": 0},
+        "output_tokens": tokens.output,
+        "output_tokens_details": {"reasoning_tokens": tokens.reasoning},
+        "total_tokens": tokens.all,
+    }
+
+
+def _citation(annotation: Any) -> Object | None:
+    """An annotation of a chat's message as one of a response's text."""
+    fields = as_object(annotation) or {}
+    cited = as_object(fields.get("url_citation"))
+    if fields.get("type") != "url_citation" or cited is None:
+        return None
+    places = {name: value if isinstance(value := cited.get(name), int) else 0 for name in ("start_index", "end_index")}
+    texts = {name: value if isinstance(value := cited.get(name), str) else "" for name in ("url", "title")}
+    return {"type": "url_citation", **texts, **places}
