@@ -7,8 +7,8 @@ entries makes the same events, and a client can resume behind any of them.
 
     created ─> in_progress ─> items ─> completed, incomplete or failed
 
-Messages and reasoning follow each other. Function calls stay open to the end, because the fragments of several may
-alternate.
+Items follow each other, as clients expect. The fragments of several function calls may alternate, though. So what comes
+while the arguments of a call are not whole, and is not of that call, waits until they are.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -45,12 +45,13 @@ class ResponseEvents:
         self._number = 0  # of the next event
         self._out: list[bytes] = []
         self._items: list[Item] = []
-        self._open: Message | Reasoning | None = None  # the item that grows, apart from calls
+        self._open: Item | None = None  # the item that grows
         self._delta: tuple[bytes, bytes] | None = None  # the bytes around a delta of the open message or reasoning
         self._delta_kind = Kind.END
         self._grow: Callable[[bytes], None] = lambda piece: None  # adds to the open part
         self._calls = Calls()
-        self._called: dict[int, FunctionCall] = {}  # by their indexes
+        self._called: dict[int, FunctionCall] = {}  # those that have begun
+        self._waiting: list[tuple[Call | None, Callable[[], None]]] = []  # for the end of the open call, in order
         self._status = "queued" if head.background else "in_progress"
         self._error: Object | None = None
         self._incomplete: Object | None = None
@@ -120,31 +121,71 @@ class ResponseEvents:
         for event_type, fields in events:
             self._emit(event_type, fields)
 
+    # One item after the other
+
+    def _in_turn(self, step: Callable[[], None], call: Call | None = None) -> None:
+        """Takes the step, which may be about a call, or lets it wait."""
+        item = self._open
+        if isinstance(item, FunctionCall) and item.call is not call and (self._waiting or not item.call.is_whole()):
+            self._waiting.append((call, step))
+        else:
+            step()
+
+    def _go_on(self) -> None:
+        """Ends the open item, and takes the steps that waited for that."""
+        self._close()
+        waiting, self._waiting = self._waiting, []
+        for call, step in waiting:
+            self._in_turn(step, call)
+
+    def _begin(self, item: Item) -> None:
+        """Ends the open item, and adds another one."""
+        self._close()
+        self._items.append(item)
+        self._open = item
+        self._emit("response.output_item.added", {"output_index": item.index, "item": item.value()})
+
+    def _close(self, *, is_whole: bool = True) -> None:
+        item, self._open, self._delta = self._open, None, None
+        if item is not None:
+            self._emit_all(item.end())
+            item.status = "completed" if is_whole else "incomplete"
+            self._emit("response.output_item.done", {"output_index": item.index, "item": item.value()})
+
+    def _name(self) -> str:
+        return f"{self._stream_id}_{len(self._items)}"
+
     # Messages and reasoning
 
     def _text(self, payload: bytes) -> None:
-        self._say(payload, is_refusal=False)
+        self._in_turn(lambda: self._say(payload, is_refusal=False))
 
     def _refusal(self, payload: bytes) -> None:
-        self._say(payload, is_refusal=True)
+        self._in_turn(lambda: self._say(payload, is_refusal=True))
+
+    def _reasoning(self, payload: bytes) -> None:
+        self._in_turn(lambda: self._think(payload))
 
     def _say(self, payload: bytes, *, is_refusal: bool) -> None:
         message = self._open
         if not isinstance(message, Message):
             message = Message(self._name(), len(self._items))
-            self._begin(message, message.value())
-        self._emit_all(message.open(is_refusal=is_refusal))
-        part = message.parts[-1]
-        name = "response.refusal.delta" if is_refusal else "response.output_text.delta"
+            self._begin(message)
         kind = Kind.REFUSAL if is_refusal else _TEXT
-        self._expect(kind, name, message.place, part.add, tail=b"" if is_refusal else _NO_LOGPROBS)
+        if self._delta is None or self._delta_kind is not kind:
+            self._emit_all(message.open(is_refusal=is_refusal))
+            name = "response.refusal.delta" if is_refusal else "response.output_text.delta"
+            tail = b"" if is_refusal else _NO_LOGPROBS
+            self._expect(kind, name, message.place, message.parts[-1].add, tail=tail)
         self._out.append(self.add(Entry(kind, payload)))
 
-    def _reasoning(self, payload: bytes) -> None:
-        item = Reasoning(self._name(), len(self._items))
-        self._begin(item, item.value())
-        self._emit_all(item.open())
-        self._expect(Kind.REASONING, "response.reasoning_summary_text.delta", item.place, item.add)
+    def _think(self, payload: bytes) -> None:
+        item = self._open
+        if not isinstance(item, Reasoning):
+            item = Reasoning(self._name(), len(self._items))
+            self._begin(item)
+            self._emit_all(item.open())
+            self._expect(Kind.REASONING, "response.reasoning_summary_text.delta", item.place, item.add)
         self._out.append(self.add(Entry(Kind.REASONING, payload)))
 
     def _expect(
@@ -157,27 +198,6 @@ class ResponseEvents:
             tail + b',"sequence_number":',
         )
         self._delta_kind, self._grow = kind, grow
-
-    def _begin(self, item: Message | Reasoning | FunctionCall, beginning: Object) -> None:
-        """Ends the open item, and adds another one."""
-        self._close()
-        self._items.append(item)
-        if not isinstance(item, FunctionCall):
-            self._open = item
-        self._emit("response.output_item.added", {"output_index": item.index, "item": beginning})
-
-    def _close(self, *, is_whole: bool = True) -> None:
-        item, self._open, self._delta = self._open, None, None
-        if item is not None:
-            self._end(item, is_whole=is_whole)
-
-    def _end(self, item: Item, *, is_whole: bool) -> None:
-        self._emit_all(item.end())
-        item.status = "completed" if is_whole else "incomplete"
-        self._emit("response.output_item.done", {"output_index": item.index, "item": item.value()})
-
-    def _name(self) -> str:
-        return f"{self._stream_id}_{len(self._items)}"
 
     def _extra(self, payload: bytes) -> None:
         """Annotations of a text are shown. A response has no place for other fields."""
@@ -198,21 +218,22 @@ class ResponseEvents:
     # Function calls
 
     def _tool(self, payload: bytes) -> None:
-        call, arguments = self._calls.add(payload)
+        call = self._calls.add(payload)
+        if call.name:  # it has to come first in the events of a call
+            self._in_turn(lambda: self._call(call), call)
+            if self._waiting and self._is_open(call) and call.is_whole():
+                self._go_on()
+
+    def _call(self, call: Call) -> None:
         item = self._called.get(id(call))
-        if item is not None:
-            self._argue(item, arguments)
-        elif call.name:  # it has to come first in the events of a call
-            self._begin_call(call)
+        if item is None:
+            item = self._called[id(call)] = FunctionCall(call, self._name(), len(self._items))
+            self._begin(item)
+        if item is self._open:  # else its arguments were whole, and what comes behind them is not of them
+            self._emit_all(item.argue())
 
-    def _begin_call(self, call: Call) -> None:
-        item = self._called[id(call)] = FunctionCall(call, self._name(), len(self._items))
-        self._begin(item, item.beginning())
-        self._argue(item, call.arguments)
-
-    def _argue(self, item: FunctionCall, arguments: str) -> None:
-        if arguments:
-            self._emit("response.function_call_arguments.delta", {**item.place, "delta": arguments})
+    def _is_open(self, call: Call) -> bool:
+        return isinstance(self._open, FunctionCall) and self._open.call is call
 
     # The end
 
@@ -223,12 +244,12 @@ class ResponseEvents:
         end = msgspec.json.decode(payload)
         reason, finish = end["reason"], end.get("finish_reason")
         is_whole = reason == EndReason.COMPLETE and finish not in _INCOMPLETE
-        self._close(is_whole=is_whole)
+        while self._waiting:
+            self._go_on()
         for call in self._calls.all:
-            if id(call) not in self._called:
-                self._begin_call(call)
-        for item in self._called.values():
-            self._end(item, is_whole=is_whole)
+            if id(call) not in self._called:  # it never got a name
+                self._call(call)
+        self._close(is_whole=is_whole)
         if (usage := as_object(end.get("usage"))) is not None:
             self._usage = _usage(usage)
         self._emit(self._final(reason, finish), {"response": self.response()})

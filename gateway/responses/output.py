@@ -120,32 +120,33 @@ class FunctionCall:
         self.id = f"fc_{name}"
         self.index = index
         self.status: Status = "in_progress"
-        self._call = call
+        self.call = call
         self._call_id = call.id or f"call_{name}"
         self._name = call.name
+        self._told = 0  # fragments of the arguments
 
     @property
     def place(self) -> Object:
         return {"item_id": self.id, "output_index": self.index}
 
     def value(self) -> Object:
-        return self._value(self._call.arguments)
-
-    def beginning(self) -> Object:
-        return self._value("")
-
-    def _value(self, arguments: str) -> Object:
         return {
             "id": self.id,
             "type": "function_call",
             "status": self.status,
             "call_id": self._call_id,
             "name": self._name,
-            "arguments": arguments,
+            "arguments": self.call.arguments if self._told else "",
         }
 
+    def argue(self) -> Iterator[Event]:
+        """What is new of the arguments."""
+        if delta := self.call.arguments_after(self._told):
+            self._told = self.call.fragments
+            yield "response.function_call_arguments.delta", {**self.place, "delta": delta}
+
     def end(self) -> Iterator[Event]:
-        said = {"name": self._name, "arguments": self._call.arguments}
+        said = {"name": self._name, "arguments": self.call.arguments if self._told else ""}
         yield "response.function_call_arguments.done", {**self.place, **said}
 
 

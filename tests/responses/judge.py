@@ -62,7 +62,7 @@ class Judge:
         else:
             assert item["arguments"] == ""
             assert item["call_id"]
-        assert all(self.is_done(other) or self.added[other]["type"] == "function_call" for other in range(index))
+        assert all(self.is_done(other) for other in range(index))
         self.added.append(item)
         self.parts[index] = []
         if item["type"] == "function_call":
