@@ -5,6 +5,7 @@ rules about what a caller may ask are here, and are the same for both.
 """
 
 from collections.abc import Mapping
+from enum import StrEnum
 from typing import Any, Literal
 
 import msgspec
@@ -29,6 +30,14 @@ _NULL, _TRUE, _USAGE = msgspec.Raw(b"null"), msgspec.Raw(b"true"), msgspec.Raw(b
 _encode_json = msgspec.json.Encoder().encode
 
 
+class Api(StrEnum):
+    """The API at which a request came."""
+
+    NATIVE = "native"  # `/chat` and `/streams`
+    CHAT = "chat"  # `/v1/chat/completions`
+    RESPONSES = "responses"
+
+
 class AdmittedRequest(msgspec.Struct, frozen=True):
     """An admitted request: its targets, the body to post, and the caller who is charged."""
 
@@ -40,6 +49,7 @@ class AdmittedRequest(msgspec.Struct, frozen=True):
     on_disconnect: OnDisconnect
     is_kept: bool  # the client can resume it
     is_stored: bool = True  # other processes may have it, if there is a store that they share
+    api: Api = Api.NATIVE  # on which it was asked, and on which alone its answer can be got again
     head: bytes = b""  # what its surface keeps of the request beside the entries of the answer
     is_whole: bool = False  # the upstream sends one JSON body
     adds_options: bool = False  # the caller sent no `stream_options`
@@ -107,7 +117,13 @@ def admit(
 
 
 def admit_completion(
-    config: Config, caller: Caller, asked: CompletionRequest, *, request_id: str = "", span: RequestSpan | None = None
+    config: Config,
+    caller: Caller,
+    asked: CompletionRequest,
+    *,
+    is_kept: bool = False,
+    request_id: str = "",
+    span: RequestSpan | None = None,
 ) -> Completion:
     """Passes all fields on, except that the model is the target's and that a stream asks for usage.
 
@@ -128,8 +144,9 @@ def admit_completion(
         model,
         caller.name,
         allowance(caller, None, Assistant()),
-        _on_disconnect(config, caller, asked.on_disconnect, is_kept=False),
-        is_kept=False,
+        _on_disconnect(config, caller, asked.on_disconnect, is_kept=is_kept),
+        is_kept,
+        api=Api.CHAT,
         is_whole=not asked.stream,
         adds_options=wanted is not None and options is None,
         same_answer=asked.stream and asked.choices == 1 and _is_same_answer(targets, fields),
@@ -144,6 +161,7 @@ def admit_translated(
     config: Config,
     caller: Caller,
     *,
+    api: Api,
     model: str | None,
     fields: Mapping[str, Any],
     on_disconnect: OnDisconnect | None = None,
@@ -171,6 +189,7 @@ def admit_translated(
         _on_disconnect(config, caller, on_disconnect, is_kept=is_kept),
         is_kept,
         is_stored=is_stored,
+        api=api,
         head=head,
         adds_options=True,
         same_answer=_is_same_answer(targets, fields),

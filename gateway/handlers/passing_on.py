@@ -11,7 +11,7 @@ from aiohttp import web
 
 from gateway.errors import ShuttingDown, StreamNotFound
 from gateway.handlers.middleware import Handler
-from gateway.handlers.reading import authenticate, idempotency_key, last_event_id, read_query
+from gateway.handlers.reading import IDEMPOTENCY, authenticate, idempotency_key, last_event_id, read_query
 from gateway.handlers.relay import relay
 from gateway.handlers.replies import Answer
 from gateway.handlers.services import EXCHANGE, is_from_neighbour
@@ -21,8 +21,8 @@ from gateway.observe.metrics import PassedOn
 from gateway.responses.head import stream_id
 from gateway.streams.epoch import epoch_of
 
-_KEYED = frozenset({"/chat", "/streams", "/v1/responses"})  # take an idempotency key
-_NEW_WORK = frozenset({*_KEYED, "/v1/chat/completions", "/readyz"})
+_KEYED = frozenset({"/chat", "/streams", "/v1/chat/completions", "/v1/responses"})  # take an idempotency key
+_NEW_WORK = frozenset({*_KEYED, "/readyz"})
 _RETRY = {"Retry-After": "1"}
 
 
@@ -44,7 +44,7 @@ async def _passed(request: web.Request, neighbours: Neighbours) -> Answer | None
     if path not in _NEW_WORK:
         return None
     if path in _KEYED:
-        query = read_query(request)
+        query = read_query(request, only=IDEMPOTENCY if path.startswith("/v1/") else None)
         if path == "/chat" and (last := last_event_id(request, query)):
             place = read_event_id(last)
             return None if place is None else await _to_holder(request, neighbours, place[0])

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from gateway.admission.admit import AdmittedRequest, admit_translated, check_key
+from gateway.admission.admit import AdmittedRequest, Api, admit_translated, check_key
 from gateway.admission.auth import Caller
 from gateway.admission.fields import POLICY
 from gateway.admission.limits import allowance
@@ -26,7 +26,7 @@ from gateway.errors import (
     PreviousResponseRunning,
     ResponseNotFound,
 )
-from gateway.handlers.reading import authenticate, idempotency_key, read_fields, read_query
+from gateway.handlers.reading import IDEMPOTENCY, authenticate, idempotency_key, read_fields, read_query
 from gateway.handlers.replies import Answer, Attached, claim, counted, json_response, success
 from gateway.handlers.services import BOUNDS, EXCHANGE
 from gateway.handlers.sinks import EventStreamSink, deliver
@@ -57,7 +57,7 @@ async def create(request: web.Request) -> web.StreamResponse | Answer:
     services = exchange.services
     caller = authenticate(request)
     check_key(services.config, caller)
-    query = read_query(request, only=POLICY | {"idempotency_key"})
+    query = read_query(request, only=POLICY | IDEMPOTENCY)
     key = idempotency_key(request, query, caller)
     limits = allowance(caller, None, Assistant())
     if key is None:  # with one, the response may exist already
@@ -66,7 +66,7 @@ async def create(request: web.Request) -> web.StreamResponse | Answer:
     admitted = _admitted(request, caller, asked, await _earlier(request, caller, asked))
     stream = await services.streams.record(admitted, key)
     head = read_head(stream.head)
-    if head is None or head.background != asked.background:
+    if head.background != asked.background:
         raise IdempotencyConflict()
     if asked.stream:
         return _live(request, stream, head)
@@ -80,6 +80,7 @@ def _admitted(request: web.Request, caller: Caller, asked: ResponseRequest, earl
     admitted = admit_translated(
         exchange.services.config,
         caller,
+        api=Api.RESPONSES,
         model=asked.model,
         fields={"messages": [*system, *messages], **asked.fields},
         on_disconnect=_on_disconnect(asked),
@@ -215,8 +216,10 @@ async def _found(request: web.Request, caller: Caller, name: str) -> tuple[Watch
     if known is None or read_event_id(event_id(known, 0)) is None:
         raise ResponseNotFound()
     stream = await services.streams.seek(known)
-    head = None if stream is None else read_head(stream.head)
-    if stream is None or head is None or stream.owner != caller.name or not head.store:
+    if stream is None or stream.api is not Api.RESPONSES or stream.owner != caller.name:
+        raise ResponseNotFound()
+    head = read_head(stream.head)
+    if not head.store:
         raise ResponseNotFound()
     request[EXCHANGE].viewed = stream.id
     return stream, head

@@ -25,12 +25,7 @@ class Head(msgspec.Struct, frozen=True):
 
 
 write_head = msgspec.json.Encoder().encode
-_decoder = msgspec.json.Decoder(Head)
-
-
-def read_head(head: bytes) -> Head | None:
-    """None for a stream that another API has started."""
-    return _decoder.decode(head) if head else None
+read_head = msgspec.json.Decoder(Head).decode
 
 
 def response_id(stream_id: str) -> str:

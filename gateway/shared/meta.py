@@ -10,7 +10,7 @@ _TICKET = "t:"  # before the hash of a ticket
 class StreamMeta(msgspec.Struct, frozen=True):
     """`process` produces the stream, and `owner` is the name of the key that asked.
 
-    `head` is what the surface keeps of the request.
+    `api` is that at which it was asked, and `head` is what that keeps of the request.
     `tickets` are hashes, and whether each may stop the stream. They expire at `expires_at`, in seconds since the epoch.
     """
 
@@ -18,11 +18,12 @@ class StreamMeta(msgspec.Struct, frozen=True):
     owner: str | None
     expires_at: float
     tickets: Mapping[bytes, bool]
+    api: str = "native"
     head: bytes = b""
 
 
 def write_meta(meta: StreamMeta) -> dict[str, str | bytes]:
-    fields: dict[str, str | bytes] = {"process": meta.process, "expires": str(meta.expires_at)}
+    fields: dict[str, str | bytes] = {"process": meta.process, "expires": str(meta.expires_at), "api": meta.api}
     if meta.owner is not None:
         fields["owner"] = meta.owner
     if meta.head:
@@ -47,5 +48,6 @@ def read_meta(fields: Mapping[bytes, bytes]) -> StreamMeta:
         owner=None if owner is None else owner.decode(),
         expires_at=float(fields[b"expires"]),
         tickets=tickets,
+        api=fields.get(b"api", b"native").decode(),
         head=fields.get(b"head", b""),
     )

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from gateway.admission.admit import Api
 from gateway.entries import EndReason, Entry, Kind
 from gateway.errors import GatewayError, ProducerLost, RecordingLost, from_failure
 from gateway.log.base import StreamLog
@@ -39,6 +40,7 @@ class FollowedStream:
 
     __slots__ = (
         "_host",
+        "api",
         "cuts",
         "frames",
         "head",
@@ -62,6 +64,7 @@ class FollowedStream:
         owner: str | None,
         tickets: Tickets,
         host: Host,
+        api: Api = Api.NATIVE,
         head: bytes = b"",
     ) -> None:
         self.id = stream_id
@@ -69,6 +72,7 @@ class FollowedStream:
         self.process = process
         self.owner = owner
         self.tickets = tickets
+        self.api = api
         self.head = head
         log.grow(len(head))
         self._host = host

@@ -42,6 +42,7 @@ class HeldStream(Generic[R]):
 
     __slots__ = (
         "_keeper",
+        "api",
         "cuts",
         "dying",
         "expires_at",
@@ -75,6 +76,7 @@ class HeldStream(Generic[R]):
         self.owner = request.owner
         self.on_disconnect = request.on_disconnect
         self.is_kept = request.is_kept  # a client can resume it after its end
+        self.api = request.api
         self.head = request.head
         generation.log.grow(len(request.head))
         self.tickets = tickets

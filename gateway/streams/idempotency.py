@@ -81,4 +81,5 @@ def is_void(stream: Kept) -> bool:
 
 def fingerprint(request: AdmittedRequest) -> bytes:
     """Tells whether two requests ask the same."""
-    return sha256((request.model or "").encode() + b"\n" + request.payload.fields).digest()
+    asked = (request.api, request.model or "")
+    return sha256("\n".join(asked).encode() + b"\n" + request.payload.fields).digest()

@@ -12,6 +12,8 @@ from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from typing import Any
 
+import msgspec
+
 from gateway.admission.admit import AdmittedRequest
 from gateway.config import Store
 from gateway.entries import EndReason
@@ -169,5 +171,5 @@ class _Publication:
 
     def fields(self) -> Mapping[str, str | bytes]:
         stream = self._stream
-        meta = StreamMeta(self._process, stream.owner, self._expires_at, stream.tickets.hashes, stream.head)
-        return write_meta(meta)
+        meta = StreamMeta(self._process, stream.owner, self._expires_at, stream.tickets.hashes)
+        return write_meta(msgspec.structs.replace(meta, api=stream.api, head=stream.head))

@@ -6,13 +6,14 @@ that are not UTF-8) is encoded again so that any client can read it. So is a chu
 finish reason that means null. A usage chunk is left out if the gateway asked for it and the client did not.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from gateway.entries import Entry, Kind
 from gateway.sse import Event
-from gateway.upstream.dialects.chunks import Choice, Chunk, Delta, as_object, dump, read_json
+from gateway.upstream.dialects.chunks import Choice, Chunk, Delta, as_object, dump, read_chunk, read_json
 from gateway.upstream.dialects.deltas import answers, size, speaks
 from gateway.upstream.dialects.finishes import says_nothing
 from gateway.upstream.dialects.halves import Halves
@@ -165,6 +166,16 @@ class RememberingRelay(Relay):
     def _take_text(self, payload: bytes, data: bytes, entries: list[Entry]) -> None:
         self._text += payload
         super()._take_text(payload, data, entries)
+
+
+def passed_finish(entries: Sequence[Entry]) -> bool:
+    """Whether a chunk among the entries has a finish reason that a client takes for the end of a whole answer."""
+    for entry in entries:
+        if entry.kind is _CHUNK and b'"finish_reason"' in entry.payload:
+            choices = read_chunk(as_object(read_json(entry.payload)) or {}).choices or []
+            if any(choice.finish_reason and not says_nothing(choice.finish_reason) for choice in choices):
+                return True
+    return False
 
 
 def _has_usage(chunk: Chunk) -> bool:
