@@ -43,6 +43,7 @@ from gateway.upstream.dialects.completion import completion
 _LARGEST_BODY = 33_554_432  # bytes: requests contain images, and OpenAI takes about as much
 _AT_ONCE = 1_000  # entries that are read again in one turn of the event loop; they take about 1 ms
 _NONE = 2**63  # above the number of every event
+_END_SECONDS = 1.0  # for the end of a previous response, which may be on its way from another process for 0.1 s
 _FAILED = 2  # entries of an answer that failed before its first content: the failure, and the end
 _LONGEST_NUMBER = 12  # digits of the number of an event
 
@@ -111,7 +112,8 @@ async def _earlier(request: web.Request, caller: Caller, asked: ResponseRequest)
         stream, head = await _found(request, caller, asked.previous)
     except ResponseNotFound:
         raise PreviousResponseNotFound(param="previous_response_id") from None
-    if not stream.log.ended:
+    log = stream.log
+    if not log.ended and not await until(log, lambda: log.ended, within=_END_SECONDS):
         raise PreviousResponseRunning(param="previous_response_id")
     (choice,) = completion(stream.log.entries, stream.outcome(), reasoning=False)["choices"]
     message = {name: value for name, value in choice["message"].items() if value is not None or name == "content"}

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+DELETED = {"deleted": "1"}  # the field of a stream that its caller has deleted
 _TICKET = "t:"  # before the hash of a ticket
 
 
@@ -20,6 +21,7 @@ class StreamMeta(msgspec.Struct, frozen=True):
     tickets: Mapping[bytes, bool]
     api: str = "native"
     head: bytes = b""
+    is_deleted: bool = False
 
 
 def write_meta(meta: StreamMeta) -> dict[str, str | bytes]:
@@ -50,4 +52,5 @@ def read_meta(fields: Mapping[bytes, bytes]) -> StreamMeta:
         tickets=tickets,
         api=fields.get(b"api", b"native").decode(),
         head=fields.get(b"head", b""),
+        is_deleted=b"deleted" in fields,
     )

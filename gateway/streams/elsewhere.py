@@ -19,6 +19,7 @@ from gateway.shared.keys import Keys
 from gateway.shared.messages import Message, Subject
 from gateway.shared.meta import StreamMeta, read_meta, ticket_fields
 from gateway.shared.process import Process
+from gateway.shared.publisher import deletion
 from gateway.shared.reader import Reader
 from gateway.streams.followed import FollowedStream
 from gateway.streams.tickets import Tickets
@@ -69,6 +70,8 @@ class Elsewhere:
         meta = await self._meta(stream_id)
         if meta is None:
             return self._lost(stream_id)
+        if meta.is_deleted:
+            return None
         stream = self._streams.get(stream_id)
         if stream is None:
             loading = self._loading.get(stream_id)
@@ -165,12 +168,9 @@ class Elsewhere:
             raise RedisUnavailable()
 
     async def delete(self, stream: FollowedStream) -> None:
-        """Asks the producer, which may be dead, and deletes what is in Redis. Raises RedisUnavailable."""
+        """Asks the producer, which may be dead, and has Redis forget the stream. Raises RedisUnavailable."""
         await self._process.send(stream.process, self._message(stream, Subject.DELETE))
-        await self._connection.run("DEL", self._keys.meta(stream.id), self._keys.log(stream.id))
-        for cut in list(stream.cuts):
-            cut()
-        self._forget(stream)
+        await self._connection.run_all(deletion(self._keys, stream.id))
 
     def _tell(self, stream: FollowedStream, subject: Subject) -> None:
         if not stream.log.ended:
