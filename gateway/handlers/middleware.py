@@ -222,7 +222,8 @@ def _check(request: web.Request, services: Services) -> web.Response | None:
         services.descriptors.check()
         check_single(request.headers)
         if path != "/":
-            check_page(server, request.headers, own_origin=own_origin(server, scheme=request.scheme, host=request.host))
+            own = own_origin(server, scheme=request.scheme, host=request.host) if "Origin" in request.headers else ""
+            check_page(server, request.headers, own_origin=own)
             check_prefetch(request.headers)
         if not services.keys:
             check_anonymous(server, request.headers)
