@@ -38,7 +38,7 @@ class MemoryStore:
 
     def grow(self, size: int) -> None:
         self.size += size
-        if self.overfull:
+        if self.size > self.bound:  # `overfull`, without a call
             self.relieve()
 
     def discard(self, stream_id: str) -> None:

@@ -135,7 +135,8 @@ class UpstreamResponse:
             pass
         finally:
             self.let_go()
-            self._response.close()  # does nothing to a connection that has been put back
+            if self._response.connection is not None:  # else it has been put back
+                self._response.close()
 
     def _on_closed(self, closed: asyncio.Future[None]) -> None:
         """Ends a read that would wait for ever.
