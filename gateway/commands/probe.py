@@ -14,6 +14,7 @@ import msgspec
 
 from gateway.bounds import DEFAULT_BOUNDS, Bounds
 from gateway.config import Config, Timeouts, Upstream
+from gateway.endpoints import Endpoint
 from gateway.errors import (
     GatewayError,
     OutOfDescriptors,
@@ -42,6 +43,14 @@ class Finding:
         return f"{self.upstream}: {self.words}"
 
 
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """A model by the upstream's own name."""
+
+    name: str
+    can_chat: bool = True
+
+
 def probe(config: Config, bounds: Bounds = DEFAULT_BOUNDS) -> Sequence[Finding]:
     """One finding for each upstream, in their order."""
     with _unlogged():
@@ -52,13 +61,13 @@ async def _probe(config: Config, bounds: Bounds) -> Sequence[Finding]:
     client = UpstreamClient(config.upstreams, bounds)
     try:
         return await asyncio.gather(
-            *[_in_time(bounds, client, upstream, _models(config, upstream)) for upstream in config.upstreams]
+            *[_in_time(bounds, client, upstream, _targets(config, upstream)) for upstream in config.upstreams]
         )
     finally:
         await client.close()
 
 
-async def _in_time(bounds: Bounds, client: UpstreamClient, upstream: Upstream, models: Sequence[str]) -> Finding:
+async def _in_time(bounds: Bounds, client: UpstreamClient, upstream: Upstream, models: Sequence[_Named]) -> Finding:
     loop = asyncio.get_running_loop()
     started = loop.time()
     try:
@@ -70,16 +79,17 @@ async def _in_time(bounds: Bounds, client: UpstreamClient, upstream: Upstream, m
         return _fault(error, upstream, seconds=loop.time() - started)
 
 
-async def _asked(client: UpstreamClient, upstream: Upstream, models: Sequence[str]) -> Finding:
+async def _asked(client: UpstreamClient, upstream: Upstream, models: Sequence[_Named]) -> Finding:
     """Raises a GatewayError that is the finding."""
     try:
         listed = await client.models(upstream)
     except GatewayError as error:
-        if isinstance(error, _UNHEARD) or not models:
+        chats = [model.name for model in models if model.can_chat]
+        if isinstance(error, _UNHEARD) or not chats:
             raise
-        return await _asked_for_a_token(client, upstream, models[0])
+        return await _asked_for_a_token(client, upstream, chats[0])
     known = {name for model in listed if (name := text_in(model, "id")) is not None}
-    missing = [model for model in models if known and model not in known][:_MOST_NAMES]
+    missing = [model.name for model in models if known and model.name not in known][:_MOST_NAMES]
     words = "reachable, 1 model" if len(listed) == 1 else f"reachable, {len(listed):,} models"
     return Finding(upstream.name, f"{words}; missing: {', '.join(missing)}" if missing else words)
 
@@ -117,13 +127,17 @@ def _fault(error: GatewayError, upstream: Upstream, *, seconds: float) -> Findin
     return Finding(upstream.name, words, is_fault=True)
 
 
-def _models(config: Config, upstream: Upstream) -> Sequence[str]:
-    """The models that the configuration names for this upstream, by the upstream's own names."""
+def _targets(config: Config, upstream: Upstream) -> Sequence[_Named]:
+    """The models that the configuration names for this upstream."""
     if config.models:
-        targets = [(target, model.name) for model in config.models for target in model.targets]
-        return [target.model or name for target, name in targets if target.upstream == upstream.name]
+        targets = [(target, model) for model in config.models for target in model.targets]
+        return [
+            _Named(target.model or model.name, Endpoint.CHAT in model.endpoints)
+            for target, model in targets
+            if target.upstream == upstream.name
+        ]
     named = [config.default_model, *[assistant.model for assistant in config.assistants.values()]]
-    return [name for name in named if name] if upstream is config.upstreams[0] else []
+    return [_Named(name) for name in named if name] if upstream is config.upstreams[0] else []
 
 
 @contextmanager
