@@ -9,6 +9,7 @@ from typing import Any
 
 from aiohttp import web
 
+from gateway.endpoints import Endpoint
 from gateway.errors import ShuttingDown, StreamNotFound
 from gateway.handlers.middleware import Handler
 from gateway.handlers.reading import authenticate, idempotency_key, last_event_id, read_query
@@ -21,7 +22,7 @@ from gateway.observe.metrics import PassedOn
 from gateway.streams.epoch import epoch_of
 
 _KEYED = frozenset({"/chat", "/streams"})  # take an idempotency key
-_NEW_WORK = frozenset({*_KEYED, "/v1/chat/completions", "/readyz"})
+_NEW_WORK = frozenset({*_KEYED, *[f"/v1/{name}" for name in Endpoint], "/readyz"})
 _RETRY = {"Retry-After": "1"}
 
 
