@@ -1,7 +1,7 @@
 """`gateway check --connect`: asks each upstream once, all of them at the same time, and reports what it found.
 
 It asks for the list of models. That costs nothing, and most servers check the key before they answer. An upstream that
-has no such list is asked for a single token of a model that the configuration names for it.
+has no such list is asked one question, for a single token or value, of a model that the configuration names for it.
 """
 
 import asyncio
@@ -31,6 +31,13 @@ from gateway.upstream.routing import Target
 
 _UNHEARD = (UpstreamUnreachable, UpstreamTLS, Timeout, OutOfDescriptors)  # the upstream did not get the question
 _MOST_NAMES = 5  # of missing models that are reported
+_QUESTIONS: dict[Endpoint, dict[str, object]] = {
+    Endpoint.CHAT: {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1, "stream": True},
+    Endpoint.COMPLETIONS: {"prompt": "Hi", "max_tokens": 1},
+    Endpoint.EMBEDDINGS: {"input": "Hi"},
+    Endpoint.MODERATIONS: {"input": "Hi"},
+    Endpoint.RERANK: {"query": "Hi", "documents": ["Hi"]},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +55,7 @@ class _Named:
     """A model by the upstream's own name."""
 
     name: str
-    can_chat: bool = True
+    endpoint: Endpoint = Endpoint.CHAT  # to ask it at
 
 
 def probe(config: Config, bounds: Bounds = DEFAULT_BOUNDS) -> Sequence[Finding]:
@@ -84,19 +91,19 @@ async def _asked(client: UpstreamClient, upstream: Upstream, models: Sequence[_N
     try:
         listed = await client.models(upstream)
     except GatewayError as error:
-        chats = [model.name for model in models if model.can_chat]
-        if isinstance(error, _UNHEARD) or not chats:
+        if isinstance(error, _UNHEARD) or not models:
             raise
-        return await _asked_for_a_token(client, upstream, chats[0])
+        return await _asked_a_question(client, upstream, models[0])
     known = {name for model in listed if (name := text_in(model, "id")) is not None}
     missing = [model.name for model in models if known and model.name not in known][:_MOST_NAMES]
     words = "reachable, 1 model" if len(listed) == 1 else f"reachable, {len(listed):,} models"
     return Finding(upstream.name, f"{words}; missing: {', '.join(missing)}" if missing else words)
 
 
-async def _asked_for_a_token(client: UpstreamClient, upstream: Upstream, model: str) -> Finding:
+async def _asked_a_question(client: UpstreamClient, upstream: Upstream, model: _Named) -> Finding:
+    target = Target(upstream, model.name, Timeouts(), endpoint=model.endpoint)
     try:
-        response = await client.open(Target(upstream, model, Timeouts()), _question(model))
+        response = await client.open(target, msgspec.json.encode({"model": model.name, **_QUESTIONS[model.endpoint]}))
         try:
             await response.begin()
         finally:
@@ -108,12 +115,7 @@ async def _asked_for_a_token(client: UpstreamClient, upstream: Upstream, model: 
         return Finding(
             upstream.name, f"reachable, without a list of models; to a question it answered: {error.message}"
         )
-    return Finding(upstream.name, f"reachable, without a list of models; {model} answers")
-
-
-def _question(model: str) -> bytes:
-    messages = [{"role": "user", "content": "Hi"}]
-    return msgspec.json.encode({"model": model, "messages": messages, "max_tokens": 1, "stream": True})
+    return Finding(upstream.name, f"reachable, without a list of models; {model.name} answers")
 
 
 def _fault(error: GatewayError, upstream: Upstream, *, seconds: float) -> Finding:
@@ -132,12 +134,17 @@ def _targets(config: Config, upstream: Upstream) -> Sequence[_Named]:
     if config.models:
         targets = [(target, model) for model in config.models for target in model.targets]
         return [
-            _Named(target.model or model.name, Endpoint.CHAT in model.endpoints)
+            _Named(target.model or model.name, _first(model.endpoints))
             for target, model in targets
             if target.upstream == upstream.name
         ]
     named = [config.default_model, *[assistant.model for assistant in config.assistants.values()]]
     return [_Named(name) for name in named if name] if upstream is config.upstreams[0] else []
+
+
+def _first(endpoints: Sequence[Endpoint]) -> Endpoint:
+    """The one that costs least to ask, and that most models have."""
+    return Endpoint.CHAT if Endpoint.CHAT in endpoints else endpoints[0]
 
 
 @contextmanager
