@@ -177,9 +177,10 @@ def _asked(asked: spans.Asked) -> Attributes:
     attributes: Attributes = {
         "gen_ai.operation.name": asked.operation,
         "gen_ai.provider.name": asked.provider,
-        "gen_ai.request.model": asked.model,
         "gen_ai.request.stream": asked.is_streamed,
     }
+    if asked.model:
+        attributes["gen_ai.request.model"] = asked.model
     parts = urlsplit(asked.base_url)
     if parts.hostname is not None:
         attributes["server.address"] = parts.hostname

@@ -62,6 +62,16 @@ def test_what_is_no_answer(case: str) -> None:
     assert raised.value.message == words
 
 
+@pytest.mark.parametrize("depth", [500, 900, 950, 990, 2_000, 100_000])
+@pytest.mark.parametrize("inner", [b"", b"NaN"])
+def test_deep_values_pass_or_are_an_error(depth: int, inner: bytes) -> None:
+    body = b'{"data":' + b"[" * depth + inner + b"]" * depth + b"}"
+    try:
+        assert passed(body)[0] == body.replace(b"NaN", b"null")
+    except UpstreamError:
+        assert depth >= 900
+
+
 _values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
