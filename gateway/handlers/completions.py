@@ -1,4 +1,6 @@
-"""The OpenAI surface: `POST /v1/chat/completions`, for SDKs. Chunks pass as the upstream sent them.
+"""The OpenAI surface, for SDKs: `POST /v1/chat/completions`, and the other endpoints that upstreams have, too.
+
+Chunks and whole answers pass as the upstream sent them. Embeddings, moderations and ranks are always whole.
 
 The header of a streamed answer waits for the first content or the first heartbeat. If the upstream fails before that,
 the failure is a status, which SDKs retry. A later failure is `data: {"error": {...}}` without `[DONE]`, and then the
@@ -32,6 +34,7 @@ from gateway.admission.admit import Completion, admit_completion, check_key
 from gateway.admission.fields import POLICY, completion_request
 from gateway.admission.limits import allowance
 from gateway.config import Assistant
+from gateway.endpoints import Endpoint
 from gateway.handlers.reading import IDEMPOTENCY, authenticate, idempotency_key, read_fields, read_query
 from gateway.handlers.replies import Answer, Attached, counted, success
 from gateway.handlers.services import BOUNDS, EXCHANGE
@@ -52,7 +55,7 @@ _LARGEST_BODY = 33_554_432  # bytes: requests contain images, and OpenAI takes a
 _FAILED = 2  # entries of an answer that failed before its first content: the failure, and the end
 
 
-async def create(request: web.Request) -> Answer:
+async def create(request: web.Request, endpoint: Endpoint = Endpoint.CHAT) -> Answer:
     exchange = request[EXCHANGE]
     services = exchange.services
     caller = authenticate(request)
@@ -67,6 +70,7 @@ async def create(request: web.Request) -> Answer:
         services.config,
         caller,
         completion_request(fields),
+        endpoint,
         is_kept=key is not None,
         request_id=exchange.request_id,
         span=exchange.span,
