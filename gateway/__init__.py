@@ -21,6 +21,7 @@ imported by one module or one room only. `tests/test_architecture.py` checks bot
     streams/         registry, held, retention (shedding), unwatched (life), tickets, idempotency, epoch; viewer,
                      frames; generation, attempts (dependencies, hedging, surfaces), failures, attempt,
                      response_body, watchdog, outcome; sharing: elsewhere (followed), presence, claims
+    responses/       OpenAI's Responses API over chats: request (items), head, events (output)
     admission/       admit, fields, auth, addresses; limits, refusals, memory_limiter (limits), redis_limiter (through
                      limit_line, by limit_commands); tokens, body_room, descriptors
     upstream/        client/ (aiohttp's: posting, response, connections, translation), payload, tap and chunked (reads);
@@ -45,6 +46,7 @@ To change:
                                              both limiters count it: memory_limiter.py, and limit_commands.py for Redis
     the bound of a request's body            handlers/reading.py; its default is in config/schema.py
     a field of a request                     admission/fields.py, and admission/admit.py for its use
+    what a response shows of an answer       responses/events.py, for SDKs that speak the Responses API
     an endpoint                              handlers/ and its row in app.py; .github/docs/http.md; endpoints.py if it
                                              asks a model
     a command                                cli.py, and a module in commands/

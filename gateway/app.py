@@ -20,7 +20,7 @@ from gateway.admission.redis_limiter import RedisLimiter
 from gateway.bounds import DEFAULT_BOUNDS, Bounds
 from gateway.config import Config, Upstream, checked
 from gateway.endpoints import Endpoint
-from gateway.handlers import chat, completions, doctor, health, metrics, models, playground, streams
+from gateway.handlers import chat, completions, doctor, health, metrics, models, playground, responses, streams
 from gateway.handlers.middleware import add_common_headers, answering, observed
 from gateway.handlers.passing_on import passing_on
 from gateway.handlers.reading import expect
@@ -80,6 +80,10 @@ def create_app(
         web.delete("/streams/{id}", streams.stop),
         web.post("/v1/chat/completions", answering(completions.create)),
         *[web.post(f"/v1/{name}", answering(partial(completions.create, endpoint=name))) for name in _RELAYED],
+        web.post("/v1/responses", answering(responses.create)),
+        web.get("/v1/responses/{id}", answering(responses.retrieve), allow_head=False),
+        web.post("/v1/responses/{id}/cancel", responses.cancel),
+        web.delete("/v1/responses/{id}", responses.delete),
         web.get("/v1/models", models.list_all, allow_head=False),
         web.get("/v1/models/{id:.+}", models.retrieve, allow_head=False),
         web.get("/healthz", health.healthz),

@@ -153,6 +153,21 @@ class StreamNotFound(NotFound):
     message = "There is no such stream for you: its id or ticket is unknown or has expired. Ask again."
 
 
+class ResponseNotFound(NotFound):
+    code = "response_not_found"
+    message = "There is no such response for you: its id is unknown, it was not stored, or it has expired. Ask again."
+
+
+class PreviousResponseNotFound(InvalidRequest):
+    code = "previous_response_not_found"
+    message = "There is no such previous response, or it has expired. Send the conversation as `input`."
+
+
+class PreviousResponseRunning(InvalidRequest):
+    code = "previous_response_running"
+    message = "The previous response has not ended. Wait for its end, or cancel it."
+
+
 class IdempotencyConflict(InvalidRequest):
     status = 409
     code = "idempotency_conflict"

@@ -5,6 +5,7 @@ rules about what a caller may ask, and at which endpoints, are here, and are the
 """
 
 from collections.abc import Mapping
+from enum import StrEnum
 from typing import Any, Literal
 
 import msgspec
@@ -30,6 +31,14 @@ _NULL, _TRUE, _USAGE = msgspec.Raw(b"null"), msgspec.Raw(b"true"), msgspec.Raw(b
 _encode_json = msgspec.json.Encoder().encode
 
 
+class Api(StrEnum):
+    """The API at which a request came."""
+
+    NATIVE = "native"  # `/chat` and `/streams`
+    CHAT = "chat"  # `/v1/chat/completions`
+    RESPONSES = "responses"
+
+
 class AdmittedRequest(msgspec.Struct, frozen=True):
     """An admitted request: its targets, the body to post, and the caller who is charged."""
 
@@ -41,6 +50,8 @@ class AdmittedRequest(msgspec.Struct, frozen=True):
     on_disconnect: OnDisconnect
     is_kept: bool  # the client can resume it
     is_stored: bool = True  # other processes may have it, if there is a store that they share
+    api: Api = Api.NATIVE  # on which it was asked, and on which alone its answer can be got again
+    in_background: bool = False  # it waits for no client
     head: bytes = b""  # what its surface keeps of the request beside the entries of the answer
     is_whole: bool = False  # the upstream sends one JSON body
     adds_options: bool = False  # the caller sent no `stream_options`
@@ -114,6 +125,7 @@ def admit_completion(
     asked: CompletionRequest,
     endpoint: Endpoint = Endpoint.CHAT,
     *,
+    is_kept: bool = False,
     request_id: str = "",
     span: RequestSpan | None = None,
 ) -> Completion:
@@ -137,8 +149,9 @@ def admit_completion(
         model,
         caller.name,
         allowance(caller, None, Assistant()),
-        _on_disconnect(config, caller, asked.on_disconnect, is_kept=False),
-        is_kept=False,
+        _on_disconnect(config, caller, asked.on_disconnect, is_kept=is_kept),
+        is_kept,
+        api=Api.CHAT,
         is_whole=not is_streamed,
         adds_options=wanted is not None and options is None,
         same_answer=_can_go_on(asked, endpoint) and _is_same_answer(targets, fields),
@@ -160,6 +173,7 @@ def admit_translated(
     config: Config,
     caller: Caller,
     *,
+    api: Api,
     model: str | None,
     fields: Mapping[str, Any],
     endpoint: Endpoint = Endpoint.CHAT,
@@ -187,6 +201,7 @@ def admit_translated(
         _on_disconnect(config, caller, on_disconnect, is_kept=is_kept),
         is_kept,
         is_stored=is_stored,
+        api=api,
         head=head,
         adds_options=True,
         same_answer=_is_same_answer(targets, fields),

@@ -109,6 +109,8 @@ def body_fields(body: bytes) -> Fields:
 
 def _check_utf8(body: bytes) -> None:
     """Piece by piece: a text of the whole body would take up to four times its bytes. Raises InvalidRequest."""
+    if body.isascii():
+        return
     decoder = _Utf8Decoder()
     for start in range(0, len(body), _PIECE):
         unfinished = len(decoder.getstate()[0])  # bytes of a character that the piece before has begun
@@ -123,36 +125,36 @@ def chat_request(fields: Fields) -> ChatRequest:
     """Raises InvalidRequest."""
     return ChatRequest(
         fields,
-        model=_name_in(fields, "model"),
-        assistant=_name_in(fields, "assistant"),
-        question=_value_in(fields, "question", _TEXT),
+        model=name_in(fields, "model"),
+        assistant=name_in(fields, "assistant"),
+        question=value_in(fields, "question", _TEXT),
         messages=_messages_in(fields),
-        n=_value_in(fields, "n", _INTEGER),
-        on_disconnect=_value_in(fields, "on_disconnect", _ON_DISCONNECT),
-        store=_value_in(fields, "store", _BOOLEAN),
+        n=value_in(fields, "n", _INTEGER),
+        on_disconnect=value_in(fields, "on_disconnect", _ON_DISCONNECT),
+        store=value_in(fields, "store", _BOOLEAN),
         show=show_in(fields),
     )
 
 
 def show_in(fields: Fields) -> Show:
     """Raises InvalidRequest."""
-    return Show(_value_in(fields, "format", _FORMAT) or Format.TEXT, _flag_in(fields, "reasoning"))
+    return Show(value_in(fields, "format", _FORMAT) or Format.TEXT, _flag_in(fields, "reasoning"))
 
 
 def completion_request(fields: Fields) -> CompletionRequest:
     """Raises InvalidRequest."""
     return CompletionRequest(
         fields,
-        model=_name_in(fields, "model"),
-        stream=_value_in(fields, "stream", _BOOLEAN) or False,
+        model=name_in(fields, "model"),
+        stream=value_in(fields, "stream", _BOOLEAN) or False,
         stream_options=_options_in(fields),
         choices=_choices_in(fields),
         prompts=prompts_in(fields.get("prompt")),
-        on_disconnect=_value_in(fields, "on_disconnect", _ON_DISCONNECT),
+        on_disconnect=value_in(fields, "on_disconnect", _ON_DISCONNECT),
     )
 
 
-def _value_in(fields: Fields, param: str, decoder: Decoder[T | None]) -> T | None:
+def value_in(fields: Fields, param: str, decoder: Decoder[T | None]) -> T | None:
     raw = fields.get(param)
     if raw is None:
         return None
@@ -163,9 +165,9 @@ def _value_in(fields: Fields, param: str, decoder: Decoder[T | None]) -> T | Non
         raise InvalidRequest(f"`{param}` has the wrong form: {reason}.", param=param) from None
 
 
-def _name_in(fields: Fields, param: str) -> str | None:
+def name_in(fields: Fields, param: str) -> str | None:
     """The name of a model or of an assistant."""
-    name = _value_in(fields, param, _TEXT)
+    name = value_in(fields, param, _TEXT)
     if name is not None and not (name.isprintable() and len(name) <= _LONGEST_NAME):
         raise InvalidRequest(f"`{param}` must be at most {_LONGEST_NAME} printable characters.", param=param)
     return name or None
@@ -173,7 +175,7 @@ def _name_in(fields: Fields, param: str) -> str | None:
 
 def _flag_in(fields: Fields, param: str) -> bool:
     """A yes or no: as JSON true, false, 1, 0, or as a query has them."""
-    value = _value_in(fields, param, _FLAG)
+    value = value_in(fields, param, _FLAG)
     if value in (None, False, 0, "", "0", "false"):
         return False
     if value in (True, 1, "1", "true"):
@@ -182,7 +184,7 @@ def _flag_in(fields: Fields, param: str) -> bool:
 
 
 def _messages_in(fields: Fields) -> list[msgspec.Raw] | None:
-    messages = _value_in(fields, "messages", _MESSAGES)
+    messages = value_in(fields, "messages", _MESSAGES)
     for index, message in enumerate(messages or ()):
         try:
             _MESSAGE.decode(message)
@@ -193,7 +195,7 @@ def _messages_in(fields: Fields) -> list[msgspec.Raw] | None:
 
 def _choices_in(fields: Fields) -> int:
     try:
-        return max(1, _value_in(fields, "n", _INTEGER) or 1)
+        return max(1, value_in(fields, "n", _INTEGER) or 1)
     except InvalidRequest:
         return 1
 
@@ -211,6 +213,6 @@ def prompts_in(prompt: msgspec.Raw | None) -> int:
 
 def _options_in(fields: Fields) -> Fields | msgspec.Raw | None:
     try:
-        return _value_in(fields, "stream_options", _OPTIONS)
+        return value_in(fields, "stream_options", _OPTIONS)
     except InvalidRequest:
         return fields["stream_options"]

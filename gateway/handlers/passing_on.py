@@ -12,16 +12,17 @@ from aiohttp import web
 from gateway.endpoints import Endpoint
 from gateway.errors import ShuttingDown, StreamNotFound
 from gateway.handlers.middleware import Handler
-from gateway.handlers.reading import authenticate, idempotency_key, last_event_id, read_query
+from gateway.handlers.reading import IDEMPOTENCY, authenticate, idempotency_key, last_event_id, read_query
 from gateway.handlers.relay import relay
 from gateway.handlers.replies import Answer
 from gateway.handlers.services import EXCHANGE, is_from_neighbour
 from gateway.handover.neighbours import Neighbours
 from gateway.log.views import read_event_id
 from gateway.observe.metrics import PassedOn
+from gateway.responses.head import stream_id
 from gateway.streams.epoch import epoch_of
 
-_KEYED = frozenset({"/chat", "/streams"})  # take an idempotency key
+_KEYED = frozenset({"/chat", "/streams", "/v1/chat/completions", "/v1/responses"})  # take an idempotency key
 _NEW_WORK = frozenset({*_KEYED, *[f"/v1/{name}" for name in Endpoint], "/readyz"})
 _RETRY = {"Retry-After": "1"}
 
@@ -38,10 +39,13 @@ async def _passed(request: web.Request, neighbours: Neighbours) -> Answer | None
     path = request.rel_url.path
     if path.startswith("/streams/"):
         return await _to_holder(request, neighbours, request.match_info.get("id", ""))
+    if path.startswith("/v1/responses/"):
+        held = stream_id(request.match_info.get("id", ""))
+        return None if held is None else await _to_holder(request, neighbours, held)
     if path not in _NEW_WORK:
         return None
     if path in _KEYED:
-        query = read_query(request)
+        query = read_query(request, only=IDEMPOTENCY if path.startswith("/v1/") else None)
         if path == "/chat" and (last := last_event_id(request, query)):
             place = read_event_id(last)
             return None if place is None else await _to_holder(request, neighbours, place[0])

@@ -9,6 +9,7 @@ class Subject(StrEnum):
     VISIT = "visit"  # the sender has viewers of the stream; repeated while it has
     LEAVE = "leave"  # it has none any more
     STOP = "stop"  # a viewer who may stop the stream does so
+    DELETE = "delete"  # the same, and it is to be forgotten
     WAKE = "wake"  # from a process to itself: look at what you follow
 
 

@@ -4,13 +4,14 @@ from collections.abc import Mapping
 
 import msgspec
 
+DELETED = {"deleted": "1"}  # the field of a stream that its caller has deleted
 _TICKET = "t:"  # before the hash of a ticket
 
 
 class StreamMeta(msgspec.Struct, frozen=True):
     """`process` produces the stream, and `owner` is the name of the key that asked.
 
-    `head` is what the surface keeps of the request.
+    `api` is that at which it was asked, and `head` is what that keeps of the request.
     `tickets` are hashes, and whether each may stop the stream. They expire at `expires_at`, in seconds since the epoch.
     """
 
@@ -18,11 +19,13 @@ class StreamMeta(msgspec.Struct, frozen=True):
     owner: str | None
     expires_at: float
     tickets: Mapping[bytes, bool]
+    api: str = "native"
     head: bytes = b""
+    is_deleted: bool = False
 
 
 def write_meta(meta: StreamMeta) -> dict[str, str | bytes]:
-    fields: dict[str, str | bytes] = {"process": meta.process, "expires": str(meta.expires_at)}
+    fields: dict[str, str | bytes] = {"process": meta.process, "expires": str(meta.expires_at), "api": meta.api}
     if meta.owner is not None:
         fields["owner"] = meta.owner
     if meta.head:
@@ -47,5 +50,7 @@ def read_meta(fields: Mapping[bytes, bytes]) -> StreamMeta:
         owner=None if owner is None else owner.decode(),
         expires_at=float(fields[b"expires"]),
         tickets=tickets,
+        api=fields.get(b"api", b"native").decode(),
         head=fields.get(b"head", b""),
+        is_deleted=b"deleted" in fields,
     )

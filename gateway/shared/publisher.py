@@ -19,11 +19,13 @@ from gateway.shared.base import Command, CommandError, Connection
 from gateway.shared.batches import batches
 from gateway.shared.ending import end
 from gateway.shared.keys import Keys
+from gateway.shared.meta import DELETED
 
 TICK_SECONDS = 0.045
 _TICK_BYTES = 4_194_304  # of payloads in one tick: Redis takes them within the time limit of an operation
 _STREAM_BYTES = 1_048_576  # of payloads of one stream in one tick
 _CHECKED_AT_ONCE = 500  # streams about which one pipeline asks
+_DELETED_MS = 10_000  # that a deleted stream is remembered as such; copies of it elsewhere last for half of that
 _LAST_SECONDS = 2.0  # for the last entries, when the process ends
 
 logger = logging.getLogger(__name__)
@@ -86,6 +88,13 @@ class Publisher:
             progress.is_forgotten = True
         else:
             self._running.pop(stream_id, None)
+
+    async def delete(self, stream_id: str) -> None:
+        """Sends what is new of a stream, and has Redis forget the stream. Raises RedisUnavailable."""
+        await self.publish(stream_id)
+        self._running.pop(stream_id, None)
+        self._ended.pop(stream_id, None)
+        await self._connection.run_all(deletion(self._keys, stream_id))
 
     def check(self) -> None:
         """Looks, before the next tick, whether Redis still has what was sent, and sends again what it lost."""
@@ -222,6 +231,12 @@ class Publisher:
                         return
         except (RedisUnavailable, TimeoutError):
             pass
+
+
+def deletion(keys: Keys, stream_id: str) -> list[Command]:
+    """Nobody finds the stream from now on. Viewers elsewhere have a moment to read its end."""
+    log, meta = keys.log(stream_id), keys.meta(stream_id)
+    return [("HSET", meta, *_flat(DELETED)), ("PEXPIRE", meta, _DELETED_MS), ("PEXPIRE", log, _DELETED_MS)]
 
 
 def _flat(fields: Mapping[str, str | bytes]) -> list[str | bytes]:

@@ -10,6 +10,7 @@ from contextlib import suppress
 from itertools import chain
 from typing import Any
 
+from gateway.admission.admit import Api
 from gateway.errors import RecordingLost, RedisUnavailable
 from gateway.log.base import StreamStore
 from gateway.shared.base import Connection
@@ -18,6 +19,7 @@ from gateway.shared.keys import Keys
 from gateway.shared.messages import Message, Subject
 from gateway.shared.meta import StreamMeta, read_meta, ticket_fields
 from gateway.shared.process import Process
+from gateway.shared.publisher import deletion
 from gateway.shared.reader import Reader
 from gateway.streams.followed import FollowedStream
 from gateway.streams.tickets import Tickets
@@ -68,6 +70,8 @@ class Elsewhere:
         meta = await self._meta(stream_id)
         if meta is None:
             return self._lost(stream_id)
+        if meta.is_deleted:
+            return None
         stream = self._streams.get(stream_id)
         if stream is None:
             loading = self._loading.get(stream_id)
@@ -107,6 +111,7 @@ class Elsewhere:
             self._store.create(stream_id),
             process=meta.process,
             owner=meta.owner,
+            api=Api(meta.api),
             head=meta.head,
             tickets=_tickets(meta),
             host=self,
@@ -161,6 +166,11 @@ class Elsewhere:
         await self._process.send(stream.process, self._message(stream, Subject.STOP))
         if not await until(stream.log, lambda: stream.log.ended, within=_STOP_SECONDS):
             raise RedisUnavailable()
+
+    async def delete(self, stream: FollowedStream) -> None:
+        """Asks the producer, which may be dead, and has Redis forget the stream. Raises RedisUnavailable."""
+        await self._process.send(stream.process, self._message(stream, Subject.DELETE))
+        await self._connection.run_all(deletion(self._keys, stream.id))
 
     def _tell(self, stream: FollowedStream, subject: Subject) -> None:
         if not stream.log.ended:

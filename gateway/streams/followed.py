@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from gateway.admission.admit import Api
 from gateway.entries import EndReason, Entry, Kind
 from gateway.errors import GatewayError, ProducerLost, RecordingLost, from_failure
 from gateway.log.base import StreamLog
@@ -31,12 +32,15 @@ class Host(Protocol):
 
     async def stop(self, stream: "FollowedStream") -> None: ...
 
+    async def delete(self, stream: "FollowedStream") -> None: ...
+
 
 class FollowedStream:
     """See Watched. `process` is the one that produces it."""
 
     __slots__ = (
         "_host",
+        "api",
         "cuts",
         "frames",
         "head",
@@ -60,6 +64,7 @@ class FollowedStream:
         owner: str | None,
         tickets: Tickets,
         host: Host,
+        api: Api = Api.NATIVE,
         head: bytes = b"",
     ) -> None:
         self.id = stream_id
@@ -67,6 +72,7 @@ class FollowedStream:
         self.process = process
         self.owner = owner
         self.tickets = tickets
+        self.api = api
         self.head = head
         log.grow(len(head))
         self._host = host
@@ -161,6 +167,9 @@ class FollowedStream:
 
     async def stop(self) -> None:
         await self._host.stop(self)
+
+    async def delete(self) -> None:
+        await self._host.delete(self)
 
     def cancel_timer(self) -> None:
         if self.timer is not None:

@@ -1,6 +1,6 @@
 """What a viewer is shown of a log: the frames of one view, in pieces that all viewers share."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from gateway.entries import Entry
@@ -54,6 +54,38 @@ class Frames:
         frames, size = [], 0
         while cursor < len(entries) and size < self._piece_bytes:
             frame = self._view(cursor + 1, entries[cursor])
+            frames.append(frame)
+            size += len(frame)
+            cursor += 1
+        return b"".join(frames), cursor
+
+
+class SequentialFrames:
+    """A Source for one viewer, whose view of an entry depends on the entries before: each is shown to it once.
+
+    `cursor` is the last entry that `show` has seen.
+    """
+
+    __slots__ = ("_behind", "_piece", "_show", "recording")
+
+    def __init__(self, log: StreamLog, show: Callable[[Entry], bytes], *, cursor: int = 0) -> None:
+        self.recording = log
+        self._show = show
+        self._piece = b""
+        self._behind = cursor
+
+    def after(self, cursor: int) -> tuple[bytes, int]:
+        """A viewer that could not write a piece asks for it again, with the cursor before it."""
+        if cursor == self._behind:
+            self._piece, self._behind = self._next(cursor, self.recording.entries)
+        return self._piece, self._behind
+
+    def _next(self, cursor: int, entries: Sequence[Entry]) -> tuple[bytes, int]:
+        if cursor + 1 == len(entries):  # nearly always
+            return self._show(entries[cursor]), cursor + 1
+        frames, size = [], 0
+        while cursor < len(entries) and size < _PIECE:
+            frame = self._show(entries[cursor])
             frames.append(frame)
             size += len(frame)
             cursor += 1

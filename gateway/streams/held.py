@@ -30,6 +30,8 @@ class Keeper(Protocol):
 
     async def publish(self, stream: "HeldStream[Any]") -> None: ...
 
+    async def delete(self, stream: "HeldStream[Any]") -> None: ...
+
     def done(self, stream: "HeldStream[Any]") -> None:
         """The stream's task has finished."""
         ...
@@ -39,7 +41,9 @@ class HeldStream(Generic[R]):
     """A stream in the registry, which is its `keeper`. `request` is the one that started it. See Watched."""
 
     __slots__ = (
+        "_has_told",
         "_keeper",
+        "api",
         "cuts",
         "dying",
         "expires_at",
@@ -73,6 +77,7 @@ class HeldStream(Generic[R]):
         self.owner = request.owner
         self.on_disconnect = request.on_disconnect
         self.is_kept = request.is_kept  # a client can resume it after its end
+        self.api = request.api
         self.head = request.head
         generation.log.grow(len(request.head))
         self.tickets = tickets
@@ -89,6 +94,7 @@ class HeldStream(Generic[R]):
         self.frames: SharedFrames = []
         self.snapshot: Snapshot | None = None
         self.dying = 0  # bytes that it held when it was ended to make room
+        self._has_told = False  # its keeper knows that its task has finished
         generation.task.add_done_callback(self._tell)
 
     @property
@@ -117,6 +123,7 @@ class HeldStream(Generic[R]):
         return self.generation.failure
 
     def _tell(self, _task: asyncio.Task[None]) -> None:
+        self._has_told = True
         self._keeper.done(self)
 
     def attach(self, cut: Callable[[], None], *, as_guest: bool = False) -> None:
@@ -146,9 +153,12 @@ class HeldStream(Generic[R]):
     async def stop(self) -> None:
         self.generation.interrupt(EndReason.STOPPED)
 
+    async def delete(self) -> None:
+        await self._keeper.delete(self)
+
     def when_unwatched(self) -> Next:
         return when_unwatched(
-            is_done=self.is_done,
+            is_done=self._has_told,  # a last viewer who leaves before that would have it kept or forgotten twice
             has_ended=self.log.ended,
             is_attended=self.is_attended,
             policy=self.on_disconnect,

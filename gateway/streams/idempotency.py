@@ -81,4 +81,6 @@ def is_void(stream: Kept) -> bool:
 
 def fingerprint(request: AdmittedRequest) -> bytes:
     """Tells whether two requests ask the same."""
-    return sha256((request.model or "").encode() + b"\n" + request.payload.fields).digest()
+    payload = request.payload
+    asked = f"{request.api}\n{request.model or ''}\n".encode()
+    return sha256(b"\n".join([asked, bytes(payload.options or b""), payload.fields])).digest()

@@ -13,6 +13,7 @@ from gateway.admission.descriptors import Descriptors
 from gateway.admission.limits import Allowance, Limiter, Reservation
 from gateway.admission.tokens import tokens_to_reserve
 from gateway.config import Config
+from gateway.entries import EndReason
 from gateway.errors import Busy, GatewayError, RedisUnavailable, ShuttingDown, TooManyRunning, TooManyStreams
 from gateway.log.base import Recording, StreamLog, StreamStore
 from gateway.log.snapshot import Snapshot
@@ -91,13 +92,18 @@ class Streams:
             if self._unwatched.oldest_left_by(allowance.scope) is None:
                 raise
 
-    async def record(self, request: AdmittedRequest, key: Key | None = None) -> Watched:
+    async def record(
+        self,
+        request: AdmittedRequest,
+        key: Key | None = None,
+        surface: Callable[[StreamLog], Surface] = NativeSurface,
+    ) -> Watched:
         """Starts an answer whose entries are kept, or finds the one that the idempotency key started earlier.
 
         Raises ShuttingDown, Busy, OutOfDescriptors, RateLimited, TooManyStreams or IdempotencyConflict.
         """
         if key is None:
-            stream = await self._record(request)
+            stream = await self._record(request, surface)
             if request.is_kept:
                 self._publish(stream, request)
             return stream
@@ -107,7 +113,7 @@ class Streams:
             if isinstance(claimed, FollowedStream):
                 return claimed
             stream_id = claimed
-        stream = await self._once.get(key, request, lambda request: self._record_expecting(request, stream_id))
+        stream = await self._once.get(key, request, lambda request: self._record_expecting(request, surface, stream_id))
         if request.is_kept and not stream.is_kept:  # this client can resume it, although the first could not
             stream.is_kept, stream.on_disconnect = True, request.on_disconnect
         return stream
@@ -124,16 +130,21 @@ class Streams:
         except RedisUnavailable:
             return None  # this process alone knows its keys, as it would without Redis
 
-    async def _record(self, request: AdmittedRequest, stream_id: str | None = None) -> HeldStream[StreamLog]:
+    async def _record(
+        self, request: AdmittedRequest, surface: Callable[[StreamLog], Surface], stream_id: str | None = None
+    ) -> HeldStream[StreamLog]:
         reservation = await self._reserve(request)
         stream_id = stream_id or new_id(self._epoch)
         log = self._store.create(stream_id)
-        return self._start(stream_id, request, log, NativeSurface(log), reservation)
+        return self._start(stream_id, request, log, surface(log), reservation)
 
-    async def _record_expecting(self, request: AdmittedRequest, stream_id: str | None) -> HeldStream[StreamLog]:
+    async def _record_expecting(
+        self, request: AdmittedRequest, surface: Callable[[StreamLog], Surface], stream_id: str | None
+    ) -> HeldStream[StreamLog]:
         """Records the answer and waits for its owner, because the client may have left already."""
-        stream = await self._record(request, stream_id)
-        self.expect(stream)
+        stream = await self._record(request, surface, stream_id)
+        if not request.in_background:
+            self.expect(stream)
         self._publish(stream, request)
         return stream
 
@@ -242,6 +253,16 @@ class Streams:
             self._unwatched.leave(stream)
 
     # The end
+
+    async def delete(self, stream: HeldStream[Any]) -> None:
+        """Ends the stream, and forgets it. Its viewers get the end. Raises RedisUnavailable."""
+        self._once.forget(stream)
+        stream.is_kept, stream.idempotency_key = False, None
+        stream.generation.interrupt(EndReason.STOPPED)
+        if self.sharing is not None:
+            await self.sharing.delete(stream.id)
+        if stream.is_done and not stream.viewers:
+            self._holding.forget(stream)
 
     def _forgotten(self, stream: HeldStream[Any]) -> None:
         self._once.forget(stream)

@@ -8,9 +8,11 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from typing import Any
+
+import msgspec
 
 from gateway.admission.admit import AdmittedRequest
 from gateway.config import Store
@@ -50,6 +52,7 @@ class Sharing:
         copies = MemoryStore(max_streams=store.max_streams, max_bytes=store.max_bytes)
         self.elsewhere = Elsewhere(self._process, connection, keys, self._reader, copies)
         self._claims = Claims(self._process.name, connection, keys, own, self.elsewhere.find)
+        self._deleting: set[asyncio.Task[None]] = set()
         connection.listen(self._changed)
         self._tasks = [self._every(RENEW_SECONDS, self._process.renew), self._every(CHECK_SECONDS, self._look)]
 
@@ -71,6 +74,10 @@ class Sharing:
         """This process forgets the stream. Others can read it for as long as it rests in Redis."""
         self._publisher.remove(stream_id)
 
+    async def delete(self, stream_id: str) -> None:
+        """Nobody finds the stream from now on. Raises RedisUnavailable."""
+        await self._publisher.delete(stream_id)
+
     async def publish(self, stream_id: str) -> None:
         """Writes what is new of a stream at once, so that any process finds it. Does nothing while Redis is away."""
         with suppress(RedisUnavailable):
@@ -91,8 +98,20 @@ class Sharing:
         if message.subject is Subject.STOP:
             if (stream := self._own(message.stream)) is not None:
                 stream.generation.interrupt(EndReason.STOPPED)
+        elif message.subject is Subject.DELETE:
+            if (stream := self._own(message.stream)) is not None:
+                self._start(stream.delete())
         else:
             self._presence.hear(message)
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        async def run() -> None:
+            with suppress(RedisUnavailable):  # the sender has deleted what Redis held
+                await work
+
+        task = asyncio.get_running_loop().create_task(run())
+        self._deleting.add(task)
+        task.add_done_callback(self._deleting.discard)
 
     async def _look(self) -> None:
         self._presence.look(hears=self.connection.is_up)
@@ -120,7 +139,7 @@ class Sharing:
 
     async def close(self) -> None:
         """Writes the ends of this process's streams, and lets others know that there will be no more."""
-        await end(self._tasks)
+        await end([*self._tasks, *self._deleting])
         await self.elsewhere.close()
         await self._reader.close()
         await self._publisher.close()
@@ -152,5 +171,5 @@ class _Publication:
 
     def fields(self) -> Mapping[str, str | bytes]:
         stream = self._stream
-        meta = StreamMeta(self._process, stream.owner, self._expires_at, stream.tickets.hashes, stream.head)
-        return write_meta(meta)
+        meta = StreamMeta(self._process, stream.owner, self._expires_at, stream.tickets.hashes)
+        return write_meta(msgspec.structs.replace(meta, api=stream.api, head=stream.head))

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from gateway.admission.admit import Api
 from gateway.errors import GatewayError
 from gateway.log.base import StreamLog
 from gateway.log.snapshot import Snapshot
@@ -18,7 +19,8 @@ class Watched(Protocol):
     frames: SharedFrames
     snapshot: Snapshot | None
     tickets: Tickets
-    head: bytes  # what its surface keeps of the request beside the entries; empty for `/chat` and `/streams`
+    api: Api
+    head: bytes  # what its surface keeps of the request beside the entries
 
     @property
     def owner(self) -> str | None:
@@ -64,6 +66,10 @@ class Watched(Protocol):
 
     async def stop(self) -> None:
         """Ends it as stopped. Does nothing if it has ended."""
+        ...
+
+    async def delete(self) -> None:
+        """Ends it, and forgets it. Raises RedisUnavailable."""
         ...
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.admission.admit import AdmittedRequest, Completion, admit, admit_completion, admit_translated
+from gateway.admission.admit import AdmittedRequest, Api, Completion, admit, admit_completion, admit_translated
 from gateway.admission.auth import Caller
 from gateway.admission.fields import (
     ChatRequest,
@@ -414,13 +414,13 @@ def test_a_model_is_asked_only_at_endpoints_that_it_has() -> None:
 
 def test_a_translated_request_names_the_endpoint_that_was_asked() -> None:
     """It is posted to another one."""
-    request = admit_translated(FEW, SOMEONE, model="talks", fields={}, endpoint=Endpoint.MESSAGES)
+    request = admit_translated(FEW, SOMEONE, api=Api.RESPONSES, model="talks", fields={}, endpoint=Endpoint.MESSAGES)
     assert request.endpoint is Endpoint.CHAT
     assert [target.endpoint for target in request.route.targets] == [Endpoint.CHAT]
     with pytest.raises(EndpointNotSupported, match="talks has no responses"):
-        admit_translated(FEW, SOMEONE, model="talks", fields={}, endpoint=Endpoint.RESPONSES)
+        admit_translated(FEW, SOMEONE, api=Api.RESPONSES, model="talks", fields={}, endpoint=Endpoint.RESPONSES)
     with pytest.raises(EndpointNotSupported):
-        admit_translated(FEW, SOMEONE, model="embeds", fields={})
+        admit_translated(FEW, SOMEONE, api=Api.RESPONSES, model="embeds", fields={})
 
 
 @pytest.mark.parametrize(

@@ -6,13 +6,14 @@ that are not UTF-8) is encoded again so that any client can read it. So is a chu
 finish reason that means null. A usage chunk is left out if the gateway asked for it and the client did not.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from gateway.entries import Entry, Kind
 from gateway.sse import Event
-from gateway.upstream.dialects.chunks import Choice, Chunk, Delta, as_object, dump, read_json
+from gateway.upstream.dialects.chunks import Choice, Chunk, Delta, as_object, dump, read_chunk, read_json
 from gateway.upstream.dialects.deltas import answers, size, speaks
 from gateway.upstream.dialects.error_reasons import only_one
 from gateway.upstream.dialects.finishes import says_nothing
@@ -51,9 +52,9 @@ class Relay(Decoder):
         """A clean end is also complete if the upstream sent fewer choices than were asked for."""
         return self.done or (bool(self._ended_ones) and self._begun_ones <= self._ended_ones)
 
-    def decode(self, event: Event, entries: list[Entry]) -> Chunk | None:
+    def decode(self, event: Event, entries: list[Entry], chunk: Chunk | None = None) -> Chunk | None:
         self._is_odd = self._is_mute = False
-        chunk = super().decode(event, entries)
+        chunk = super().decode(event, entries, chunk)
         if chunk is None or (not chunk.choices and self._hide_usage and _has_usage(chunk)):
             return chunk
         data = event.data
@@ -159,10 +160,10 @@ class RememberingRelay(Relay):
         """The text. None if anything else was passed on."""
         return bytes(self._text) if self._is_plain else None
 
-    def decode(self, event: Event, entries: list[Entry]) -> Chunk | None:
+    def decode(self, event: Event, entries: list[Entry], chunk: Chunk | None = None) -> Chunk | None:
         """Of an event that reports an error nothing is passed on, and nothing is remembered."""
         said = self.said
-        chunk = super().decode(event, entries)
+        chunk = super().decode(event, entries, chunk)
         if chunk is not None:
             deltas = [choice.delta or choice.message or Delta() for choice in chunk.choices or []]
             text = "".join([delta.content or "" for delta in deltas]).encode()
@@ -173,6 +174,16 @@ class RememberingRelay(Relay):
     def _take_text(self, payload: bytes, data: bytes, entries: list[Entry]) -> None:
         self._text += payload
         super()._take_text(payload, data, entries)
+
+
+def passed_finish(entries: Sequence[Entry]) -> bool:
+    """Whether a chunk among the entries has a finish reason that a client takes for the end of a whole answer."""
+    for entry in entries:
+        if entry.kind is _CHUNK and b'"finish_reason"' in entry.payload:
+            choices = read_chunk(as_object(read_json(entry.payload)) or {}).choices or []
+            if any(choice.finish_reason and not says_nothing(choice.finish_reason) for choice in choices):
+                return True
+    return False
 
 
 def _has_usage(chunk: Chunk) -> bool:

@@ -29,9 +29,9 @@ class TextRelay(Relay):
         """Without the template, which looks for the text of a delta."""
         self.decode(Event(data), entries)
 
-    def decode(self, event: Event, entries: list[Entry]) -> Chunk | None:
+    def decode(self, event: Event, entries: list[Entry], chunk: Chunk | None = None) -> Chunk | None:
         self._texts = iter(_texts_in(event.data))
-        return super().decode(event, entries)
+        return super().decode(event, entries, chunk)
 
     def _take_choice(self, choice: Choice, entries: list[Entry]) -> None:
         if text := next(self._texts, None):

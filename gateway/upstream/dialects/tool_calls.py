@@ -34,11 +34,8 @@ class Calls:
         self._last: Call | None = None
         self._highest = -1
 
-    def add(self, payload: bytes) -> "tuple[Call, str]":
-        """The call that the fragment belongs to, and the arguments that it adds.
-
-        Raises UpstreamError for a payload that is not a JSON object.
-        """
+    def add(self, payload: bytes) -> "Call":
+        """The call that the fragment belongs to. Raises UpstreamError for a payload that is not a JSON object."""
         fragment = _read(payload)
         index = fragment.index
         call = self._last if index is None else self._current.get(index)
@@ -49,7 +46,7 @@ class Calls:
             self._highest = max(self._highest, call.index)
         call.add(fragment)
         self._last = self._current[call.index if index is None else index] = call
-        return call, fragment.arguments
+        return call
 
 
 def is_empty(payload: bytes) -> bool:
@@ -91,7 +88,7 @@ class Call:
             return fragment.id != self.id and bool(self.id or (self.name and fragment.name))
         if not fragment.name or not self.name:
             return False
-        return fragment.name != self.name or (fragment.arguments[:1] == "{" and self._is_whole())
+        return fragment.name != self.name or (fragment.arguments[:1] == "{" and self.is_whole())
 
     def add(self, fragment: _Fragment) -> None:
         self.id = fragment.id or self.id
@@ -104,11 +101,20 @@ class Call:
     def arguments(self) -> str:
         return "".join(self._arguments)
 
+    @property
+    def fragments(self) -> int:
+        """The number of fragments with arguments."""
+        return len(self._arguments)
+
+    def arguments_after(self, fragments: int) -> str:
+        return "".join(self._arguments[fragments:])
+
     def value(self) -> dict[str, Any]:
         function = {"name": self.name, "arguments": self.arguments}
         return {"id": self.id, "type": self._type, "function": function}
 
-    def _is_whole(self) -> bool:
+    def is_whole(self) -> bool:
+        """Whether the arguments are whole JSON."""
         if not self._arguments or self._arguments[-1][-1] != "}":  # avoids parsing after every fragment
             return False
         try:

@@ -1,0 +1,153 @@
+"""The items of a response's output, while they grow. Each says which events its beginning and its end are.
+
+https://platform.openai.com/docs/api-reference/responses/object#responses/object-output
+"""
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+from gateway.upstream.dialects.tool_calls import Call
+
+Object = dict[str, Any]
+Event = tuple[str, Object]
+"""The type of an event, and its fields without the type and the number."""
+
+Status = Literal["in_progress", "completed", "incomplete"]
+
+
+class Part:
+    """A part of a message: a text, or a refusal."""
+
+    __slots__ = ("_name", "_pieces", "_type", "annotations")
+
+    def __init__(self, *, is_refusal: bool) -> None:
+        self._type, self._name = ("refusal", "refusal") if is_refusal else ("output_text", "text")
+        self._pieces: list[bytes] = []  # those of the log, so they take no memory of their own
+        self.annotations: list[Object] = []
+
+    @property
+    def is_refusal(self) -> bool:
+        return self._type == "refusal"
+
+    def add(self, piece: bytes) -> None:
+        self._pieces.append(piece)
+
+    @property
+    def text(self) -> str:
+        return b"".join(self._pieces).decode()
+
+    def value(self) -> Object:
+        value: Object = {"type": self._type, self._name: self.text}
+        return value if self.is_refusal else value | {"annotations": self.annotations, "logprobs": []}
+
+    def end(self, place: Object) -> Iterator[Event]:
+        said: Object = {self._name: self.text} if self.is_refusal else {self._name: self.text, "logprobs": []}
+        yield f"response.{self._type}.done", {**place, **said}
+        yield "response.content_part.done", {**place, "part": self.value()}
+
+
+class Message:
+    def __init__(self, name: str, index: int) -> None:
+        self.id = f"msg_{name}"
+        self.index = index
+        self.status: Status = "in_progress"
+        self.parts: list[Part] = []
+
+    @property
+    def place(self) -> Object:
+        """Of the last part."""
+        return {"item_id": self.id, "output_index": self.index, "content_index": len(self.parts) - 1}
+
+    def value(self) -> Object:
+        content = [part.value() for part in self.parts]
+        return {"id": self.id, "type": "message", "status": self.status, "role": "assistant", "content": content}
+
+    def open(self, *, is_refusal: bool) -> Iterator[Event]:
+        """Begins a part, and ends the one before."""
+        yield from self.end()
+        part = Part(is_refusal=is_refusal)
+        empty = part.value()
+        self.parts.append(part)
+        yield "response.content_part.added", {**self.place, "part": empty}
+
+    def end(self) -> Iterator[Event]:
+        if self.parts:
+            yield from self.parts[-1].end(self.place)
+
+
+class Reasoning:
+    """As a summary, because that is the form that all clients show."""
+
+    def __init__(self, name: str, index: int) -> None:
+        self.id = f"rs_{name}"
+        self.index = index
+        self.status: Status = "in_progress"
+        self._pieces: list[bytes] = []
+        self._is_open = False
+
+    @property
+    def place(self) -> Object:
+        return {"item_id": self.id, "output_index": self.index, "summary_index": 0}
+
+    def value(self) -> Object:
+        summary = [self._part(self.text)] if self._is_open else []
+        return {"id": self.id, "type": "reasoning", "status": self.status, "summary": summary}
+
+    def add(self, piece: bytes) -> None:
+        self._pieces.append(piece)
+
+    def open(self) -> Iterator[Event]:
+        self._is_open = True
+        yield "response.reasoning_summary_part.added", {**self.place, "part": self._part("")}
+
+    def end(self) -> Iterator[Event]:
+        yield "response.reasoning_summary_text.done", {**self.place, "text": self.text}
+        yield "response.reasoning_summary_part.done", {**self.place, "part": self._part(self.text)}
+
+    @property
+    def text(self) -> str:
+        return b"".join(self._pieces).decode()
+
+    @staticmethod
+    def _part(text: str) -> Object:
+        return {"type": "summary_text", "text": text}
+
+
+class FunctionCall:
+    """Its name and its id are fixed when it begins."""
+
+    def __init__(self, call: Call, name: str, index: int) -> None:
+        self.id = f"fc_{name}"
+        self.index = index
+        self.status: Status = "in_progress"
+        self.call = call
+        self._call_id = call.id or f"call_{name}"
+        self._name = call.name
+        self._told = 0  # fragments of the arguments
+
+    @property
+    def place(self) -> Object:
+        return {"item_id": self.id, "output_index": self.index}
+
+    def value(self) -> Object:
+        return {
+            "id": self.id,
+            "type": "function_call",
+            "status": self.status,
+            "call_id": self._call_id,
+            "name": self._name,
+            "arguments": self.call.arguments if self._told else "",
+        }
+
+    def argue(self) -> Iterator[Event]:
+        """What is new of the arguments."""
+        if delta := self.call.arguments_after(self._told):
+            self._told = self.call.fragments
+            yield "response.function_call_arguments.delta", {**self.place, "delta": delta}
+
+    def end(self) -> Iterator[Event]:
+        said = {"name": self._name, "arguments": self.call.arguments if self._told else ""}
+        yield "response.function_call_arguments.done", {**self.place, **said}
+
+
+Item = Message | Reasoning | FunctionCall

@@ -1,0 +1,221 @@
+"""Translates the body of `POST /v1/responses` to the fields of a chat request.
+
+https://platform.openai.com/docs/api-reference/responses/create
+
+A field that a chat cannot express is an error that names it. Fields that only concern OpenAI's own servers, such as
+keys of their prompt cache, are ignored. Fields that are not of this API go to the model's server unchanged, as they do
+in a chat request.
+"""
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec import Raw
+from msgspec.json import Decoder
+
+from gateway.admission.fields import Fields, name_in, value_in
+from gateway.config import OnDisconnect
+from gateway.errors import InvalidRequest
+from gateway.responses.items import Conversation, Object
+
+T = TypeVar("T")
+
+_encode_json = msgspec.json.Encoder().encode
+
+
+class _Function(msgspec.Struct):
+    type: str
+    name: str = ""
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class _Format(msgspec.Struct):
+    type: str
+    name: str | None = None
+    description: str | None = None
+    schema: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class _Text(msgspec.Struct):
+    format: _Format | None = None
+    verbosity: str | None = None
+
+
+class _Reasoning(msgspec.Struct):
+    effort: str | None = None
+
+
+class ResponseRequest(msgspec.Struct, frozen=True):
+    """`fields` are those of a chat request, without the model and the messages. `shown` are those of the response."""
+
+    model: str | None
+    instructions: str | None
+    conversation: Conversation
+    previous: str | None
+    fields: Mapping[str, Any]
+    shown: dict[str, Raw]
+    stream: bool
+    background: bool
+    store: bool
+    on_disconnect: OnDisconnect | None
+
+
+# Made once: making a decoder takes longer than decoding a value.
+_TEXT: Decoder[str | None] = Decoder(str | None)
+_BOOLEAN: Decoder[bool | None] = Decoder(bool | None)
+_INTEGER: Decoder[int | None] = Decoder(int | None)
+_ANY: Decoder[Any] = Decoder()
+_TOOLS: Decoder[list[Any] | None] = Decoder(list[Any] | None)
+_CONFIG: Decoder[_Text | None] = Decoder(_Text | None)
+_REASONING: Decoder[_Reasoning | None] = Decoder(_Reasoning | None)
+_ON_DISCONNECT: Decoder[OnDisconnect | None] = Decoder(OnDisconnect | None)
+
+_NULL, _TRUE = Raw(b"null"), Raw(b"true")
+
+# Fields of the response object that repeat those of the request, and what they are without.
+_SHOWN = {
+    "background": Raw(b"false"),
+    "instructions": _NULL,
+    "max_output_tokens": _NULL,
+    "max_tool_calls": _NULL,
+    "metadata": Raw(b"{}"),
+    "parallel_tool_calls": _TRUE,
+    "previous_response_id": _NULL,
+    "prompt_cache_key": _NULL,
+    "reasoning": Raw(b'{"effort":null,"summary":null}'),
+    "safety_identifier": _NULL,
+    "service_tier": _NULL,
+    "store": _TRUE,
+    "temperature": _NULL,
+    "text": Raw(b'{"format":{"type":"text"}}'),
+    "tool_choice": Raw(b'"auto"'),
+    "tools": Raw(b"[]"),
+    "top_p": _NULL,
+    "truncation": Raw(b'"disabled"'),
+    "user": _NULL,
+}
+
+# Those with a translation of their own, and those that the gateway acts on itself.
+_OWN = frozenset(
+    {
+        *("input", "instructions", "model", "previous_response_id", "stream", "background", "store", "on_disconnect"),
+        *("max_output_tokens", "reasoning", "text", "tool_choice", "tools", "parallel_tool_calls"),
+        *("format", "assistant", "messages", "stream_options", "n"),
+    }
+)
+# Those that change nothing where another server than OpenAI's own answers.
+_IGNORED = frozenset(
+    {
+        *("client_metadata", "include", "max_tool_calls", "metadata", "prompt_cache_key", "prompt_cache_options"),
+        *("prompt_cache_retention", "safety_identifier"),
+    }
+)
+_REFUSED = frozenset({"context_management", "conversation", "moderation", "prompt", "top_logprobs"})
+
+
+def response_request(fields: Fields) -> ResponseRequest:
+    """Raises InvalidRequest."""
+    for name in sorted(_REFUSED & fields.keys()):
+        if fields[name] != _NULL:
+            raise _unsupported(f"`{name}` has no counterpart in a chat.", name)
+    if value_in(fields, "truncation", _TEXT) not in (None, "disabled"):
+        raise _unsupported("`truncation` must be `disabled`: a chat is not shortened.", "truncation")
+    background = value_in(fields, "background", _BOOLEAN) or False
+    store = value_in(fields, "store", _BOOLEAN)
+    if background and store is False:
+        raise InvalidRequest("A response in the background must be stored.", param="store")
+    conversation = Conversation()
+    conversation.add_input(_input(fields))
+    return ResponseRequest(
+        model=name_in(fields, "model"),
+        instructions=value_in(fields, "instructions", _TEXT),
+        conversation=conversation,
+        previous=value_in(fields, "previous_response_id", _TEXT) or None,
+        fields=_chat_fields(fields),
+        shown={name: fields.get(name, default) for name, default in _SHOWN.items()},
+        stream=value_in(fields, "stream", _BOOLEAN) or False,
+        background=background,
+        store=store is not False,
+        on_disconnect=value_in(fields, "on_disconnect", _ON_DISCONNECT),
+    )
+
+
+def _input(fields: Fields) -> Any:
+    if fields.get("input", _NULL) == _NULL:
+        raise InvalidRequest("There is no `input`.", code="question_missing", param="input")
+    return value_in(fields, "input", _ANY)
+
+
+def _chat_fields(fields: Fields) -> dict[str, Any]:
+    chat: dict[str, Any] = {
+        name: value
+        for name, value in fields.items()
+        if value != _NULL and name not in _OWN and name not in _IGNORED and name not in ("truncation",)
+    }
+    if (most := value_in(fields, "max_output_tokens", _INTEGER)) is not None:
+        chat["max_tokens"] = most  # the name that all servers know; those that know a second one are fewer
+    reasoning = value_in(fields, "reasoning", _REASONING)
+    if reasoning is not None and reasoning.effort is not None:
+        chat["reasoning_effort"] = reasoning.effort
+    text = value_in(fields, "text", _CONFIG)
+    if text is not None:
+        chat |= _text_fields(text)
+    tools = value_in(fields, "tools", _TOOLS)
+    if tools:
+        chat["tools"] = [_tool(tool, f"tools[{index}]") for index, tool in enumerate(tools)]
+        if (choice := _choice(value_in(fields, "tool_choice", _ANY))) is not None:
+            chat["tool_choice"] = choice
+        if fields.get("parallel_tool_calls", _NULL) != _NULL:
+            chat["parallel_tool_calls"] = value_in(fields, "parallel_tool_calls", _BOOLEAN)
+    return chat
+
+
+def _text_fields(text: _Text) -> Object:
+    fields: Object = {} if text.verbosity is None else {"verbosity": text.verbosity}
+    match text.format:
+        case None | _Format(type="text"):
+            return fields
+        case _Format(type="json_object"):
+            return fields | {"response_format": {"type": "json_object"}}
+        case _Format(type="json_schema") as form:
+            known = {"name": form.name, "description": form.description, "schema": form.schema, "strict": form.strict}
+            schema = {name: value for name, value in known.items() if value is not None}
+            return fields | {"response_format": {"type": "json_schema", "json_schema": schema}}
+        case form:
+            raise _unsupported(f"A chat has no format of type `{form.type[:64]}`.", "text.format")
+
+
+def _tool(tool: Any, where: str) -> Object:
+    try:
+        function = msgspec.convert(tool, _Function)
+    except msgspec.ValidationError as error:
+        raise InvalidRequest(f"The tool has the wrong form: {str(error).replace('`', '')}.", param=where) from None
+    if function.type != "function":
+        words = f"The tool `{function.type[:64]}` is run by OpenAI's servers. Only functions can be called here."
+        raise _unsupported(words, where)
+    known = {
+        "name": function.name,
+        "description": function.description,
+        "parameters": function.parameters,
+        "strict": function.strict or None,  # false is what a chat does by itself
+    }
+    return {"type": "function", "function": {name: value for name, value in known.items() if value is not None}}
+
+
+def _choice(choice: Any) -> Any:
+    match choice:
+        case None | "auto" | "none" | "required":
+            return choice
+        case {"type": "function", "name": str(name)}:
+            return {"type": "function", "function": {"name": name}}
+        case _:
+            words = "`tool_choice` must be `auto`, `none`, `required`, or name a function."
+            raise _unsupported(words, "tool_choice")
+
+
+def _unsupported(words: str, param: str) -> InvalidRequest:
+    return InvalidRequest(words, code="unsupported_value", param=param)

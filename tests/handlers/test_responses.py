@@ -1,0 +1,429 @@
+"""The Responses API over real sockets: created, followed, resumed behind every event, cancelled and deleted."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from tests.conftest import Client, MakeGateway
+from tests.responses.judge import Judge, read
+from tests.rig.clients import bearer, error_of, eventually
+from tests.rig.inside import streams
+from tests.rig.scripted_upstream import (
+    DONE,
+    Close,
+    Pause,
+    ScriptedUpstream,
+    Stall,
+    Step,
+    Until,
+    answer,
+    chunk,
+    delta,
+    event,
+    finish,
+    stream,
+    usage,
+)
+
+Object = dict[str, Any]
+HI = {"model": "m", "input": "hi"}
+STREAMED = {**HI, "stream": True}
+BACKGROUND = {**HI, "background": True}
+KEYS = '[[keys]]\nname = "a"\nkey = "test-key-of-a-12345"\n[[keys]]\nname = "b"\nkey = "test-key-of-b-12345"\n'
+
+
+def fragment(index: int, **fields: str) -> bytes:
+    function = {name: fields[name] for name in ("name", "arguments") if name in fields}
+    ids = {"id": fields["id"]} if "id" in fields else {}
+    return event(chunk(tool_calls=[{"index": index, **ids, "function": function}]))
+
+
+RICH = [
+    event(chunk(role="assistant", content="")),
+    event(chunk(reasoning_content="I think")),
+    event(chunk(reasoning_content=" twice.\n")),
+    delta("Hé"),
+    delta("llo\r\n👍"),
+    fragment(0, id="c0", name="f", arguments='{"a"'),
+    fragment(1, id="c1", name="g", arguments="{"),
+    fragment(0, arguments=":1}"),
+    fragment(1, arguments="}"),
+    finish("tool_calls"),
+    usage(prompt_tokens=3, completion_tokens=4, total_tokens=7),
+    DONE,
+]
+
+
+async def made(client: Client, body: Object, **headers: str) -> Object:
+    async with client.post("/v1/responses", json=body, headers=headers) as response:
+        assert response.status == 200, await response.text()
+        value: Object = await response.json()
+        return value
+
+
+async def told(client: Client, body: Object = STREAMED, **headers: str) -> list[Object]:
+    async with client.post("/v1/responses", json=body, headers=headers) as response:
+        assert response.status == 200, await response.text()
+        assert response.headers["Content-Type"] == "text/event-stream"
+        return read(await response.read())
+
+
+async def got(client: Client, name: str, **query: str) -> Object:
+    async with client.get(f"/v1/responses/{name}", params=query) as response:
+        assert response.status == 200, await response.text()
+        value: Object = await response.json()
+        return value
+
+
+async def rest(client: Client, name: str, after: int | None = None) -> list[Object]:
+    query = {"stream": "true"} | ({} if after is None else {"starting_after": str(after)})
+    async with client.get(f"/v1/responses/{name}", params=query) as response:
+        assert response.status == 200, await response.text()
+        return read(await response.read())
+
+
+async def refused(client: Client, method: str, path: str, body: object = None, **headers: str) -> tuple[int, str]:
+    async with client.request(method, path, json=body, headers=headers) as response:
+        return await error_of(response)
+
+
+# Whole and streamed
+
+
+async def test_a_whole_response(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
+    upstream.script(stream(*RICH))
+    client = await gateway()
+    response = await made(client, {**HI, "instructions": "Be kind.", "metadata": {"a": "b"}, "max_output_tokens": 9})
+    assert response["status"] == "completed"
+    assert [item["type"] for item in response["output"]] == ["reasoning", "message", "function_call", "function_call"]
+    assert response["output"][1]["content"][0]["text"] == "Héllo\r\n👍"
+    assert response["usage"]["input_tokens"] == 3
+    assert (response["model"], response["metadata"], response["instructions"]) == ("m", {"a": "b"}, "Be kind.")
+    (request,) = upstream.requests
+    assert request.json == {
+        "model": "m",
+        "messages": [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "hi"}],
+        "max_tokens": 9,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+    assert await got(client, response["id"]) == response
+
+
+async def test_a_streamed_response_is_that_which_is_stored(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
+    upstream.script(stream(*RICH))
+    client = await gateway()
+    events = await told(client)
+    response = Judge().judge(events)
+    assert await got(client, response["id"]) == response
+    assert await rest(client, response["id"]) == events
+
+
+async def test_a_cut_behind_every_event_is_resumed(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
+    """The same bytes, and one request to the model."""
+    upstream.script(stream(*[part for one in RICH for part in (one, Pause(0.002))]))
+    client = await gateway()
+    async with client.post("/v1/responses", json=STREAMED) as response:
+        whole = await response.read()
+    events = read(whole)
+    name = events[0]["response"]["id"]
+    blocks = [block + b"\n\n" for block in whole.split(b"\n\n")[:-1]]
+    for after in range(len(events)):
+        async with client.get(
+            f"/v1/responses/{name}", params={"stream": "true", "starting_after": str(after)}
+        ) as response:
+            assert await response.read() == b"".join(blocks[after + 1 :])
+    assert len(upstream.requests) == 1
+
+
+async def test_a_dropped_stream_is_followed_while_it_runs(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
+    go_on = asyncio.Event()
+    upstream.script(stream(delta("a"), Until(go_on), delta("b"), finish(), DONE))
+    client = await gateway()
+    async with client.post("/v1/responses", json=STREAMED) as response:
+        before = b""
+        while b"output_text.delta" not in before:
+            before += await response.content.readany()
+        response.close()
+    events = read(before)
+    following = asyncio.ensure_future(rest(client, events[0]["response"]["id"], after=len(events) - 1))
+    await asyncio.sleep(0.05)
+    go_on.set()
+    Judge().judge(events + await following)
+    assert len(upstream.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("steps", "last", "status"),
+    [
+        ([delta("a"), finish("length"), DONE], "response.incomplete", "incomplete"),
+        ([delta("a"), finish("content_filter"), DONE], "response.incomplete", "incomplete"),
+        ([delta("a")], "response.failed", "failed"),
+        ([delta("a"), Close()], "response.failed", "failed"),
+        (
+            [delta("a"), event({"error": {"message": "overloaded"}})],
+            "response.failed",
+            "failed",
+        ),
+        ([fragment(0, id="c", name="f", arguments='{"a')], "response.failed", "failed"),
+    ],
+)
+async def test_ends(
+    gateway: MakeGateway, upstream: ScriptedUpstream, steps: list[bytes | Step], last: str, status: str
+) -> None:
+    upstream.script(stream(*steps))
+    client = await gateway()
+    events = await told(client)
+    response = Judge().judge(events)
+    assert (events[-1]["type"], response["status"]) == (last, status)
+    assert (await got(client, response["id"]))["status"] == status
+
+
+async def test_a_failure_before_any_content_is_a_status(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
+    upstream.script(answer(400, {"error": {"message": "no such parameter", "type": "invalid_request_error"}}))
+    client = await gateway("[retry]\nattempts = 1\n")
+    for body in (HI, STREAMED):
+        assert (await refused(client, "POST", "/v1/responses", body))[0] == 400
+
+
+async def test_a_truncated_answer_is_never_a_whole_response(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
+    upstream.script(stream(delta("a")))
+    assert await refused(await gateway(), "POST", "/v1/responses", HI) == (502, "upstream_incomplete")
+
+
+async def test_silence_is_filled(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
+    upstream.script(stream(Pause(0.3), delta("a"), finish(), DONE))
+    client = await gateway("[stream]\nheartbeat_seconds = 0.1\n")
+    async with client.post("/v1/responses", json=STREAMED) as response:
+        body = await response.read()
+    assert body.startswith(b":")
+    Judge().judge(read(body))
+
+
+# In the background
+
+
+async def test_in_the_background(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
+    go_on = asyncio.Event()
+    upstream.script(stream(delta("a"), Until(go_on), delta("b"), finish(), DONE))
+    client = await gateway("[stream]\nattach_seconds = 0.05\ngrace_seconds = 0.05\n")
+    response = await made(client, BACKGROUND)
+    assert response["status"] in ("queued", "in_progress")
+    await upstream.until(requests=1)
+    await asyncio.sleep(0.2)  # longer than a stream waits for a viewer
+    assert (await got(client, response["id"]))["status"] == "in_progress"
+    following = asyncio.ensure_future(rest(client, response["id"]))
+    await asyncio.sleep(0.05)
+    go_on.set()
+    last = Judge().judge(await following)
+    assert last["output"][0]["content"][0]["text"] == "ab"
+    assert await got(client, response["id"]) == last
+
+
+async def test_a_stream_in_the_background_goes_on_without_its_client(
+    gateway: MakeGateway, upstream: ScriptedUpstream
+) -> None:
+    go_on = asyncio.Event()
+    upstream.script(stream(Until(go_on), delta("a"), finish(), DONE))
+    client = await gateway("[stream]\nattach_seconds = 0.05\ngrace_seconds = 0.05\n")
+    async with client.post("/v1/responses", json={**BACKGROUND, "stream": True}) as response:
+        start = await response.content.readany()
+        response.close()
+    name = read(start)[0]["response"]["id"]
+    await asyncio.sleep(0.2)
+    go_on.set()
+    assert Judge().judge(await rest(client, name))["status"] == "completed"
+    assert len(upstream.requests) == 1
+
+
+async def test_a_failed_one_in_the_background(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
+    upstream.script(answer(400, {"error": {"message": "no such parameter", "type": "invalid_request_error"}}))
+    client = await gateway("[retry]\nattempts = 1\n")
+    response = await made(client, BACKGROUND)
+    last = Judge().judge(await rest(client, response["id"]))
+    assert last["status"] == "failed"
+    assert last["error"]["message"]
+
+
+async def test_a_key_that_may_not_drain_asks_nothing_in_the_background(
+    gateway: MakeGateway, upstream: ScriptedUpstream
+) -> None:
+    client = await gateway('[[keys]]\nname = "a"\nkey = "test-key-of-a-12345"\non_disconnect = ["cancel"]\n')
+    status, _ = await refused(client, "POST", "/v1/responses", BACKGROUND, **bearer("test-key-of-a-12345"))
+    assert status == 403
+    assert not upstream.requests
+
+
+# Cancelled, deleted, not stored
+
+
+@pytest.mark.parametrize("body", [BACKGROUND, {**BACKGROUND, "stream": True}])
+async def test_cancel(gateway: MakeGateway, upstream: ScriptedUpstream, body: Object) -> None:
+    upstream.script(stream(delta("a"), Stall()))
+    client = await gateway()
+    name = (await made(client, BACKGROUND))["id"]
+    following = asyncio.ensure_future(rest(client, name))
+    await upstream.until(requests=1)
+    await eventually(lambda: any(stream.log.last for stream in streams(client)))
+    for _ in range(2):
+        async with client.post(f"/v1/responses/{name}/cancel") as response:
+            assert (await response.json())["status"] == "cancelled"
+    assert Judge().judge(await following)["status"] == "cancelled"
+    await upstream.until(left=1)
+
+
+async def test_delete(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
+    upstream.script(stream(delta("a"), finish(), DONE), stream(delta("a"), Stall()))
+    client = await gateway()
+    ended, running = (await made(client, HI))["id"], (await made(client, BACKGROUND))["id"]
+    await upstream.until(requests=2)
+    for name in (ended, running):
+        async with client.delete(f"/v1/responses/{name}") as response:
+            assert await response.json() == {"id": name, "object": "response", "deleted": True}
+    await upstream.until(left=1)
+    for name in (ended, running):
+        assert await refused(client, "GET", f"/v1/responses/{name}") == (404, "response_not_found")
+
+
+async def test_what_is_not_stored_is_not_found(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
+    upstream.script(stream(delta("a"), finish(), DONE))
+    client = await gateway()
+    whole = await made(client, {**HI, "store": False})
+    streamed = (await told(client, {**STREAMED, "store": False}))[-1]["response"]
+    for name in (whole["id"], streamed["id"]):
+        assert await refused(client, "GET", f"/v1/responses/{name}") == (404, "response_not_found")
+
+
+async def test_a_client_that_waits_for_the_whole_and_leaves_stops_it(
+    gateway: MakeGateway, upstream: ScriptedUpstream
+) -> None:
+    upstream.script(stream(delta("a"), Stall()))
+    client = await gateway()
+    asking = asyncio.ensure_future(made(client, HI))
+    await upstream.until(requests=1)
+    asking.cancel()
+    await upstream.until(left=1)
+
+
+@pytest.mark.parametrize(("method", "more"), [("GET", ""), ("DELETE", ""), ("POST", "/cancel")])
+async def test_only_the_callers_own(gateway: MakeGateway, upstream: ScriptedUpstream, method: str, more: str) -> None:
+    upstream.script(stream(delta("a"), finish(), DONE))
+    client = await gateway(KEYS)
+    name = (await made(client, HI, **bearer("test-key-of-a-12345")))["id"]
+    for other in (name, "resp_" + "x" * 22, "resp_", "msg_1", "resp_é"):
+        path = f"/v1/responses/{other}{more}"
+        assert await refused(client, method, path, **bearer("test-key-of-b-12345")) == (404, "response_not_found")
+        assert await refused(client, method, path) == (401, "invalid_api_key")
+
+
+async def test_a_stream_of_another_surface_is_no_response(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
+    upstream.script(stream(delta("a"), finish(), DONE))
+    client = await gateway()
+    async with client.post("/streams", json={"question": "hi"}) as response:
+        other = (await response.json())["id"]
+    assert await refused(client, "GET", f"/v1/responses/resp_{other}") == (404, "response_not_found")
+
+
+@pytest.mark.parametrize("after", ["-1", "x", "1" * 13, "1.0", "²"])
+async def test_a_bad_number(gateway: MakeGateway, upstream: ScriptedUpstream, after: str) -> None:
+    upstream.script(stream(delta("a"), finish(), DONE))
+    client = await gateway()
+    name = (await made(client, HI))["id"]
+    async with client.get(f"/v1/responses/{name}", params={"stream": "true", "starting_after": after}) as response:
+        assert await error_of(response) == (400, "invalid_request")
+
+
+# The conversation goes on
+
+
+async def test_previous_response_id(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
+    upstream.script(stream(*RICH), stream(delta("done"), finish(), DONE))
+    client = await gateway()
+    first = await made(client, {**HI, "instructions": "Only once."})
+    outputs = [
+        {"type": "function_call_output", "call_id": "c0", "output": "1"},
+        {"type": "function_call_output", "call_id": "c1", "output": "2"},
+    ]
+    second = await made(client, {"model": "m", "input": outputs, "previous_response_id": first["id"]})
+    assert second["previous_response_id"] == first["id"]
+    calls = [
+        {"id": "c0", "type": "function", "function": {"name": "f", "arguments": '{"a":1}'}},
+        {"id": "c1", "type": "function", "function": {"name": "g", "arguments": "{}"}},
+    ]
+    so_far = [
+        {"role": "user", "content": "hi"},
+        {"role": "assistant", "content": "Héllo\r\n👍", "tool_calls": calls},
+        {"role": "tool", "tool_call_id": "c0", "content": "1"},
+        {"role": "tool", "tool_call_id": "c1", "content": "2"},
+    ]
+    assert upstream.requests[1].json["messages"] == so_far
+    await made(client, {"model": "m", "input": "more", "previous_response_id": second["id"]})
+    last = [{"role": "assistant", "content": "done"}, {"role": "user", "content": "more"}]
+    assert upstream.requests[2].json["messages"] == [*so_far, *last]
+
+
+async def test_a_previous_response_that_is_not_there(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
+    upstream.script(stream(delta("a"), Stall()))
+    client = await gateway()
+    unknown = {**HI, "previous_response_id": "resp_" + "x" * 22}
+    assert await refused(client, "POST", "/v1/responses", unknown) == (400, "previous_response_not_found")
+    running = (await made(client, BACKGROUND))["id"]
+    body = {**HI, "previous_response_id": running}
+    assert await refused(client, "POST", "/v1/responses", body) == (400, "previous_response_running")
+
+
+# Idempotent
+
+
+async def test_a_retry_gets_the_response_that_was_begun(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
+    upstream.script(stream(*RICH))
+    client = await gateway()
+    first = await told(client, STREAMED, **{"Idempotency-Key": "k" * 16})
+    assert await told(client, STREAMED, **{"Idempotency-Key": "k" * 16}) == first
+    assert await made(client, HI, **{"Idempotency-Key": "k" * 16}) == first[-1]["response"]
+    assert len(upstream.requests) == 1
+    other = await refused(client, "POST", "/v1/responses", {**HI, "input": "x"}, **{"Idempotency-Key": "k" * 16})
+    assert other == (409, "idempotency_conflict")
+
+
+async def test_a_body_that_breaks_off_ends_nothing(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
+    """A viewer that is cut, and comes back behind its last event, has one whole sequence."""
+    upstream.script(stream(*[part for one in RICH for part in (one, Pause(0.01))]))
+    client = await gateway()
+    events: list[Object] = []
+    async with client.post("/v1/responses", json=STREAMED) as response:
+        buffer = b""
+        while len(events) < 6:
+            buffer += await response.content.readany()
+            whole, _, _ = buffer.rpartition(b"\n\n")
+            events = read(whole + b"\n\n")
+        response.close()
+    with pytest.raises(AssertionError):
+        Judge().judge(events)
+    Judge().judge(events + await rest(client, events[0]["response"]["id"], after=events[-1]["sequence_number"]))
+
+
+@pytest.mark.parametrize("headers", [{}, {"Idempotency-Key": "k" * 16}], ids=["", "with a key"])
+async def test_those_in_the_background_are_not_given_up_for_others(
+    gateway: MakeGateway, upstream: ScriptedUpstream, headers: dict[str, str]
+) -> None:
+    """They are no orphans, of which a gateway has a bounded number."""
+    go_on = asyncio.Event()
+    upstream.script(stream(Until(go_on), delta("a"), finish(), DONE))
+    client = await gateway("[stream]\nmax_orphans = 1\nattach_seconds = 0.1\ngrace_seconds = 0.1\n")
+    names = [(await made(client, {**BACKGROUND, "user": str(n)}, **headers))["id"] for n in range(1 if headers else 3)]
+    async with client.post("/streams", json={"question": "hi"}) as response:
+        assert response.status == 201
+    await asyncio.sleep(0.3)
+    go_on.set()
+    for name in names:
+        assert Judge().judge(await rest(client, name))["status"] == "completed"
+
+
+async def test_a_query_of_the_sdks(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
+    upstream.script(stream(delta("a"), finish(), DONE))
+    client = await gateway()
+    name = (await made(client, HI))["id"]
+    async with client.get(f"/v1/responses/{name}?include[]=a&include[]=b") as response:
+        assert response.status == 200

@@ -1,0 +1,101 @@
+"""Answers of the OpenAI APIs at two gateways on one Redis: whichever a client comes back to has all of them."""
+
+import asyncio
+
+import pytest
+
+from tests.conftest import Client, MakeGateway
+from tests.handlers.test_responses import BACKGROUND, HI, RICH, STREAMED, got, made, refused, rest, told
+from tests.responses.judge import Judge
+from tests.rig.completions import COMPLETION, post, streamed
+from tests.rig.completions import HI as CHAT
+from tests.rig.completions import STREAMED as CHAT_STREAMED
+from tests.rig.redis import RedisServer
+from tests.rig.scripted_upstream import DONE, ScriptedUpstream, Stall, Until, answer, delta, event, finish, stream
+
+KEY = {"Idempotency-Key": "0b9d8c5e-7a54-4ad0-9f7e-3f6a5cf41c0d"}
+
+
+@pytest.fixture
+async def two(gateway: MakeGateway, redis: RedisServer) -> list[Client]:
+    return [await gateway(f'[store]\nurl = "{redis.url}"\n') for _ in range(2)]
+
+
+async def test_a_response_is_everywhere(two: list[Client], upstream: ScriptedUpstream) -> None:
+    here, there = two
+    upstream.script(stream(*RICH), stream(delta("done"), finish(), DONE))
+    events = await told(here, STREAMED)
+    response = Judge().judge(events)
+    name = response["id"]
+    assert await rest(there, name) == events
+    assert await got(there, name) == response
+    for after in (0, len(events) // 2, len(events) - 1):
+        assert await rest(there, name, after) == events[after + 1 :]
+    assert len(upstream.requests) == 1
+    second = await made(there, {**HI, "previous_response_id": name})
+    assert second["previous_response_id"] == name
+    assert [message["role"] for message in upstream.requests[1].json["messages"]] == ["user", "assistant", "user"]  # type: ignore[attr-defined] # JSON
+
+
+async def test_one_in_the_background_is_followed_and_cancelled_elsewhere(
+    two: list[Client], upstream: ScriptedUpstream
+) -> None:
+    here, there = two
+    upstream.script(stream(delta("a"), Stall()))
+    name = (await made(here, BACKGROUND))["id"]
+    following = asyncio.ensure_future(rest(there, name))
+    await upstream.until(requests=1)
+    await asyncio.sleep(0.2)
+    async with there.post(f"/v1/responses/{name}/cancel") as response:
+        assert (await response.json())["status"] == "cancelled"
+    assert Judge().judge(await following)["status"] == "cancelled"
+    await upstream.until(left=1)
+
+
+@pytest.mark.parametrize("at", [0, 1])
+async def test_a_deleted_response_is_nowhere(two: list[Client], upstream: ScriptedUpstream, at: int) -> None:
+    upstream.script(stream(*RICH))
+    name = (await told(two[0], STREAMED))[0]["response"]["id"]
+    await got(two[1], name)
+    async with two[at].delete(f"/v1/responses/{name}") as response:
+        assert response.status == 200
+    await asyncio.sleep(0.2)
+    for client in two:
+        assert await refused(client, "GET", f"/v1/responses/{name}") == (404, "response_not_found")
+
+
+async def test_what_is_not_stored_stays_here(two: list[Client], upstream: ScriptedUpstream, redis: RedisServer) -> None:
+    upstream.script(stream(delta("secret of a caller"), finish(), DONE))
+    await made(two[0], {**HI, "store": False})
+    await asyncio.sleep(0.2)
+    assert b":log" not in await redis.say("KEYS", "*")
+
+
+async def test_a_chat_completion_is_joined_elsewhere(two: list[Client], upstream: ScriptedUpstream) -> None:
+    here, there = two
+    gate = asyncio.Event()
+    upstream.script(stream(delta("one "), Until(gate), delta("two"), finish(), DONE))
+    asking = asyncio.create_task(streamed(here, CHAT_STREAMED, **KEY))
+    await upstream.until(requests=1)
+    again = asyncio.create_task(streamed(there, CHAT_STREAMED, **KEY))
+    await asyncio.sleep(0.2)
+    gate.set()
+    first, second = await asyncio.gather(asking, again)
+    assert first == second
+    assert first.raw.endswith(DONE)
+    assert len(upstream.requests) == 1
+
+
+async def test_a_whole_one_is_given_again_elsewhere(two: list[Client], upstream: ScriptedUpstream) -> None:
+    upstream.script(answer(200, COMPLETION))
+    for client in two:
+        async with post(client, CHAT, **KEY) as response:
+            assert await response.read() == COMPLETION
+    assert len(upstream.requests) == 1
+
+
+async def test_a_broken_one_is_broken_elsewhere(two: list[Client], upstream: ScriptedUpstream) -> None:
+    upstream.script(stream(delta("a"), finish(), event({"error": "x"})))
+    first, second = [await streamed(client, CHAT_STREAMED, **KEY) for client in two]
+    assert first == second
+    assert first.broken
