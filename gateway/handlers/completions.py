@@ -61,7 +61,7 @@ async def create(request: web.Request, endpoint: Endpoint = Endpoint.CHAT) -> An
     caller = authenticate(request)
     check_key(services.config, caller)
     query = read_query(request, only=POLICY | IDEMPOTENCY)  # OpenAI's ignore other fields, and SDKs let users add some
-    key = idempotency_key(request, query, caller)
+    key = idempotency_key(request, query, caller) if endpoint is Endpoint.CHAT else None  # only chats are recorded
     limits = allowance(caller, None, Assistant())
     if key is None:  # with one, the answer may exist already
         await services.streams.check(limits)

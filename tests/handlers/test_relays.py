@@ -315,6 +315,24 @@ async def test_a_model_without_the_endpoint_is_not_asked(
     assert not upstream.requests
 
 
+async def test_a_model_may_have_chats_and_no_responses(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
+    client = await gateway(model("talks", 'endpoints = ["chat/completions"]'))
+    async with client.post("/v1/responses", json={"model": "talks", "input": "hi"}) as response:
+        assert "talks has no responses" in (await response.json())["error"]["message"]
+        assert await error_of(response) == (400, "endpoint_not_supported")
+    assert not upstream.requests
+
+
+async def test_a_key_of_idempotency_is_for_chats(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
+    """Values are not recorded: each request is one."""
+    upstream.script(answer(200, RELAYED["embeddings"][1]))
+    client = await gateway()
+    for _ in range(2):
+        async with post(client, "embeddings", **{"Idempotency-Key": "a-key-of-this-test"}) as response:
+            assert response.status == 200
+    assert len(upstream.requests) == 2
+
+
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/chat", "/streams"])
 async def test_a_model_without_chats_is_not_asked_there(
     gateway: MakeGateway, upstream: ScriptedUpstream, path: str
