@@ -29,7 +29,7 @@ from gateway.streams.held import HeldStream
 from gateway.streams.idempotency import Key, Once
 from gateway.streams.retention import Holding
 from gateway.streams.sharing import Sharing
-from gateway.streams.surfaces import NativeSurface, OpenAISurface, Surface
+from gateway.streams.surfaces import NativeSurface, OpenAISurface, PassingSurface, Surface
 from gateway.streams.tickets import Tickets
 from gateway.streams.unwatched import Unwatched
 from gateway.streams.watched import Watched
@@ -155,9 +155,23 @@ class Streams:
 
     async def relay(self, asked: Completion, view: View) -> HeldStream[Window]:
         """Starts an answer that is passed on, chunk by chunk or as one body. Raises the same errors as `record`."""
-        reservation = await self._reserve(asked.request)
-        window = Window(view, count=self._store.grow)
-        return self._start(new_id(self._epoch), asked.request, window, OpenAISurface(asked), reservation)
+        return await self._pass_on(asked.request, lambda _: view, OpenAISurface(asked))
+
+    async def pass_on(self, request: AdmittedRequest, view_of: Callable[[str], View]) -> HeldStream[Window]:
+        """Starts an answer whose entries are shown to one client and not kept. Raises the same errors as `record`.
+
+        `view_of` makes the view of the stream with this id. It is used for each entry once, in order, so it may depend
+        on those before.
+        """
+        return await self._pass_on(request, view_of, PassingSurface(is_remembered=request.same_answer))
+
+    async def _pass_on(
+        self, request: AdmittedRequest, view_of: Callable[[str], View], surface: Surface
+    ) -> HeldStream[Window]:
+        reservation = await self._reserve(request)
+        stream_id = new_id(self._epoch)
+        window = Window(view_of(stream_id), count=self._store.grow)
+        return self._start(stream_id, request, window, surface, reservation)
 
     async def _reserve(self, request: AdmittedRequest) -> Reservation:
         self._check()
