@@ -134,7 +134,7 @@ class Streams:
         self, request: AdmittedRequest, surface: Callable[[StreamLog], Surface], stream_id: str | None = None
     ) -> HeldStream[StreamLog]:
         reservation = await self._reserve(request)
-        stream_id = stream_id or new_id(self._epoch)
+        stream_id = stream_id or self.new_id()
         log = self._store.create(stream_id)
         return self._start(stream_id, request, log, surface(log), reservation)
 
@@ -155,23 +155,23 @@ class Streams:
 
     async def relay(self, asked: Completion, view: View) -> HeldStream[Window]:
         """Starts an answer that is passed on, chunk by chunk or as one body. Raises the same errors as `record`."""
-        return await self._pass_on(asked.request, lambda _: view, OpenAISurface(asked))
+        return await self._pass_on(self.new_id(), asked.request, view, OpenAISurface(asked))
 
-    async def pass_on(self, request: AdmittedRequest, view_of: Callable[[str], View]) -> HeldStream[Window]:
+    async def pass_on(self, stream_id: str, request: AdmittedRequest, view: View) -> HeldStream[Window]:
         """Starts an answer whose entries are shown to one client and not kept. Raises the same errors as `record`.
 
-        `view_of` makes the view of the stream with this id. It is used for each entry once, in order, so it may depend
-        on those before.
+        `view` is used once for each entry, in order, so it may depend on the entries before. `stream_id` is a new one.
         """
-        return await self._pass_on(request, view_of, PassingSurface(is_remembered=request.same_answer))
+        return await self._pass_on(stream_id, request, view, PassingSurface(is_remembered=request.same_answer))
 
     async def _pass_on(
-        self, request: AdmittedRequest, view_of: Callable[[str], View], surface: Surface
+        self, stream_id: str, request: AdmittedRequest, view: View, surface: Surface
     ) -> HeldStream[Window]:
         reservation = await self._reserve(request)
-        stream_id = new_id(self._epoch)
-        window = Window(view_of(stream_id), count=self._store.grow)
-        return self._start(stream_id, request, window, surface, reservation)
+        return self._start(stream_id, request, Window(view, count=self._store.grow), surface, reservation)
+
+    def new_id(self) -> str:
+        return new_id(self._epoch)
 
     async def _reserve(self, request: AdmittedRequest) -> Reservation:
         self._check()
