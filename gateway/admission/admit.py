@@ -35,6 +35,7 @@ class Api(StrEnum):
 
     NATIVE = "native"  # `/chat` and `/streams`
     CHAT = "chat"  # `/v1/chat/completions`
+    MESSAGES = "messages"
     RESPONSES = "responses"
 
 

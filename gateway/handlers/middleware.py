@@ -26,7 +26,7 @@ from gateway.handlers.origins import (
     check_target,
     own_origin,
 )
-from gateway.handlers.replies import Answer, error_response
+from gateway.handlers.replies import Answer, error_response, speaks_messages
 from gateway.handlers.services import EXCHANGE, NEIGHBOUR_CLIENT, SERVICES, Exchange, Services, is_from_neighbour
 from gateway.handlers.sinks import send_bare
 from gateway.observe.metrics import Metrics
@@ -44,7 +44,10 @@ _LONGEST_PATH = 200  # characters of a path that the log keeps
 _CLIENT_GONE = 499  # nginx's number for it; there is no standard one
 # The routes of streams.
 _TRACED = frozenset(
-    {"/chat", "/streams", "/streams/{id}", "/v1/chat/completions", "/v1/responses", "/v1/responses/{id}"}
+    {
+        *("/chat", "/streams", "/streams/{id}", "/v1/chat/completions", "/v1/messages"),
+        *("/v1/responses", "/v1/responses/{id}"),
+    }
 )
 _CONTEXT = ("traceparent", "tracestate")  # https://www.w3.org/TR/trace-context/; two of the first are not valid
 _HEALTH_PATHS = frozenset({"/healthz", "/readyz"})
@@ -175,7 +178,7 @@ def _instead(request: web.Request, error: Exception) -> web.StreamResponse:
     if request[EXCHANGE].response is None:
         if not isinstance(failure, errors.UpstreamError):
             request[EXCHANGE].services.metrics.refused(type(failure).code)
-        return error_response(failure)
+        return error_response(request, failure)
     if not request.writer.output_size:
         return _bare_fault(request)
     if request.transport is not None:
@@ -198,7 +201,8 @@ async def _prepared(request: web.Request, response: web.StreamResponse) -> web.S
 
 def _bare_fault(request: web.Request) -> web.StreamResponse:
     """A 500 past aiohttp's writer, whose state is unknown where a response could not be prepared."""
-    return send_bare(request, error_response(errors.GatewayError()), {"X-Request-ID": request[EXCHANGE].request_id})
+    response = error_response(request, errors.GatewayError())
+    return send_bare(request, response, {"X-Request-ID": request[EXCHANGE].request_id})
 
 
 def _translated(error: web.HTTPException) -> errors.GatewayError:
@@ -262,6 +266,8 @@ async def add_common_headers(request: web.Request, response: web.StreamResponse)
         if stream.generation.is_decided:
             headers["X-Gateway-Attempts"] = str(stream.record.attempts)
     headers["X-Request-ID"] = exchange.request_id
+    if speaks_messages(request):
+        headers["Request-ID"] = exchange.request_id  # the name that Anthropic's SDKs read
     headers["Cache-Control"] = "no-store"
     headers["X-Content-Type-Options"] = "nosniff"  # text/plain from a model must not be taken for a page
     headers["Server"] = "gateway"

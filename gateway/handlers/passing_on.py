@@ -22,7 +22,7 @@ from gateway.responses.head import stream_id
 from gateway.streams.epoch import epoch_of
 
 _KEYED = frozenset({"/chat", "/streams", "/v1/chat/completions", "/v1/responses"})  # take an idempotency key
-_NEW_WORK = frozenset({*_KEYED, "/readyz"})
+_NEW_WORK = frozenset({*_KEYED, "/v1/messages", "/readyz"})
 _RETRY = {"Retry-After": "1"}
 
 
