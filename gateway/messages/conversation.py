@@ -6,8 +6,12 @@ A chat has no place for some blocks. Each is an error that names it, with two ex
 left out, because no chat takes it back, and marks such as `cache_control` change nothing.
 
 Texts that follow each other become one text with blank lines between them, because some servers take only a text as the
-content of a message. Results of tools become messages of their own, which a chat wants right behind the calls. A chat's
-result is a text, so an image in it is shown in the user's message behind all results.
+content of a message. Messages of the user that follow each other become one. Results of tools become messages of their
+own, which a chat wants right behind the calls. A chat's result is a text, so an image in it is shown in the user's
+message behind all results.
+
+A system message within the conversation, as Claude Code sends them, becomes a text of the user in tags: the templates
+of many models refuse a system message that is not the first one.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -56,6 +60,7 @@ _SOURCE = Decoder(_Source)
 _BETWEEN_TEXTS = "\n\n"
 _THINKING = frozenset({"thinking", "redacted_thinking"})
 _IMAGE_RESULT = "The result is an image. It follows."
+_REMINDER = "<system-reminder>\n{}\n</system-reminder>"
 _ERROR = "Error: "  # a chat has no other mark for a tool that failed
 
 
@@ -73,12 +78,24 @@ def chat_messages(messages: Raw, system: Raw) -> list[Object]:
         if translate is None:
             words = "The role of a message must be `user`, `assistant` or `system`."
             raise InvalidRequest(words, param=f"{where}.role")
-        chat += translate(message.content, f"{where}.content")
-    return chat
+        for one in translate(message.content, f"{where}.content"):
+            _add(chat, one)
+    return [_finished(one) for one in chat]
+
+
+def _add(chat: list[Object], message: Object) -> None:
+    if message["role"] == "user" and chat and chat[-1]["role"] == "user":
+        chat[-1]["content"] += message["content"]
+    else:
+        chat.append(message)
+
+
+def _finished(message: Object) -> Object:
+    return {**message, "content": _as_content(message["content"])} if message["role"] == "user" else message
 
 
 def _system(content: str | list[_Block], where: str) -> list[Object]:
-    return [{"role": "system", "content": _texts(content, where)}]
+    return [_of_user([{"type": "text", "text": _REMINDER.format(_texts(content, where))}])]
 
 
 def _texts(content: str | list[_Block] | None, where: str) -> str:
@@ -103,7 +120,7 @@ def _no_place(block: _Block, where: str) -> InvalidRequest:
 
 def _user(content: str | list[_Block], where: str) -> list[Object]:
     if isinstance(content, str):
-        return [{"role": "user", "content": content}]
+        return [_of_user([{"type": "text", "text": content}])]
     results: list[Object] = []
     images: list[Object] = []  # of the results
     parts: list[Object] = []
@@ -114,7 +131,12 @@ def _user(content: str | list[_Block], where: str) -> list[Object]:
         else:
             parts.append(_part(block, place))
     parts = [*images, *parts]
-    return results if results and not parts else [*results, {"role": "user", "content": _as_content(parts)}]
+    return results if results and not parts else [*results, _of_user(parts)]
+
+
+def _of_user(parts: list[Object]) -> Object:
+    """A message whose content is to be finished once all parts are there."""
+    return {"role": "user", "content": parts}
 
 
 def _part(block: _Block, where: str) -> Object:

@@ -7,8 +7,9 @@ ignored. Fields that are not of this API go to the model's server unchanged, as 
 `top_k`: many servers have it under the same name, and one that does not says so.
 
 `thinking` decides only whether the model's reasoning is shown. A chat has no budget for it, and servers whose models do
-not reason refuse the field `reasoning_effort`. Clients send `thinking` to any model, so it would lock them out. Effort
-that a client chooses by `output_config` is passed on.
+not reason refuse the field `reasoning_effort`. Clients send `thinking` to any model, so it would lock them out. An
+effort that a client chooses by `output_config` is passed on, apart from `high`: that is what Anthropic's models do by
+themselves, and Claude Code sends it with every request.
 """
 
 from collections.abc import Mapping
@@ -82,6 +83,7 @@ _ON_DISCONNECT: Decoder[OnDisconnect | None] = Decoder(OnDisconnect | None)
 
 _NULL = Raw(b"null")
 _LONGEST_USER = 64  # characters: OpenAI's server refuses a longer `user`, and Claude Code's own id has over 100
+_DEFAULT_EFFORT = "high"
 _EFFORTS = {"xhigh": "high", "max": "high"}  # the highest that all servers know that know any
 
 # Those with a translation of their own, and those that the gateway sets or acts on itself.
@@ -145,8 +147,8 @@ def _output_fields(output: _Output | None) -> Object:
     if output is None:
         return {}
     fields: Object = {}
-    if output.effort is not None:
-        fields["reasoning_effort"] = _EFFORTS.get(output.effort, output.effort)
+    if output.effort not in (None, _DEFAULT_EFFORT):
+        fields["reasoning_effort"] = _EFFORTS.get(output.effort or "", output.effort)
     if output.format is not None:
         if output.format.type != "json_schema":
             words = f"There is no format of type `{output.format.type[:64]}`."
