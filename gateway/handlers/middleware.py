@@ -26,9 +26,10 @@ from gateway.handlers.origins import (
     check_target,
     own_origin,
 )
-from gateway.handlers.replies import Answer, error_response, speaks_messages
+from gateway.handlers.replies import Answer, error_response
 from gateway.handlers.services import EXCHANGE, NEIGHBOUR_CLIENT, SERVICES, Exchange, Services, is_from_neighbour
 from gateway.handlers.sinks import send_bare
+from gateway.messages.errors import error_body
 from gateway.observe.metrics import Metrics
 from gateway.observe.records import AccessRecord, StreamEndRecord, StreamRecord, log_access, log_stream_end
 from gateway.observe.spans import RequestSpan
@@ -50,6 +51,7 @@ _TRACED = frozenset(
     }
 )
 _CONTEXT = ("traceparent", "tracestate")  # https://www.w3.org/TR/trace-context/; two of the first are not valid
+_MESSAGES = "/v1/messages"
 _HEALTH_PATHS = frozenset({"/healthz", "/readyz"})
 _PREFLIGHT_SECONDS = "600"  # Chromium's own upper limit is 7200; ten minutes keep a changed rule from lingering
 
@@ -178,7 +180,7 @@ def _instead(request: web.Request, error: Exception) -> web.StreamResponse:
     if request[EXCHANGE].response is None:
         if not isinstance(failure, errors.UpstreamError):
             request[EXCHANGE].services.metrics.refused(type(failure).code)
-        return error_response(request, failure)
+        return _told(request, failure)
     if not request.writer.output_size:
         return _bare_fault(request)
     if request.transport is not None:
@@ -201,8 +203,20 @@ async def _prepared(request: web.Request, response: web.StreamResponse) -> web.S
 
 def _bare_fault(request: web.Request) -> web.StreamResponse:
     """A 500 past aiohttp's writer, whose state is unknown where a response could not be prepared."""
-    response = error_response(request, errors.GatewayError())
+    response = _told(request, errors.GatewayError())
     return send_bare(request, response, {"X-Request-ID": request[EXCHANGE].request_id})
+
+
+def _told(request: web.Request, error: errors.GatewayError) -> web.Response:
+    """The error in the form of the API that the request speaks."""
+    body = error_body(error, request[EXCHANGE].request_id) if _speaks_messages(request) else None
+    return error_response(error, body)
+
+
+def _speaks_messages(request: web.Request) -> bool:
+    """Whether it speaks Anthropic's API. Its path says so, also where there is nothing at that path."""
+    path = request.rel_url.path
+    return path == _MESSAGES or path.startswith(f"{_MESSAGES}/")
 
 
 def _translated(error: web.HTTPException) -> errors.GatewayError:
@@ -266,7 +280,7 @@ async def add_common_headers(request: web.Request, response: web.StreamResponse)
         if stream.generation.is_decided:
             headers["X-Gateway-Attempts"] = str(stream.record.attempts)
     headers["X-Request-ID"] = exchange.request_id
-    if speaks_messages(request):
+    if _speaks_messages(request):
         headers["Request-ID"] = exchange.request_id  # the name that Anthropic's SDKs read
     headers["Cache-Control"] = "no-store"
     headers["X-Content-Type-Options"] = "nosniff"  # text/plain from a model must not be taken for a page

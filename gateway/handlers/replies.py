@@ -10,7 +10,6 @@ from aiohttp import web
 from gateway.errors import GatewayError, Stopped
 from gateway.handlers.services import EXCHANGE
 from gateway.log.views import start_block
-from gateway.messages.errors import error_body
 from gateway.streams.followed import FollowedStream
 from gateway.streams.held import HeldStream
 from gateway.streams.viewer import until
@@ -19,8 +18,6 @@ from gateway.streams.watched import Watched
 Answer = Coroutine[Any, Any, web.StreamResponse]
 """Sends a stream. A handler returns it instead of awaiting it, so that the handler's frame ends: see `observed`."""
 
-_MESSAGES = "/v1/messages"
-
 _encode_json = msgspec.json.Encoder().encode
 
 
@@ -28,20 +25,13 @@ def json_response(value: Any, *, status: int = 200) -> web.Response:
     return web.Response(body=_encode_json(value), status=status, content_type="application/json")
 
 
-def error_response(request: web.Request, error: GatewayError) -> web.Response:
-    """The error in the form of the API that the request speaks."""
-    body = error_body(error, request[EXCHANGE].request_id) if speaks_messages(request) else error.body()
-    response = json_response(body, status=error.status)
+def error_response(error: GatewayError, body: dict[str, Any] | None = None) -> web.Response:
+    """`body` is for APIs that have a form of their own for it."""
+    response = json_response(error.body() if body is None else body, status=error.status)
     response.headers.update(error.headers)
     if not error.retryable and (error.status >= 500 or error.status == 409):
         response.headers["X-Should-Retry"] = "false"  # otherwise the OpenAI SDKs retry these statuses
     return response
-
-
-def speaks_messages(request: web.Request) -> bool:
-    """Whether it is one of Anthropic's API, by its path: also where there is nothing at that."""
-    path = request.rel_url.path
-    return path == _MESSAGES or path.startswith(f"{_MESSAGES}/")
 
 
 class Attached:
