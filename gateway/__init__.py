@@ -62,7 +62,7 @@ To change:
 
 Words: *downstream* is the client side, *upstream* the provider side, a *target* an upstream plus a model name, an
 *attempt* one request to one target, a *hedge* a second attempt beside a silent one, a *breaker* the state that leaves a
-failing target alone, a *payload* the body of a request, a *surface* one of the two APIs, a *generation* the production
+failing target alone, a *payload* the body of a request, a *surface* one of the APIs, a *generation* the production
 of one answer, a *stream* its recorded *entries*, a *view* their form for one kind of client, a *viewer* one client that
 follows, a *frame* the bytes of one entry in one view, a *dialect* the wire format of a provider, a *heartbeat* a
 comment line that keeps a silent connection open.
