@@ -41,7 +41,7 @@ class Writer(Protocol):
 class Blocks:
     """`kind` is that of the entries that the open block of text or thinking takes as they are.
 
-    `said` counts the bytes of all content, as far as a caller does who writes such entries himself.
+    A caller may write these itself, which is faster than `add`, and then adds their bytes to `said`.
     """
 
     __slots__ = (
@@ -55,6 +55,7 @@ class Blocks:
         "_stream_id",
         "_taken",
         "_type",
+        "_waiting",
         "_writer",
         "has_refusal",
         "kind",
@@ -73,14 +74,15 @@ class Blocks:
         self._type = ""  # of the open block
         self._calls = Calls()
         self._taken: dict[Call, int] = {}  # fragments of each call that were looked at
-        self._begun: set[Call] = set()  # those that have a block; they begin in the order in which they came
+        self._waiting: list[Call] = []  # those without a block, in the order in which they came
+        self._begun: set[Call] = set()
         self._call: Call | None = None  # that of the open block
         self._checked = 0  # characters of its arguments when these were last read and not complete
         self._held = 0  # bytes of the fragments of all calls
 
     @property
     def has_calls(self) -> bool:
-        return bool(self._calls.all)
+        return bool(self._begun)
 
     def add(self, kind: Kind, payload: bytes) -> None:
         """Raises UpstreamError or AnswerTooLarge. A message has no place for entries of other kinds."""
@@ -89,12 +91,18 @@ class Blocks:
         elif kind in _TYPES and (self._shows_thinking or kind is not Kind.REASONING):
             self._add_text(kind, payload)
 
-    def end(self, *, is_whole: bool) -> None:
-        """Ends all blocks. Raises UpstreamError if arguments of a whole answer cannot be read."""
-        self._end_all()
-        if is_whole:
-            for call in self._calls.all:
-                input_of(call.arguments)
+    def end(self) -> None:
+        """Ends all blocks. A call that has no name yet goes on waiting."""
+        for call in [call for call in self._waiting if call.name]:
+            self._begin(call)
+        self._end_open()
+
+    def check(self) -> None:
+        """Checks the calls of an answer that is whole. Raises UpstreamError for one that cannot be made."""
+        if any(call.size for call in self._waiting):
+            raise UpstreamError("The model's server sent a tool call without a name. Ask again.")
+        for call in self._begun:
+            input_of(call.arguments)
 
     # Text and thinking
 
@@ -103,16 +111,11 @@ class Blocks:
         self.has_refusal |= kind is Kind.REFUSAL
         block_type = _TYPES[kind]
         if self._type != block_type:
-            self._end_all()
+            self.end()
             self._type = block_type
             self._writer.begin(_EMPTY[block_type])
         self.kind = kind
         self._writer.add(payload.decode())
-
-    def _end_all(self) -> None:
-        for call in self._calls.all[len(self._begun) :]:
-            self._begin(call)
-        self._end_open()
 
     def _end_open(self) -> None:
         if self._type:
@@ -125,7 +128,10 @@ class Blocks:
         self._held += len(payload)
         if self._held > self._most:
             raise AnswerTooLarge()
+        known = len(self._calls.all)
         call = self._calls.add(payload)
+        if len(self._calls.all) > known:
+            self._waiting.append(call)
         arguments = call.arguments_after(self._taken.get(call, 0))
         self._taken[call] = call.fragments
         self.said += len(arguments.encode())
@@ -134,15 +140,14 @@ class Blocks:
                 self._writer.add(arguments)
         elif call in self._begun and arguments.strip():
             raise UpstreamError("The model's server sent a part of a tool call behind its end. Ask again.")
-        while (call_after := self._next_due()) is not None:
-            self._begin(call_after)
+        while (due := self._next_due()) is not None:
+            self._begin(due)
 
     def _next_due(self) -> Call | None:
         """The call that can begin: its name comes first in a block, and the block before has to be complete."""
-        if len(self._begun) == len(self._calls.all):
+        if not self._waiting or not self._waiting[0].name:
             return None
-        call = self._calls.all[len(self._begun)]
-        return call if call.name and (self._call is None or self._is_complete(self._call)) else None
+        return self._waiting[0] if self._call is None or self._is_complete(self._call) else None
 
     def _is_complete(self, call: Call) -> bool:
         """Reads long arguments again only once they have doubled: fragments that alternate may be many."""
@@ -154,8 +159,9 @@ class Blocks:
 
     def _begin(self, call: Call) -> None:
         self._end_open()
-        self._type, self._call, self._checked = "tool_use", call, 0
         name = call.id or f"toolu_{self._stream_id}_{len(self._begun)}"
+        self._type, self._call, self._checked = "tool_use", call, 0
+        self._waiting.remove(call)
         self._begun.add(call)
         self._writer.begin({"type": "tool_use", "id": name, "name": call.name, "input": {}})
         if arguments := call.arguments:

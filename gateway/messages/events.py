@@ -112,9 +112,11 @@ class MessageEvents:
             self._fail(error_body(error, self._head.request_id))
 
     def _complete(self, end: Object) -> None:
-        reason = stop_reason(end.get("finish_reason"), self._blocks)
         self._start()
-        self._blocks.end(is_whole=reason not in TRUNCATED)
+        self._blocks.end()
+        reason = stop_reason(end.get("finish_reason"), self._blocks)
+        if reason not in TRUNCATED:
+            self._blocks.check()
         delta = {"stop_reason": reason, "stop_sequence": None}
         self._emit({"type": "message_delta", "delta": delta, "usage": self._head.usage(end, self._blocks)})
         self._emit({"type": "message_stop"})

@@ -44,8 +44,10 @@ def whole_message(entries: Iterable[Entry], stream_id: str, head: Head) -> Objec
             end = msgspec.json.decode(entry.payload)
         else:
             blocks.add(entry.kind, entry.payload)
+    blocks.end()
     reason = stop_reason(end.get("finish_reason"), blocks)
-    blocks.end(is_whole=reason not in TRUNCATED)
+    if reason not in TRUNCATED:
+        blocks.check()
     return head.message(stream_id, content=content.blocks, stop_reason=reason, usage=head.usage(end, blocks))
 
 

@@ -177,10 +177,11 @@ def test_a_call_without_arguments_is_followed_at_the_end() -> None:
 
 
 def test_a_call_waits_for_its_name() -> None:
-    blocks = message(call(0, arguments='{"a"', id="c0"), call(0, "f", ":1}"), end(finish_reason="tool_calls"))[
-        "content"
-    ]
-    assert blocks == [{"type": "tool_use", "id": "c0", "name": "f", "input": {"a": 1}}]
+    named = {"type": "tool_use", "id": "c0", "name": "f", "input": {"a": 1}}
+    first, rest = call(0, arguments='{"a"', id="c0"), call(0, "f", ":1}")
+    assert message(first, rest, end(finish_reason="tool_calls"))["content"] == [named]
+    told = message(first, text("b"), rest, end(finish_reason="tool_calls"))
+    assert told["content"] == [{"type": "text", "text": "b"}, named]
 
 
 def test_calls_without_ids_get_some() -> None:
@@ -276,7 +277,13 @@ def test_no_other_end_looks_whole(reason: EndReason) -> None:
     assert told[-1]["error"]["code"] == "stopped"
 
 
+def test_a_fragment_that_says_nothing_is_no_call() -> None:
+    told = message(text("a"), call(0), end())
+    assert (told["content"], told["stop_reason"]) == ([{"type": "text", "text": "a"}], "end_turn")
+
+
 BROKEN_CALLS = {
+    "without a name": [text("a"), call(0, arguments="{}", id="c0")],
     "half": [call(0, "f", '{"a"')],
     "no object": [call(0, "f", "[1]")],
     "more than one": [call(0, "f", "{}"), call(0, arguments="{}")],
