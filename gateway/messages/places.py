@@ -12,14 +12,12 @@ T = TypeVar("T")
 
 
 def read(raw: Raw | bytes, decoder: Decoder[T], where: str) -> T:
-    """Raises InvalidRequest."""
+    """`raw` is JSON that was read before, so only its form can be wrong. Raises InvalidRequest."""
     try:
         return decoder.decode(raw)
     except msgspec.ValidationError as error:
         reason, _, place = str(error).replace("`", "").partition(" - at ")
         raise InvalidRequest(f"{reason}.", param=where + place.removeprefix("$")) from None
-    except (ValueError, RecursionError):
-        raise InvalidRequest("The value cannot be read.", param=where) from None
 
 
 def needed(text: str | None, where: str) -> str:
