@@ -127,7 +127,8 @@ def admit_completion(
 ) -> Completion:
     """Passes all fields on, except that the model is the target's and that a stream asks for usage.
 
-    Raises Unauthorized, InvalidRequest or ModelNotFound.
+    `is_kept`: the answer is recorded, for clients that ask again. Raises Unauthorized, InvalidRequest, ModelNotFound or
+    PolicyNotAllowed.
     """
     check_key(config, caller)
     default = config.assistants.get("default", Assistant()).model
@@ -145,7 +146,7 @@ def admit_completion(
         caller.name,
         allowance(caller, None, Assistant()),
         _on_disconnect(config, caller, asked.on_disconnect, is_kept=is_kept),
-        is_kept,
+        is_kept and asked.stream,  # a client has nothing of a whole answer that failed, and may ask again
         api=Api.CHAT,
         is_whole=not asked.stream,
         adds_options=wanted is not None and options is None,
