@@ -25,7 +25,8 @@ _OWN_FIELDS = _COMMON_FIELDS | {"model", "n", "stream_options"}  # `store` is th
 _PUBLIC_POLICIES = (OnDisconnect.CANCEL, OnDisconnect.DETACH)  # `drain` would spend tokens on answers without a reader
 
 _POLICIES = tuple(OnDisconnect)
-_NULL, _TRUE, _USAGE = msgspec.Raw(b"null"), msgspec.Raw(b"true"), msgspec.Raw(b'{"include_usage":true}')
+_NULL, _TRUE, _FALSE = msgspec.Raw(b"null"), msgspec.Raw(b"true"), msgspec.Raw(b"false")
+_USAGE = msgspec.Raw(b'{"include_usage":true}')
 
 _encode_json = msgspec.json.Encoder().encode
 
@@ -147,6 +148,7 @@ def admit_completion(
         allowance(caller, None, Assistant()),
         _on_disconnect(config, caller, asked.on_disconnect, is_kept=is_kept),
         is_kept and asked.stream,  # a client has nothing of a whole answer that failed, and may ask again
+        is_stored=asked.fields.get("store") != _FALSE,
         api=Api.CHAT,
         is_whole=not asked.stream,
         adds_options=wanted is not None and options is None,

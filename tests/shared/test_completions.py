@@ -130,3 +130,17 @@ async def test_another_question_elsewhere_is_a_conflict(two: list[Client], upstr
     for path, body in (*others, ("/chat", HI), ("/v1/responses", RESPONSE)):
         async with there.post(path, json=body, headers=KEY) as response:
             assert await error_of(response) == (409, "idempotency_conflict")
+
+
+async def test_a_chat_completion_that_is_not_stored_stays_here(
+    two: list[Client], upstream: ScriptedUpstream, redis: RedisServer
+) -> None:
+    """Its key is known here alone. The upstream gets its own `store`, as ever."""
+    here, there = two
+    upstream.script(stream(*CHUNKS))
+    asked = {**STREAMED, "store": False}
+    bodies = [await streamed(client, asked, **KEY) for client in (here, here, there)]
+    assert {body.raw for body in bodies} == {b"".join(CHUNKS)}
+    assert [request.json["store"] for request in upstream.requests] == [False, False]
+    await asyncio.sleep(0.2)
+    assert b"gateway:" not in (await redis.say("KEYS", "gateway:[si]:*"))
