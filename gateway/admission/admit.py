@@ -51,6 +51,7 @@ class AdmittedRequest(msgspec.Struct, frozen=True):
     is_kept: bool  # the client can resume it
     is_stored: bool = True  # other processes may have it, if there is a store that they share
     api: Api = Api.NATIVE  # on which it was asked, and on which alone its answer can be got again
+    in_background: bool = False  # it waits for no client
     head: bytes = b""  # what its surface keeps of the request beside the entries of the answer
     is_whole: bool = False  # the upstream sends one JSON body
     adds_options: bool = False  # the caller sent no `stream_options`

@@ -41,6 +41,8 @@ from gateway.streams.watched import Watched
 from gateway.upstream.dialects.completion import completion
 
 _LARGEST_BODY = 33_554_432  # bytes: requests contain images, and OpenAI takes about as much
+_QUERY = frozenset({"stream", "starting_after"})  # the SDKs send `include[]`, too, once for each value
+_SHARED = 1_048_576  # bytes of a head that is shared: Redis takes it within the time limit of an operation
 _AT_ONCE = 1_000  # entries that are read again in one turn of the event loop; they take about 1 ms
 _NONE = 2**63  # above the number of every event
 _END_SECONDS = 1.0  # for the end of a previous response, which may be on its way from another process for 0.1 s
@@ -86,15 +88,15 @@ def _admitted(request: web.Request, caller: Caller, asked: ResponseRequest, earl
         fields={"messages": [*system, *messages], **asked.fields},
         on_disconnect=_on_disconnect(asked),
         is_kept=asked.store,
-        is_stored=asked.store,
         request_id=exchange.request_id,
         span=exchange.span,
     )
     shown = {**asked.shown, "model": msgspec.Raw(_encode_json(admitted.model or ""))}
     if asked.conversation.notes:
         shown["notes"] = msgspec.Raw(_encode_json(asked.conversation.notes))
-    head = Head(int(time.time()), shown, messages if asked.store else [], asked.background, asked.store)
-    return msgspec.structs.replace(admitted, head=write_head(head))
+    head = write_head(Head(int(time.time()), shown, messages if asked.store else [], asked.background, asked.store))
+    is_stored = asked.store and len(head) <= _SHARED
+    return msgspec.structs.replace(admitted, head=head, is_stored=is_stored, in_background=asked.background)
 
 
 def _on_disconnect(asked: ResponseRequest) -> OnDisconnect | None:
@@ -123,7 +125,6 @@ async def _earlier(request: web.Request, caller: Caller, asked: ResponseRequest)
 async def _begun(request: web.Request, stream: Watched, head: Head) -> web.StreamResponse:
     """The response in the background, at once. It goes on without a viewer."""
     claim(request, stream)
-    stream.expect()
     await stream.publish()
     return await _deliver(request, stream, head)
 
@@ -189,7 +190,7 @@ async def _read_again(stream: Watched, events: ResponseEvents, *, until: int) ->
 
 
 async def retrieve(request: web.Request) -> web.StreamResponse | Answer:
-    query = read_query(request)
+    query = read_query(request, only=_QUERY)
     stream, head = await _found(request, authenticate(request), request.match_info["id"])
     if query.get("stream", "false") in ("true", "1"):
         return _rest(request, stream, head, _starting_after(query))

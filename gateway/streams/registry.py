@@ -143,7 +143,8 @@ class Streams:
     ) -> HeldStream[StreamLog]:
         """Records the answer and waits for its owner, because the client may have left already."""
         stream = await self._record(request, surface, stream_id)
-        self.expect(stream)
+        if not request.in_background:
+            self.expect(stream)
         self._publish(stream, request)
         return stream
 

@@ -402,3 +402,28 @@ async def test_a_body_that_breaks_off_ends_nothing(gateway: MakeGateway, upstrea
     with pytest.raises(AssertionError):
         Judge().judge(events)
     Judge().judge(events + await rest(client, events[0]["response"]["id"], after=events[-1]["sequence_number"]))
+
+
+@pytest.mark.parametrize("headers", [{}, {"Idempotency-Key": "k" * 16}], ids=["", "with a key"])
+async def test_those_in_the_background_are_not_given_up_for_others(
+    gateway: MakeGateway, upstream: ScriptedUpstream, headers: dict[str, str]
+) -> None:
+    """They are no orphans, of which a gateway has a bounded number."""
+    go_on = asyncio.Event()
+    upstream.script(stream(Until(go_on), delta("a"), finish(), DONE))
+    client = await gateway("[stream]\nmax_orphans = 1\nattach_seconds = 0.1\ngrace_seconds = 0.1\n")
+    names = [(await made(client, {**BACKGROUND, "user": str(n)}, **headers))["id"] for n in range(1 if headers else 3)]
+    async with client.post("/streams", json={"question": "hi"}) as response:
+        assert response.status == 201
+    await asyncio.sleep(0.3)
+    go_on.set()
+    for name in names:
+        assert Judge().judge(await rest(client, name))["status"] == "completed"
+
+
+async def test_a_query_of_the_sdks(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
+    upstream.script(stream(delta("a"), finish(), DONE))
+    client = await gateway()
+    name = (await made(client, HI))["id"]
+    async with client.get(f"/v1/responses/{name}?include[]=a&include[]=b") as response:
+        assert response.status == 200

@@ -10,6 +10,7 @@ from aiohttp import ClientResponse
 
 from gateway.admission.limits import Allowance
 from gateway.admission.memory_limiter import MemoryLimiter
+from gateway.admission.redis_limiter import RedisLimiter
 from gateway.observe.report import account
 from tests.conftest import Client, MakeGateway
 from tests.rig.clients import EVENTS, TEXT, Answer, create, error_of, eventually, remains, watched
@@ -41,6 +42,10 @@ ENDLESS = stream(delta("a"), Stall())
 def charged(client: Client) -> int:
     """Requests that the team's limit has counted."""
     limiter = streams(client).limiter
+    if isinstance(limiter, RedisLimiter):  # what it told the last request that it admitted
+        told = [stream.generation.reservation.headers for stream in streams(client)]
+        limit, left = "x-ratelimit-limit-requests", "x-ratelimit-remaining-requests"
+        return max(int(headers[limit]) - int(headers[left]) for headers in told)
     assert isinstance(limiter, MemoryLimiter)
     return sum(int(count) for name, count in limiter._callers["key:team"].counts.storage.items() if "requests" in name)
 
@@ -157,15 +162,18 @@ async def test_a_stream_that_is_created_twice_is_one(gateway: MakeGateway, upstr
 
 def slow_limiter(monkeypatch: pytest.MonkeyPatch, seconds: float) -> list[int]:
     """As one that asks another machine first. Returns the tokens that it is asked for."""
-    charge = MemoryLimiter.reserve
     asked: list[int] = []
 
-    async def slow(self: MemoryLimiter, allowance: Allowance, tokens: int) -> Any:
-        asked.append(tokens)
-        await asyncio.sleep(seconds)  # the way there and back
-        return await charge(self, allowance, tokens)
+    def slowed(charge: Any) -> Any:
+        async def slow(self: Any, allowance: Allowance, tokens: int) -> Any:
+            asked.append(tokens)
+            await asyncio.sleep(seconds)  # the way there and back
+            return await charge(self, allowance, tokens)
 
-    monkeypatch.setattr(MemoryLimiter, "reserve", slow)
+        return slow
+
+    for kind in (MemoryLimiter, RedisLimiter):
+        monkeypatch.setattr(kind, "reserve", slowed(kind.reserve))
     return asked
 
 

@@ -750,6 +750,7 @@ async def test_fault_62_an_expired_id_is_as_an_unknown_one(gateway: MakeGateway,
         assert len(upstream.requests) == 1
 
 
+@pytest.mark.memory
 async def test_fault_62_a_stream_that_made_room_is_as_an_unknown_one(
     gateway: MakeGateway, upstream: ScriptedUpstream
 ) -> None:
