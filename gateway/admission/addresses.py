@@ -14,6 +14,8 @@ def client_address(peer: str | None, forwarded_for: str, trusted_proxies: Sequen
     its end, as far as trusted proxies wrote it, because the client can invent the beginning.
     """
     address = peer or ""
+    if not forwarded_for:
+        return address
     for said in reversed(forwarded_for.split(",")[-_MOST_HOPS:]):
         said = _without_port(said.strip())
         if not said or not _is_trusted(address, tuple(trusted_proxies)):

@@ -107,6 +107,8 @@ def body_fields(body: bytes) -> Fields:
 
 def _check_utf8(body: bytes) -> None:
     """Piece by piece: a text of the whole body would take up to four times its bytes. Raises InvalidRequest."""
+    if body.isascii():
+        return
     decoder = _Utf8Decoder()
     for start in range(0, len(body), _PIECE):
         unfinished = len(decoder.getstate()[0])  # bytes of a character that the piece before has begun

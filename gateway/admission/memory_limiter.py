@@ -114,17 +114,17 @@ class MemoryReservation:
     async def charge(self, allowance: Allowance, tokens: int) -> None:
         """Charges a request. Raises RateLimited or TooManyStreams; then there is no charge, and no place."""
         try:
-            await self._count("requests", allowance.requests_per_minute, 1)
-            await self._count("tokens", allowance.tokens_per_minute, tokens)
+            if allowance.requests_per_minute is not None:
+                await self._count("requests", allowance.requests_per_minute, 1)
+            if allowance.tokens_per_minute is not None:
+                await self._count("tokens", allowance.tokens_per_minute, tokens)
             _check_streams(self._caller, allowance, own=1)
         except BaseException:
             await self.take_back()
             raise
 
-    async def _count(self, kind: str, limit: int | None, amount: int) -> None:
+    async def _count(self, kind: str, limit: int, amount: int) -> None:
         """Counts `amount` against `limit`. Raises RateLimited, without counting, if that would exceed it."""
-        if limit is None:
-            return
         counts = self._caller.counts
         amount = min(amount, limit)  # a request above the whole limit is admitted if it is the only one
         count = await counts.incr(kind, self._caller.window, amount)

@@ -7,9 +7,9 @@ for a status: the connection is broken off, so that nothing cut looks whole.
 import asyncio
 import logging
 import re
-import secrets
 import time
 from collections.abc import Awaitable, Callable
+from os import urandom
 from typing import Any, cast
 
 from aiohttp import web
@@ -86,7 +86,7 @@ async def observed(request: web.Request, handler: Handler) -> web.StreamResponse
 
 def _identified(request: web.Request, services: Services) -> Exchange:
     offered = request.headers.get("X-Request-ID", "")
-    request_id = offered if _REQUEST_ID.fullmatch(offered) else secrets.token_hex(16)
+    request_id = offered if _REQUEST_ID.fullmatch(offered) else urandom(16).hex()
     exchange = request[EXCHANGE] = Exchange(services, request_id, _client(request, services.config))
     return exchange
 
@@ -186,7 +186,8 @@ def _instead(request: web.Request, error: Exception) -> web.StreamResponse:
 async def _prepared(request: web.Request, response: web.StreamResponse) -> web.StreamResponse:
     """The response, prepared. A fault in that is one of ours, and the client gets a status."""
     try:
-        await response.prepare(request)
+        if not response.prepared:  # as a stream is
+            await response.prepare(request)
         return response
     except ConnectionError as error:
         raise errors.ClientGone from error
@@ -225,7 +226,8 @@ def _check(request: web.Request, services: Services) -> web.Response | None:
         services.descriptors.check()
         check_single(request.headers)
         if path != "/":
-            check_page(server, request.headers, own_origin=own_origin(server, scheme=request.scheme, host=request.host))
+            own = own_origin(server, scheme=request.scheme, host=request.host) if "Origin" in request.headers else ""
+            check_page(server, request.headers, own_origin=own)
             check_prefetch(request.headers)
         if not services.keys:
             check_anonymous(server, request.headers)

@@ -17,6 +17,8 @@ def negotiate(accept: str) -> Representation:
 
     A wildcard counts as naming none: the client has no wish, and the whole answer as JSON suits every client.
     """
+    if accept in _NAMES:  # as `EventSource` and most programs send it
+        return _NAMES[accept]
     best, best_weight = Representation.JSON, 0.0
     for part in accept.lower().split(","):
         name, *parameters = [piece.strip() for piece in part.split(";")]

@@ -32,9 +32,12 @@ _SHORTEST_ANONYMOUS = 16  # of who has no API key: then it is all that tells one
 
 def authenticate(request: web.Request) -> Caller:
     """Who asks. Raises Unauthorized or TwoKeys."""
-    authorization, api_key = _field(request, "Authorization"), _field(request, "X-API-Key")
-    caller = request[EXCHANGE].services.keys.identify(request[EXCHANGE].client, authorization, today(), api_key=api_key)
-    request[EXCHANGE].caller = caller
+    exchange = request[EXCHANGE]
+    keys, caller = exchange.services.keys, Caller(exchange.client)
+    if keys:
+        authorization, api_key = _field(request, "Authorization"), _field(request, "X-API-Key")
+        caller = keys.identify(exchange.client, authorization, today(), api_key=api_key)
+    exchange.caller = caller
     return caller
 
 
@@ -83,6 +86,8 @@ def read_query(request: web.Request, *, only: Collection[str] | None = None) -> 
     raw = request.rel_url.raw_query_string
     if len(raw) > _LONGEST_QUERY:
         raise QueryTooLong()
+    if not raw:
+        return {}
     try:
         pairs = parse_qsl(raw, keep_blank_values=True, errors="strict", max_num_fields=_MOST_FIELDS)
     except UnicodeDecodeError:
@@ -145,7 +150,9 @@ def _too_large(most: int) -> BodyTooLarge:
 
 def _reader(request: web.Request) -> Callable[[], Awaitable[bytes]]:
     """Reads the body without its content coding. Raises ContentCodingNotSupported."""
-    names = [name.strip().lower() for name in ",".join(request.headers.getall("Content-Encoding", [])).split(",")]
+    if "Content-Encoding" not in request.headers:
+        return request.content.readany
+    names = [name.strip().lower() for name in ",".join(request.headers.getall("Content-Encoding")).split(",")]
     codings = [name for name in names if name not in ("", "identity")]
     if not codings:
         return request.content.readany

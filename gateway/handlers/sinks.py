@@ -71,7 +71,8 @@ class _BodySink:
                 self._transport = self._request.transport
 
     async def write(self, data: bytes) -> None:
-        await self.open()
+        if self._writer is None:
+            await self.open()
         if data is HEARTBEAT:
             self._request[EXCHANGE].services.metrics.sent_heartbeat()
         try:
@@ -84,7 +85,8 @@ class _BodySink:
 
     async def finish(self, data: bytes) -> None:
         """The last bytes and the end of the body leave together."""
-        await self.open()
+        if self._writer is None:
+            await self.open()
         if self._ends_cleanly is not None and not self._ends_cleanly():
             await self.write(data)
             self.break_off()

@@ -55,7 +55,9 @@ class Recording(Protocol):
         """Called when nobody will read it any more. It may still be written."""
         ...
 
-    def append(self, batch: Sequence[Entry]) -> None: ...
+    def append(self, batch: Sequence[Entry], *, tells: bool = True) -> None:
+        """Followers that are not told of this batch hear of it with the next one."""
+        ...
 
     def follow(self, wake: Callable[[], None]) -> None:
         """Calls `wake` after every batch until `unfollow`."""

@@ -38,7 +38,7 @@ class MemoryStore:
 
     def grow(self, size: int) -> None:
         self.size += size
-        if self.overfull:
+        if self.size > self.bound:  # `overfull`, without a call
             self.relieve()
 
     def discard(self, stream_id: str) -> None:
@@ -77,7 +77,7 @@ class MemoryLog(Followers):
     def abandon(self) -> None:
         """It is discarded when it is over."""
 
-    def append(self, batch: Sequence[Entry]) -> None:
+    def append(self, batch: Sequence[Entry], *, tells: bool = True) -> None:
         if self.ended:
             raise ValueError("a stream that has ended takes no more entries")
         self.entries += batch
@@ -93,4 +93,5 @@ class MemoryLog(Followers):
         if store.size > store.bound:
             store.relieve()
         self.ended = bool(batch) and batch[-1].kind is _END
-        self.tell()
+        if tells:
+            self.tell()

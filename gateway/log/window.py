@@ -64,7 +64,7 @@ class Window(Followers):
         self._recount()
         self._free()
 
-    def append(self, batch: Sequence[Entry]) -> None:
+    def append(self, batch: Sequence[Entry], *, tells: bool = True) -> None:
         if self.ended:
             raise ValueError("a stream that has ended takes no more entries")
         for entry in batch:
@@ -78,7 +78,8 @@ class Window(Followers):
         if self._waiting - self._counted >= _PIECE:  # a viewer that keeps up costs the count nothing
             self._recount()
         self.ended = bool(batch) and batch[-1].kind is _END
-        self.tell()
+        if tells:
+            self.tell()
 
     def after(self, cursor: int) -> tuple[bytes, int]:
         """The frames behind `cursor`, up to a bounded size, and the cursor behind them. Those before it are let go."""

@@ -9,7 +9,6 @@ HEARTBEAT = b":\n\n"
 """A comment line in a block of its own. Clients ignore it, and proxies see traffic."""
 
 _LF, _CR = b"\n\r"  # as numbers: bytes look for one three times as fast as for bytes of one
-_FORBIDDEN = ("\r", "\n", "\0")  # they would end the line, or make the client ignore the id
 
 
 @dataclass(slots=True)  # not frozen: one is made per upstream event, and a frozen one takes three times as long to make
@@ -46,6 +45,6 @@ def encode_data(data: bytes) -> bytes:
 
 
 def _checked(field: str, value: str) -> str:
-    if any(char in value for char in _FORBIDDEN):
+    if "\r" in value or "\n" in value or "\0" in value:  # they would end the line, or make the client ignore the id
         raise ValueError(f"an event's {field} must not hold CR, LF or NUL")
     return value

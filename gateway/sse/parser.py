@@ -59,7 +59,7 @@ class Parser:
         self._size = 0  # and how many bytes they hold
         self._type = ""
         self._last_event_id = ""
-        self._is_between_events = False  # is nothing held of a line or an event? At the start there may be a mark
+        self._is_between_events = True  # is nothing held of a line or an event?
 
     @property
     def held(self) -> int:
@@ -79,10 +79,11 @@ class Parser:
             and len(chunk) <= self._max_bytes
         ):
             if chunk.find(b"\n") == len(chunk) - 2:
-                return [chunk[6:-2]]
-            found = chunk[6:-2].split(b"\n\ndata: ")
-            if chunk.count(b"\n") == 2 * len(found):  # else there are other line ends than these
-                return found
+                found = [chunk[6:-2]]
+            elif chunk.count(b"\n") != 2 * len(found := chunk[6:-2].split(b"\n\ndata: ")):
+                return None  # there are other line ends than these
+            self._splitter.at_start = False  # there was no byte-order mark
+            return found
         return None
 
     def feed(self, chunk: bytes) -> Iterator[Event]:

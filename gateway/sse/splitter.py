@@ -19,13 +19,13 @@ _LINE_ENDS = (b"\n", b"\r")
 class LineSplitter:
     """Takes reads and returns lines without their ends. It holds at most one unfinished line; the parser bounds it."""
 
-    __slots__ = ("_at_start", "_comment", "_held", "_skip_lf")
+    __slots__ = ("_comment", "_held", "_skip_lf", "at_start")
 
     def __init__(self) -> None:
         self._held = bytearray()  # the unfinished line
         self._comment = False  # the unfinished line is a comment and is not held
         self._skip_lf = False  # the last read ended with a CR, so a first LF belongs to it
-        self._at_start = True  # the next bytes may be a byte-order mark, or its rest
+        self.at_start = True  # the next bytes may be a byte-order mark, or its rest
 
     @property
     def held(self) -> int:
@@ -35,11 +35,11 @@ class LineSplitter:
     @property
     def is_between_lines(self) -> bool:
         """Whether the next bytes begin a new line in any case."""
-        return not (self._held or self._comment or self._skip_lf or self._at_start)
+        return not (self._held or self._comment or self._skip_lf or self.at_start)
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """The lines that `chunk` completes."""
-        if self._at_start:
+        if self.at_start:
             chunk = self._without_bom(chunk)
         if self._skip_lf and chunk:
             chunk = chunk.removeprefix(b"\n")
@@ -76,5 +76,5 @@ class LineSplitter:
         if len(chunk) < len(_BOM) and _BOM.startswith(chunk):
             self._held += chunk
             return b""
-        self._at_start = False
+        self.at_start = False
         return chunk.removeprefix(_BOM)

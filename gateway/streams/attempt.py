@@ -177,7 +177,7 @@ class Attempt:
         if not self._is_begun and not self._may_begin(entries):
             return
         log = self._log
-        log.append(entries)
+        log.append(entries, tells=not self.decoder.done)  # what follows `[DONE]` at once is the end, in the same write
         if log.size > self._max_bytes:
             raise AnswerTooLarge()
 

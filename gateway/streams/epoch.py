@@ -5,6 +5,8 @@ An epoch is drawn at random when a process starts. It is not a secret: the 128 b
 
 import re
 import secrets
+from base64 import urlsafe_b64encode
+from os import urandom
 
 _ID_BYTES = 16  # 128 random bits: an id is not a secret, but nobody must be able to guess it
 _EPOCH_BYTES = 3  # 24 bits, or 4 characters: a process that finds its epoch taken draws another one
@@ -18,7 +20,7 @@ def new_epoch() -> str:
 
 def new_id(epoch: str) -> str:
     """An id of 22 characters, behind the epoch if there is one."""
-    return epoch + secrets.token_urlsafe(_ID_BYTES)
+    return epoch + urlsafe_b64encode(urandom(_ID_BYTES)).decode().rstrip("=")  # as `token_urlsafe`, in three calls less
 
 
 def epoch_of(stream_id: str) -> str | None:

@@ -41,6 +41,7 @@ class HeldStream(Generic[R]):
     """A stream in the registry, which is its `keeper`. `request` is the one that started it. See Watched."""
 
     __slots__ = (
+        "_has_told",
         "_keeper",
         "api",
         "cuts",
@@ -93,6 +94,7 @@ class HeldStream(Generic[R]):
         self.frames: SharedFrames = []
         self.snapshot: Snapshot | None = None
         self.dying = 0  # bytes that it held when it was ended to make room
+        self._has_told = False  # its keeper knows that its task has finished
         generation.task.add_done_callback(self._tell)
 
     @property
@@ -129,6 +131,7 @@ class HeldStream(Generic[R]):
         return self.generation.failure
 
     def _tell(self, _task: asyncio.Task[None]) -> None:
+        self._has_told = True
         self._keeper.done(self)
 
     def attach(self, cut: Callable[[], None], *, as_guest: bool = False) -> None:
@@ -163,7 +166,7 @@ class HeldStream(Generic[R]):
 
     def when_unwatched(self) -> Next:
         return when_unwatched(
-            is_done=self.is_done,
+            is_done=self._has_told,  # a last viewer who leaves before that would have it kept or forgotten twice
             has_ended=self.log.ended,
             is_attended=self.is_attended,
             policy=self.on_disconnect,

@@ -39,10 +39,8 @@ class Watchdog:
         self._sleep()
 
     def begin(self) -> None:
-        """The first token came with the last read. From now on `idle` counts, and it may end before the timer fires."""
+        """The first token came with the last read. From now on `idle` counts."""
         self.first_token = self.last_read
-        self._handle.cancel()
-        self._sleep()
 
     def cancel(self) -> None:
         """No timeout expires from now on. Its owner is let go, so that no circle is left to the garbage collector."""
@@ -57,8 +55,15 @@ class Watchdog:
             self._expire(timeout())
 
     def _sleep(self) -> None:
-        """Sleeps until the next deadline, and at least until the loop's next turn: no timeout is raised in a call."""
-        self._handle = self._loop.call_at(self._next()[0], self._look)
+        """Sleeps until the next deadline, and at least until the loop's next turn: no timeout is raised in a call.
+
+        Before the first token, it sleeps no longer than a silence behind it could last. So the first token sets no
+        other timer, which takes 3.5 µs.
+        """
+        due, _ = self._next()
+        if self.first_token is None:
+            due = min(due, self._loop.time() + (self._limits.idle or 0))
+        self._handle = self._loop.call_at(due, self._look)
 
     def _next(self) -> tuple[float, type[Timeout]]:
         last_read = self._loop.time() if self.paused else self.last_read

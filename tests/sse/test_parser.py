@@ -112,10 +112,7 @@ def outcome(parser: Parser, read: bytes) -> tuple[list[Event], bool]:
 def test_reads_that_are_taken_whole() -> None:
     parser = Parser(max_bytes=30)
     for _ in range(2):
-        assert parser.whole(b"data: a\n\n") is None  # there might be a byte-order mark
-        assert list(parser.feed(b"")) == []
-    assert [event.data for event in parser.feed(b"data: a\n\n")] == [b"a"]
-    assert parser.whole(b"data: a\n\n") == [b"a"]
+        assert parser.whole(b"data: a\n\n") == [b"a"]
     assert parser.whole(b"data: a\n\ndata:  b\n\n") == [b"a", b" b"]
     for other in (
         b"data:a\n\n",
@@ -125,6 +122,10 @@ def test_reads_that_are_taken_whole() -> None:
         b"data: " + b"a" * 40 + b"\n\n",
     ):
         assert parser.whole(other) is None
+    parser = Parser(max_bytes=30)
+    assert parser.whole(b"\xef\xbb\xbfdata: a\n\n") is None
+    assert list(parser.feed(b"\xef\xbb")) == []
+    assert parser.whole(b"data: a\n\n") is None  # what is held may be a byte-order mark, or not
     for held in (b"d", b":", b"event: t\n", b"data: a\n", b"\r"):
         parser = Parser(max_bytes=30)
         list(parser.feed(b": x\n\n" + held))

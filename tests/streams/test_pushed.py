@@ -74,15 +74,47 @@ async def test_every_read_is_progress(gateway: MakeGateway, upstream: ScriptedUp
     assert (answer.text, answer.end["reason"]) == ("abc", "complete")
 
 
+async def test_what_comes_with_the_end_is_written_with_the_end(
+    gateway: MakeGateway, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    last: list[int] = []
+    tell = MemoryLog.tell
+
+    def noted(self: MemoryLog) -> None:
+        last.append(self.last)
+        tell(self)
+
+    monkeypatch.setattr(MemoryLog, "tell", noted)
+    upstream.script(stream(delta("a"), Pause(0.05), delta("b") + delta("c") + finish() + DONE))
+    assert (await ask(await gateway())).text == "abc"
+    assert last == [1, 4]
+
+
+async def test_what_comes_with_the_end_counts_against_the_largest_answer(
+    gateway: MakeGateway, upstream: ScriptedUpstream
+) -> None:
+    """It is in the log all the same, since nothing is trimmed."""
+    upstream.script(stream(delta("a" * 2000), Pause(0.05), delta("b" * 3000) + finish() + DONE))
+    answer = await ask(await gateway("[stream]\nmax_bytes = 4096"))
+    assert (answer.text, answer.end["reason"]) == ("a" * 2000 + "b" * 3000, "incomplete")
+
+
+async def test_thoughts_alone_are_no_answer_even_with_an_end(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
+    upstream.script(stream(event(chunk(reasoning_content="hm")) + DONE))
+    answer = await ask(await gateway(), reasoning="1")
+    assert [one.type for one in answer.events[1:]] == ["reasoning", "failure", "end"]
+    assert answer.end["reason"] == "incomplete"
+
+
 async def test_a_fault_of_ours_fails_its_stream_and_no_other(
     gateway: MakeGateway, upstream: ScriptedUpstream, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     append = MemoryLog.append
 
-    def faulty(self: MemoryLog, batch: Any) -> None:
+    def faulty(self: MemoryLog, batch: Any, *, tells: bool = True) -> None:
         if any(entry.payload == b"boom" for entry in batch):
             raise RuntimeError("a fault of ours")
-        append(self, batch)
+        append(self, batch, tells=tells)
 
     monkeypatch.setattr(MemoryLog, "append", faulty)
     go = asyncio.Event()

@@ -164,12 +164,12 @@ def test_fault_27_a_drip_ends_with_the_total() -> None:
 
 
 def test_reads_arm_no_timers() -> None:
-    """A thousand reads in twenty seconds: the one timer of the first look, and the one of the first token."""
+    """A thousand reads in twenty seconds, the first token among them: the one timer of the first look."""
     watched = Watched()
     watched.begin(1001.0)
     for n in range(1_000):
         watched.read(1001.0 + n * 0.02)
-    assert watched.loop.armed == 2
+    assert watched.loop.armed == 1
     assert len(watched.loop.timers) == 1
 
 
@@ -190,6 +190,17 @@ def test_nothing_rings_once_it_is_cancelled(begun: bool) -> None:
     watched.loop.advance(10_000.0)
     assert watched.expired == []
     assert not watched.loop.timers
+
+
+def test_a_first_token_that_comes_late() -> None:
+    """By then the alarm has rung once, for a silence that could have followed an early one."""
+    watched = Watched()
+    watched.begin(1119.0)
+    assert watched.loop.armed == 2
+    watched.loop.advance(1178.9)
+    assert watched.expired == []
+    watched.loop.advance(1500.0)
+    assert watched.expired == [(1179.0, IdleTimeout)]
 
 
 def test_an_alarm_that_rings_early_is_set_again() -> None:

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import StreamReader
+from aiohttp import EMPTY_PAYLOAD, StreamReader
 from aiohttp.client_proto import ResponseHandler
 
 from gateway.errors import UpstreamIncomplete
 from gateway.upstream import client as client_module
 from gateway.upstream.client import UpstreamResponse
-from gateway.upstream.tap import HANDLER_NAMES, READER_NAMES, Tap, fits
+from gateway.upstream.tap import HANDLER_NAMES, READER_NAMES, Tap, fits, join
 from tests.rig.clients import eventually, remains
 from tests.rig.reads import Run, rig
 from tests.rig.scripted_upstream import Close, Pause, Reset, Send, Stall, Step, Until, head, stream
@@ -44,6 +44,29 @@ def test_reads_are_pulled_where_a_name_is_missing(name: str) -> None:
 
 def test_reads_are_pulled_where_a_reader_may_hold_what_is_unknown() -> None:
     assert not fits(ResponseHandler, type("Reader", (StreamReader,), {}))
+
+
+async def test_what_has_arrived_in_pieces_is_read_as_one() -> None:
+    """aiohttp starts its parser again, with no bytes, for each piece that is read."""
+    protocol = ResponseHandler(asyncio.get_running_loop())
+    resumed: list[bool] = []
+    protocol.resume_reading = lambda resume_parser=True: resumed.append(resume_parser)  # type: ignore[method-assign] # to count
+    reader = StreamReader(protocol, 1024)
+    for piece in (b"a", b"b", b"c"):
+        reader.begin_http_chunk_receiving()
+        reader.feed_data(piece)
+        reader.end_http_chunk_receiving()
+    join(reader)
+    assert reader.read_nowait() == b"abc"
+    assert len(resumed) == 1
+    join(reader)
+    reader.feed_data(b"d")
+    reader.feed_eof()
+    join(reader)
+    assert reader.read_nowait() == b"d"
+    assert reader.at_eof()
+    join(EMPTY_PAYLOAD)
+    assert EMPTY_PAYLOAD.at_eof()
 
 
 @pytest.mark.usefixtures("pushed")

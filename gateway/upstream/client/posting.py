@@ -5,6 +5,7 @@ import logging
 import ssl
 import time
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import aiohttp
@@ -102,8 +103,7 @@ class UpstreamClient:
         await self._fresh.close()
 
     async def _post(self, target: Target, body: bytes, accept: str, span: AttemptSpan | None) -> aiohttp.ClientResponse:
-        timeout = aiohttp.ClientTimeout(total=None, connect=target.timeouts.connect)
-        options = self._options(target.upstream, timeout, accept)
+        options = self._options(target.upstream, _connecting(target.timeouts.connect), accept)
         if span is not None:
             options["headers"] |= span.headers
         url = _url(target.upstream, "/chat/completions")
@@ -136,6 +136,11 @@ class UpstreamClient:
             "proxy": upstream.proxy,
             "allow_redirects": False,
         }
+
+
+@lru_cache(maxsize=64)  # as many as there are different timeouts in a configuration
+def _connecting(seconds: float | None) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(total=None, connect=seconds)
 
 
 def _url(upstream: Upstream, path: str) -> str:

@@ -11,7 +11,7 @@ from gateway.errors import UpstreamIncomplete, UpstreamMisconfigured
 from gateway.upstream.codings import inflater_for
 from gateway.upstream.dialects.status import error_from_status
 from gateway.upstream.shapes import Shape, is_told, shape_of, stripped
-from gateway.upstream.tap import Take, Tap, collecting, fits
+from gateway.upstream.tap import Take, Tap, collecting, fits, join
 
 _TAIL_SECONDS = 0.1  # how long the end of a finished response may take, so that its connection can be used again
 _Collecting = collecting(aiohttp.StreamReader)
@@ -68,6 +68,8 @@ class UpstreamResponse:
         try:
             if self._inflater is not None:
                 return await self._inflater.read(self._content.readany)
+            if _PUSHES:
+                join(self._content)
             return await self._content.readany()
         except (aiohttp.ClientError, OSError) as error:
             raise UpstreamIncomplete() from error
@@ -133,7 +135,8 @@ class UpstreamResponse:
             pass
         finally:
             self.let_go()
-            self._response.close()  # does nothing to a connection that has been put back
+            if self._response.connection is not None:  # else it has been put back
+                self._response.close()
 
     def _on_closed(self, closed: asyncio.Future[None]) -> None:
         """Ends a read that would wait for ever.

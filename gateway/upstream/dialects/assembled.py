@@ -43,9 +43,9 @@ class Assembled(Decoder):
         self._counted = 0
         self._parts: list[Entry] = []
 
-    def decode(self, event: Event, entries: list[Entry]) -> Chunk | None:
+    def decode(self, event: Event, entries: list[Entry], chunk: Chunk | None = None) -> Chunk | None:
         said, parts = self.said, len(self._parts)
-        chunk = super().decode(event, self._parts)
+        chunk = super().decode(event, self._parts, chunk)
         grown = self.said - said + _PART * (len(self._parts) - parts)
         self._counted += grown
         self._count(grown)

@@ -99,17 +99,18 @@ class Decoder:
         """Decodes the object only when it is needed, because some servers send one with every chunk."""
         return None if self._usage is None else as_object(read_json(self._usage))
 
-    def decode(self, event: Event, entries: list[Entry]) -> Chunk | None:
+    def decode(self, event: Event, entries: list[Entry], chunk: Chunk | None = None) -> Chunk | None:
         """Adds the entries of the event to `entries`. Returns the event's chunk, or None.
 
-        Raises UpstreamError if the event reports an error, in any of the known forms.
+        `chunk` is that chunk, if it is decoded already. Raises UpstreamError if the event reports an error, in any of
+        the known forms.
         """
         self._template = None
         if event.data == b"[DONE]":
             self.done = True
             return None
         try:
-            chunk = decode_chunk(event.data)
+            chunk = chunk or decode_chunk(event.data)
         except (ValueError, RecursionError):  # msgspec's errors and a bad UTF-8 byte are ValueErrors
             return self._decode_odd(event, entries)
         if self._holds_half:
@@ -127,13 +128,17 @@ class Decoder:
         if self._template is not None and (payload := self._template.text_in(data)):
             self._take_text(payload, data, entries)
             return
+        if data == b"[DONE]":
+            self._template, self.done = None, True
+            return
         try:
             chunk = decode_chunk(data)
-            text = only_text(chunk)
         except (ValueError, RecursionError):
-            text = None
-        if not text or self._holds_half:
             self.decode(Event(data), entries)
+            return
+        text = only_text(chunk)
+        if not text or self._holds_half:
+            self.decode(Event(data), entries, chunk)
             return
         self._take_head(chunk)
         self.has_content = self._answered = True

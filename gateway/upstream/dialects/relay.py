@@ -51,9 +51,9 @@ class Relay(Decoder):
         """A clean end is also complete if the upstream sent fewer choices than were asked for."""
         return self.done or (bool(self._ended_ones) and self._begun_ones <= self._ended_ones)
 
-    def decode(self, event: Event, entries: list[Entry]) -> Chunk | None:
+    def decode(self, event: Event, entries: list[Entry], chunk: Chunk | None = None) -> Chunk | None:
         self._is_odd = self._is_mute = False
-        chunk = super().decode(event, entries)
+        chunk = super().decode(event, entries, chunk)
         if chunk is None or (not chunk.choices and self._hide_usage and _has_usage(chunk)):
             return chunk
         data = event.data
@@ -154,10 +154,10 @@ class RememberingRelay(Relay):
         """The text. None if anything else was passed on."""
         return bytes(self._text) if self._is_plain else None
 
-    def decode(self, event: Event, entries: list[Entry]) -> Chunk | None:
+    def decode(self, event: Event, entries: list[Entry], chunk: Chunk | None = None) -> Chunk | None:
         """Of an event that reports an error nothing is passed on, and nothing is remembered."""
         said = self.said
-        chunk = super().decode(event, entries)
+        chunk = super().decode(event, entries, chunk)
         if chunk is not None:
             deltas = [choice.delta or choice.message or Delta() for choice in chunk.choices or []]
             text = "".join([delta.content or "" for delta in deltas]).encode()
