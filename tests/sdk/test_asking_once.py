@@ -15,7 +15,7 @@ import pytest
 
 from tests.conftest import MakeGateway
 from tests.rig.completions import HI, STREAMED
-from tests.rig.scripted_upstream import DONE, Pause, ScriptedUpstream, Step, delta, finish, stream
+from tests.rig.scripted_upstream import DONE, Pause, ScriptedUpstream, Step, answer, delta, finish, stream
 from tests.rig.wire import post
 from tests.sdk.answers import QUESTION, completion
 from tests.sdk.cutting import CuttingWire
@@ -198,11 +198,25 @@ async def test_a_client_that_knows_the_name_of_the_field_draws_a_key_for_each_qu
 
 
 @pytest.mark.parametrize("client", CLIENTS)
-async def test_a_conflict_is_not_tried_again(gateway: MakeGateway, upstream: ScriptedUpstream, client: Client) -> None:
+async def test_what_failed_before_any_content_begins_anew(
+    gateway: MakeGateway, upstream: ScriptedUpstream, client: Client
+) -> None:
+    """A client tries again by itself where the status says that it may, and then its key is free."""
+    upstream.script(answer(500, {"error": {"message": "no"}}), SLOWLY)
+    address = str((await gateway()).make_url("/v1"))
+    assert await client(address, {"max_retries": 1}, True, [once(UNCUT)]) == [Got("Hello", "stop", 1)]
+    assert len(upstream.requests) == 2
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+async def test_a_conflict_is_not_tried_again(
+    gateway: MakeGateway, upstream: ScriptedUpstream, lines: list[dict[str, Any]], client: Client
+) -> None:
     upstream.script(SLOWLY)
     address = str((await gateway()).make_url("/v1"))
     one = once(UNCUT)
     assert await client(address, {}, True, [one]) == [Got("Hello", "stop", 1)]
     (got,) = await client(address, {"max_retries": 2}, False, [one])
     assert "another request" in got.text
+    assert [line["status"] for line in lines] == [200] + [409] * ATTEMPTS  # of the application
     assert len(upstream.requests) == 1
