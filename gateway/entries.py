@@ -2,7 +2,7 @@
 
 Decoders make entries, logs keep them, and views show them. An entry's number is its place in the log, counted from 1.
 The number 0 is the `start` block before all entries. Payloads are UTF-8: plain text for the first three kinds, JSON for
-the others. A stream contains deltas of the first six kinds, or chunks if it is only passed on.
+the others. A stream contains deltas of the first six kinds, or chunks if its client gets what the upstream sent.
 """
 
 from enum import StrEnum

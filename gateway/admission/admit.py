@@ -25,7 +25,8 @@ _OWN_FIELDS = _COMMON_FIELDS | {"model", "n", "stream_options"}  # `store` is th
 _PUBLIC_POLICIES = (OnDisconnect.CANCEL, OnDisconnect.DETACH)  # `drain` would spend tokens on answers without a reader
 
 _POLICIES = tuple(OnDisconnect)
-_NULL, _TRUE, _USAGE = msgspec.Raw(b"null"), msgspec.Raw(b"true"), msgspec.Raw(b'{"include_usage":true}')
+_NULL, _TRUE, _FALSE = msgspec.Raw(b"null"), msgspec.Raw(b"true"), msgspec.Raw(b"false")
+_USAGE = msgspec.Raw(b'{"include_usage":true}')
 
 _encode_json = msgspec.json.Encoder().encode
 
@@ -122,8 +123,8 @@ def admit_completion(
 ) -> Completion:
     """Passes all fields on, except that the model is the target's and that a stream asks for usage.
 
-    `endpoint` is one that the upstream has, too. Raises Unauthorized, InvalidRequest, EndpointNotSupported or
-    ModelNotFound.
+    `endpoint` is one that the upstream has, too. `is_kept`: the answer is recorded, for clients that ask again. Raises
+    Unauthorized, InvalidRequest, EndpointNotSupported, ModelNotFound or PolicyNotAllowed.
     """
     check_key(config, caller)
     model, targets = _routed(config, caller, asked.model or _assistants_model(config, endpoint), endpoint)
@@ -141,7 +142,8 @@ def admit_completion(
         caller.name,
         allowance(caller, None, Assistant()),
         _on_disconnect(config, caller, asked.on_disconnect, is_kept=is_kept),
-        is_kept,
+        is_kept and asked.stream,  # a client has nothing of a whole answer that failed, and may ask again
+        is_stored=asked.fields.get("store") != _FALSE,
         asked_at=endpoint,
         is_whole=not is_streamed,
         adds_options=wanted is not None and options is None,

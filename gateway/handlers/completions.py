@@ -22,37 +22,35 @@ end could mislead: if no error could be written, because the answer was stopped,
 passed on, because a client that ignores the error would take it for the end.
 
 With an `Idempotency-Key`, the answer is recorded. A request with the same key and body gets it from its beginning, in
-the same bytes, while it runs and after its end. So a client that tries again after a lost connection never pays twice.
+the same bytes, while it runs and after its end, and with the same end. So a client that tries again after a lost
+connection never pays twice. Without a key, nothing is kept: the answer is passed on to its one client, and a client
+that reads slowly slows the upstream down.
 """
-
-from collections.abc import Callable
-from functools import partial
 
 from aiohttp import web
 
-from gateway.admission.admit import Completion, admit_completion, check_key
+from gateway.admission.admit import admit_completion, check_key
 from gateway.admission.fields import POLICY, completion_request
 from gateway.admission.limits import allowance
 from gateway.config import Assistant
 from gateway.endpoints import Endpoint
 from gateway.handlers.reading import IDEMPOTENCY, authenticate, idempotency_key, read_fields, read_query
-from gateway.handlers.replies import Answer, Attached, counted, success
+from gateway.handlers.replies import Answer, Attached, success
 from gateway.handlers.services import BOUNDS, EXCHANGE
 from gateway.handlers.sinks import EventStreamSink, deliver
 from gateway.log.views import body_view, chunk_view
 from gateway.log.window import Window
 from gateway.sse import HEARTBEAT
 from gateway.streams.frames import Frames, Source
-from gateway.streams.generation import Generation
 from gateway.streams.held import HeldStream
-from gateway.streams.idempotency import Key
 from gateway.streams.surfaces import OpenAISurface
 from gateway.streams.viewer import Viewer, until
 from gateway.streams.watched import Watched
-from gateway.upstream.dialects.relay import passed_finish
 
 _LARGEST_BODY = 33_554_432  # bytes: requests contain images, and OpenAI takes about as much
-_FAILED = 2  # entries of an answer that failed before its first content: the failure, and the end
+
+Asked = HeldStream[Window] | Watched
+"""An answer that is passed on, or one that is recorded."""
 
 
 async def create(request: web.Request, endpoint: Endpoint = Endpoint.CHAT) -> Answer:
@@ -75,84 +73,38 @@ async def create(request: web.Request, endpoint: Endpoint = Endpoint.CHAT) -> An
         request_id=exchange.request_id,
         span=exchange.span,
     )
+    view, send = (chunk_view, _streamed) if asked.stream else (body_view, _whole)
     if key is not None:
-        return await _recorded(request, asked, key)
-    stream = await services.streams.relay(asked, chunk_view if asked.stream else body_view)
-    return _streamed(request, stream) if asked.stream else _whole(request, stream)
+        recorded = await services.streams.record(asked.request, key, lambda log: OpenAISurface(asked))
+        return send(request, recorded, Frames(recorded.log, view))
+    stream = await services.streams.relay(asked, view)
+    return send(request, stream, stream.log)
 
 
-# Passed on
-
-
-async def _streamed(request: web.Request, stream: HeldStream[Window]) -> web.StreamResponse:
-    generation = stream.generation
-    window = generation.log
+async def _streamed(request: web.Request, stream: Asked, source: Source) -> web.StreamResponse:
+    heartbeat = request[EXCHANGE].services.config.stream.heartbeat_seconds
+    log = source.recording
     with Attached(request, stream):
-        spoke = await until(window, lambda: generation.has_content or window.ended, within=_heartbeat(request))
-        if generation.failure is not None and not generation.has_content:
-            raise generation.failure.copy()
-        return await _send(request, window, spoke, lambda: _ends_cleanly(generation))
+        sink = EventStreamSink(request, ends_cleanly=lambda: _ends_cleanly(stream))
+        spoke = await until(log, lambda: stream.has_content or log.ended, within=heartbeat)
+        if stream.failure is not None and not stream.has_content:
+            raise stream.failure.copy()
+        await sink.open()
+        if not spoke:
+            await sink.write(HEARTBEAT)
+        await Viewer(source, sink, heartbeat=heartbeat, bounds=request.app[BOUNDS]).run()
+        return sink.response
 
 
-def _ends_cleanly(generation: Generation[Window]) -> bool:
+def _ends_cleanly(stream: Asked) -> bool:
     """Whether the body ends cleanly: the answer is whole, or its error was sent without a finish reason before."""
-    is_told = generation.failure is not None and not generation.passed_finish
-    return generation.is_whole or is_told
+    is_told = stream.failure is not None and not stream.passed_finish
+    return stream.is_whole or is_told
 
 
-async def _whole(request: web.Request, stream: HeldStream[Window]) -> web.StreamResponse:
+async def _whole(request: web.Request, stream: Asked, source: Source) -> web.StreamResponse:
     with Attached(request, stream):
         await success(stream)
-        body, _ = stream.log.after(0)
+        body, _ = source.after(0)  # all of it: such an answer is one entry, and pieces hold whole entries
         response = web.Response(body=body, content_type="application/json")
         return await deliver(request, response)
-
-
-# Recorded
-
-
-async def _recorded(request: web.Request, asked: Completion, key: Key) -> Answer:
-    streams = request[EXCHANGE].services.streams
-    stream = await streams.record(asked.request, key, lambda log: OpenAISurface(asked))
-    return _replayed(request, stream) if asked.stream else _whole_again(request, stream)
-
-
-async def _replayed(request: web.Request, stream: Watched) -> web.StreamResponse:
-    log = stream.log
-    with Attached(request, stream):
-        spoke = await until(log, lambda: log.last > 0, within=_heartbeat(request))
-        if (failure := stream.failure) is not None and log.last == _FAILED:
-            raise failure.copy()
-        return await _send(request, Frames(log, chunk_view), spoke, partial(_ended_cleanly, stream))
-
-
-def _ended_cleanly(stream: Watched) -> bool:
-    """See `_ends_cleanly`."""
-    return stream.is_whole or (stream.failure is not None and not passed_finish(stream.log.entries))
-
-
-async def _whole_again(request: web.Request, stream: Watched) -> web.StreamResponse:
-    with Attached(request, stream):
-        await success(stream)
-        body = b"".join([body_view(number, entry) for number, entry in enumerate(stream.log.entries, 1)])
-        response = web.Response(body=body, content_type="application/json")
-        with counted(stream, len(body)):
-            return await deliver(request, response)
-
-
-# Both
-
-
-async def _send(
-    request: web.Request, source: Source, spoke: bool, ends_cleanly: Callable[[], bool]
-) -> web.StreamResponse:
-    sink = EventStreamSink(request, ends_cleanly=ends_cleanly)
-    await sink.open()
-    if not spoke:
-        await sink.write(HEARTBEAT)
-    await Viewer(source, sink, heartbeat=_heartbeat(request), bounds=request.app[BOUNDS]).run()
-    return sink.response
-
-
-def _heartbeat(request: web.Request) -> float:
-    return request[EXCHANGE].services.config.stream.heartbeat_seconds

@@ -85,7 +85,7 @@ def text_view(number: int, entry: Entry) -> bytes:
 
 
 def chunk_view(number: int, entry: Entry) -> bytes:
-    """The chunks of a stream that is only passed on, framed as by OpenAI's own servers.
+    """The chunks that the upstream sent, framed as by OpenAI's own servers.
 
     These are bare `data` lines, because some SDKs fail at an `id`, `event` or `retry` line. `[DONE]` is sent only if
     the answer is complete.
@@ -99,7 +99,7 @@ def chunk_view(number: int, entry: Entry) -> bytes:
 
 
 def body_view(number: int, entry: Entry) -> bytes:
-    """A whole answer that is only passed on."""
+    """A whole answer as the upstream sent it."""
     kind, payload = entry.kind, entry.payload
     return payload if kind is Kind.CHUNK else b""
 

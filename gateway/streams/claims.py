@@ -60,14 +60,14 @@ class Claims:
                 if self._own(known) is not None or await self._started(known) is not None:
                     raise IdempotencyConflict()
             elif process == self._process:
-                if (stream_or_id := await self._own_or_stored(known)) is not None:
+                if (stream_or_id := await self._own_or_stored(known, request)) is not None:
                     return stream_or_id
-            elif (stream := await self._started(known)) is not None and not _is_void(stream):
+            elif (stream := await self._started(known)) is not None and not _is_void(stream, request):
                 return stream
             replaced = there
         raise RedisUnavailable()
 
-    async def _own_or_stored(self, stream_id: str) -> str | FollowedStream | None:
+    async def _own_or_stored(self, stream_id: str, request: AdmittedRequest) -> str | FollowedStream | None:
         """What a key means that this process has claimed before. None if it is free again."""
         stored = None if self._own(stream_id) is not None else await self._find(stream_id)
         own = self._own(stream_id)  # it may have been started meanwhile
@@ -75,7 +75,7 @@ class Claims:
             return None if is_void(own) else stream_id
         if stored is None:
             return stream_id  # another request claimed the key, and has not started its stream
-        return None if _is_void(stored) else stored  # this process has forgotten it
+        return None if _is_void(stored, request) else stored  # this process has forgotten it
 
     async def _started(self, stream_id: str) -> FollowedStream | None:
         """The stream, which may be about to start. None if its process was killed, or its client left, before that."""
@@ -85,8 +85,12 @@ class Claims:
         return None
 
 
-def _is_void(stream: FollowedStream) -> bool:
-    """Whether the answer failed before any client saw content, or was cancelled: a retry starts a new one."""
+def _is_void(stream: FollowedStream, request: AdmittedRequest) -> bool:
+    """Whether the answer failed before any client saw content, or was cancelled: a retry starts a new one.
+
+    `request` asks the same as the first one. If it is for one JSON body, clients saw nothing of an answer that failed.
+    """
     if not stream.log.ended:
         return False
-    return stream.reason == EndReason.CLIENT_GONE or (stream.failure is not None and not stream.has_content)
+    was_seen = stream.has_content and not request.is_whole
+    return stream.reason == EndReason.CLIENT_GONE or (stream.failure is not None and not was_seen)

@@ -16,6 +16,7 @@ from gateway.streams.frames import SharedFrames
 from gateway.streams.held import HeldStream
 from gateway.streams.tickets import Tickets
 from gateway.upstream.dialects.completion import Outcome
+from gateway.upstream.dialects.relay import passed_finish
 
 _encode_json = msgspec.json.Encoder().encode
 _decode_json = msgspec.json.decode
@@ -125,6 +126,10 @@ class FollowedStream:
     @property
     def has_content(self) -> bool:
         return any(entry.kind not in (Kind.FAILURE, Kind.END) for entry in self.log.entries)
+
+    @property
+    def passed_finish(self) -> bool:
+        return passed_finish(self.log.entries)
 
     @property
     def failure(self) -> GatewayError | None:

@@ -119,6 +119,14 @@ class HeldStream(Generic[R]):
         return self.generation.is_whole
 
     @property
+    def has_content(self) -> bool:
+        return self.generation.has_content
+
+    @property
+    def passed_finish(self) -> bool:
+        return self.generation.passed_finish
+
+    @property
     def failure(self) -> GatewayError | None:
         return self.generation.failure
 

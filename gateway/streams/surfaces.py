@@ -69,7 +69,7 @@ class PassingSurface:
 
 
 class OpenAISurface:
-    """See `Surface`. Nothing holds the text of a relayed answer, except where another target may go on."""
+    """See `Surface`. Nothing holds the text apart from its chunks, except where another target may go on."""
 
     __slots__ = ("_choices", "_hide_usage", "_is_remembered", "_whole")
 

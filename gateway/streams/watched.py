@@ -36,6 +36,16 @@ class Watched(Protocol):
         ...
 
     @property
+    def has_content(self) -> bool:
+        """Whether any content has come."""
+        ...
+
+    @property
+    def passed_finish(self) -> bool:
+        """Whether its chunks have a finish reason that says that the answer is whole."""
+        ...
+
+    @property
     def failure(self) -> GatewayError | None:
         """The error with which it ended."""
         ...

@@ -1,5 +1,6 @@
 """After a failover the caller pays for the answer alone. The failed attempts stand in the log with their own cost."""
 
+import json
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from tests.faults.client import STREAMED, SURFACES
 from tests.faults.rig import SAME, gateway
 from tests.faults.sixty import TEXT, USED, WAYS, WELL
 from tests.rig.clients import Answer, bearer
+from tests.rig.completions import streamed
 from tests.rig.inside import at_rest
 from tests.rig.scripted_upstream import answer
 
@@ -97,14 +99,28 @@ async def test_with_an_idempotency_key_a_retry_gets_the_same_answer() -> None:
         assert rig.requests == (1, 1)
 
 
-async def test_with_an_idempotency_key_a_failure_of_all_targets_may_be_asked_again() -> None:
+async def test_with_an_idempotency_key_an_sdk_gets_the_same_chunks_of_both_targets() -> None:
+    once = {"Idempotency-Key": "0192f0c1-7bd0-7000-8000-000000000001"}
+    async with gateway() as rig:
+        rig.one.script(*WAYS["cut after 40 words"].first)
+        rig.two.script(WELL)
+        bodies = [await streamed(rig.client, **once) for _ in range(2)]
+        assert bodies[0] == bodies[1]
+        assert not bodies[0].broken
+        chunks = [json.loads(block.removeprefix(b"data: ")) for block in bodies[0].blocks[:-1]]
+        assert "".join([choice["delta"].get("content", "") for one in chunks for choice in one["choices"]]) == TEXT
+        assert rig.requests == (1, 1)
+
+
+@pytest.mark.parametrize("path", ["/chat", "/v1/chat/completions"])
+async def test_with_an_idempotency_key_a_failure_of_all_targets_may_be_asked_again(path: str) -> None:
     once = {"Idempotency-Key": "0192f0c1-7bd0-7000-8000-000000000001"}
     async with gateway() as rig:
         rig.one.script(answer(500, {}))
         rig.two.script(answer(500, {}))
-        asked = {"question": "hi", "model": "m"}
-        async with rig.client.post("/chat", json=asked, headers=once) as response:
+        asked = {"messages": [{"role": "user", "content": "hi"}], "model": "m"}
+        async with rig.client.post(path, json=asked, headers=once) as response:
             assert response.status == 502
         rig.one.script(WELL)
-        async with rig.client.post("/chat", json=asked, headers=once) as response:
+        async with rig.client.post(path, json=asked, headers=once) as response:
             assert (await response.json())["choices"][0]["message"]["content"] == TEXT

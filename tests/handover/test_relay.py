@@ -117,6 +117,17 @@ async def test_what_is_passed_on_is_counted_by_its_kind(client: Client, other: S
     assert value(found, "gateway_passed_on_total", kind="new") == 3
 
 
+@pytest.mark.parametrize("path", ["/chat", "/streams", "/v1/chat/completions", "/v1/responses"])
+async def test_a_key_leads_to_the_process_that_knows_it_wherever_one_may_be_sent(
+    client: Client, other: Scripted, path: str
+) -> None:
+    for query, fields in (("", {"Idempotency-Key": "0123456789abcdef"}), ("?idempotency_key=0123456789abcdef", {})):
+        other.heard = b""
+        async with client.post(path + query, json={}, headers=fields) as response:
+            assert await response.read() == b"data: x\n\n"
+        assert other.heard.startswith(f"POST {path}{query} ".encode())
+
+
 async def test_the_address_that_a_client_tells_of_itself_is_not_believed(
     client: Client, lines: list[dict[str, Any]]
 ) -> None:

@@ -11,9 +11,10 @@ import aiohttp
 import pytest
 
 from tests.rig.clients import EVENTS
+from tests.rig.completions import STREAMED, read
 from tests.rig.processes import running
 from tests.rig.redis import RedisServer
-from tests.rig.scripted_upstream import ScriptedUpstream, Stall, delta, stream
+from tests.rig.scripted_upstream import ScriptedUpstream, Stall, delta, finish, stream
 
 Gateway = tuple[asyncio.subprocess.Process, aiohttp.ClientSession]
 
@@ -61,6 +62,27 @@ async def test_fault_67_a_killed_process_leaves_what_it_recorded(
     last = next(line[4:] for line in reversed(body.decode().splitlines()) if line.startswith("id: "))
     async with there.get(url, headers={**EVENTS, "Last-Event-ID": last}) as response:
         assert response.status == 204
+    assert len(upstream.requests) == 1
+
+
+@pytest.mark.parametrize("parts", [[delta("a")], [delta("a"), finish()]], ids=["before the finish", "behind it"])
+async def test_a_chat_completion_of_a_killed_process_ends_honestly(
+    two: list[Gateway], upstream: ScriptedUpstream, parts: list[bytes]
+) -> None:
+    """Without `[DONE]`, and with an end that breaks off where a client has read that the answer is whole."""
+    (process, here), (_, there) = two
+    upstream.script(stream(b"".join(parts), Stall()))
+    headers = {"Idempotency-Key": "0b9d8c5e-7a54-4ad0-9f7e-3f6a5cf41c0d"}
+    async with here.post("/v1/chat/completions", json=STREAMED, headers=headers) as first:
+        assert await first.content.readexactly(len(parts[0])) == parts[0]
+        async with there.post("/v1/chat/completions", json=STREAMED, headers=headers) as response:
+            process.send_signal(signal.SIGKILL)
+            joined = await read(response)
+    async with there.post("/v1/chat/completions", json=STREAMED, headers=headers) as response:
+        assert await read(response) == joined
+    assert joined.raw.startswith(b"".join(parts))
+    assert joined.error["code"] == "producer_lost"
+    assert joined.broken is (len(parts) > 1)
     assert len(upstream.requests) == 1
 
 

@@ -15,7 +15,7 @@ from gateway.entries import Entry, Kind
 from gateway.errors import UpstreamEmpty, UpstreamError, UpstreamIncomplete, UpstreamRateLimited
 from gateway.sse import END, Event, Parser
 from gateway.upstream.dialects.openai import DATA_FIELDS
-from gateway.upstream.dialects.relay import Relay
+from gateway.upstream.dialects.relay import Relay, passed_finish
 from tests.sse.cases import WAYS
 from tests.upstream.dialects.cases import COUNTED, DONE, PROVIDERS, call, choice, chunk, stream, text
 
@@ -34,7 +34,10 @@ class Passed:
 
 
 def relayed(reads: Iterable[bytes], *, hide_usage: bool = False, choices: int = 1) -> Passed:
-    """A stream as a generation reads it: to `[DONE]`, to an error, or to its end."""
+    """A stream as a generation reads it: to `[DONE]`, to an error, or to its end.
+
+    Whether a finish reason was passed on is also known where there is no relay, but only what it passed on.
+    """
     passed = Passed(Relay(whole=False, hide_usage=hide_usage, choices=choices))
     entries: list[Entry] = []
     try:
@@ -47,6 +50,7 @@ def relayed(reads: Iterable[bytes], *, hide_usage: bool = False, choices: int = 
         passed.error = error
     entries += passed.relay.rest()
     assert all(entry.kind is Kind.CHUNK for entry in entries)
+    assert passed_finish(entries) == passed.relay.passed_finish
     passed.chunks = [entry.payload for entry in entries]
     return passed
 
