@@ -30,12 +30,12 @@ imported by one module or one room only. `tests/test_architecture.py` checks bot
     log/             entries that are kept or passed on: base, memory, window; views and snapshots of them
     observe/         records, formatters, the writer of the log, the report over it; metrics/, lag; spans, traces
     config/          schema, rules, load
-    sse/  entries  errors  bounds  the core: standard library only; no event loop, clock or environment
+    sse/  endpoints  entries  errors  bounds    the core: standard library only; no event loop, clock or environment
 
 To change:
 
     the form of a provider's stream          upstream/dialects/: chunks (fields), extras and halves (texts), openai;
-                                             and its rows in the test table
+                                             and its rows in the test table; texts and values for other endpoints
     the form of an entry for clients         one view in log/views.py
     the storage of streams                   one file in log/ (the log of a stream, not of the process), by the ports in
                                              log/base.py; one test suite runs over all; streams/retention.py
@@ -47,7 +47,8 @@ To change:
     the bound of a request's body            handlers/reading.py; its default is in config/schema.py
     a field of a request                     admission/fields.py, and admission/admit.py for its use
     what a response shows of an answer       responses/events.py, for SDKs that speak the Responses API
-    an endpoint                              handlers/ and its row in app.py; .github/docs/http.md
+    an endpoint                              handlers/ and its row in app.py; .github/docs/http.md; endpoints.py if it
+                                             asks a model
     a command                                cli.py, and a module in commands/
     a metric                                 observe/metrics/ for counts, streams/gauges.py for the state at a scrape
     an error                                 one class in errors.py: status, code, message
@@ -59,10 +60,10 @@ To change:
 
 Words: *downstream* is the client side, *upstream* the provider side, a *target* an upstream plus a model name, an
 *attempt* one request to one target, a *hedge* a second attempt beside a silent one, a *breaker* the state that leaves a
-failing target alone, a *payload* the body of a request, a *surface* one of the two APIs, a *generation* the production
-of one answer, a *stream* its recorded *entries*, a *view* their form for one kind of client, a *viewer* one client that
-follows, a *frame* the bytes of one entry in one view, a *dialect* the wire format of a provider, a *heartbeat* a
-comment line that keeps a silent connection open.
+failing target alone, a *payload* the body of a request, a *surface* one of the two APIs, an *endpoint* a path at which
+a model is asked, a *generation* the production of one answer, a *stream* its recorded *entries*, a *view* their form
+for one kind of client, a *viewer* one client that follows, a *frame* the bytes of one entry in one view, a *dialect*
+the wire format of a provider, a *heartbeat* a comment line that keeps a silent connection open.
 """
 
 __version__ = "0.1.0"

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
@@ -18,6 +19,7 @@ from gateway.admission.memory_limiter import MemoryLimiter
 from gateway.admission.redis_limiter import RedisLimiter
 from gateway.bounds import DEFAULT_BOUNDS, Bounds
 from gateway.config import Config, Upstream, checked
+from gateway.endpoints import Endpoint
 from gateway.handlers import chat, completions, doctor, health, metrics, models, playground, responses, streams
 from gateway.handlers.middleware import add_common_headers, answering, observed
 from gateway.handlers.passing_on import passing_on
@@ -44,6 +46,9 @@ from gateway.upstream.targets import Targets
 _LONGEST_LINE = 65_536
 
 _EXTRA = "gateway[otel]"
+
+# Besides chats, what upstreams have at the same paths.
+_RELAYED = (Endpoint.COMPLETIONS, Endpoint.EMBEDDINGS, Endpoint.MODERATIONS, Endpoint.RERANK)
 
 logger = logging.getLogger(__name__)
 
@@ -78,6 +83,7 @@ def create_app(
         web.get("/v1/responses/{id}", answering(responses.retrieve), allow_head=False),
         web.post("/v1/responses/{id}/cancel", responses.cancel),
         web.delete("/v1/responses/{id}", responses.delete),
+        *[web.post(f"/v1/{name}", answering(partial(completions.create, endpoint=name))) for name in _RELAYED],
         web.get("/v1/models", models.list_all, allow_head=False),
         web.get("/v1/models/{id:.+}", models.retrieve, allow_head=False),
         web.get("/healthz", health.healthz),

@@ -143,6 +143,11 @@ class ModelNotFound(NotFound):
     message = "There is no such model. GET /v1/models lists the models."
 
 
+class EndpointNotSupported(InvalidRequest):
+    code = "endpoint_not_supported"
+    message = "The model cannot be asked at this address. GET /v1/models lists the endpoints of each model."
+
+
 class StreamNotFound(NotFound):
     code = "stream_not_found"
     message = "There is no such stream for you: its id or ticket is unknown or has expired. Ask again."

@@ -17,7 +17,10 @@ ROOT = Path(gateway.__file__).parent
 
 # Rooms, from the bottom to the top: a room imports from itself and from those below.
 FLOORS = [
-    ["gateway", "gateway.bounds", "gateway.entries", "gateway.errors", "gateway.sse", "gateway.sse.*"],
+    [
+        *("gateway", "gateway.bounds", "gateway.endpoints", "gateway.entries", "gateway.errors"),
+        *("gateway.sse", "gateway.sse.*"),
+    ],
     ["gateway.config", "gateway.config.*"],
     ["gateway.log", "gateway.log.*", "gateway.observe", "gateway.observe.*"],
     ["gateway.shared", "gateway.shared.*"],

@@ -38,6 +38,7 @@ CONTRACT = {
     "prefetch_not_allowed": (403, "invalid_request_error", False, EndReason.UPSTREAM_ERROR),
     "not_found": (404, "invalid_request_error", False, EndReason.UPSTREAM_ERROR),
     "model_not_found": (404, "invalid_request_error", False, EndReason.UPSTREAM_ERROR),
+    "endpoint_not_supported": (400, "invalid_request_error", False, EndReason.UPSTREAM_ERROR),
     "stream_not_found": (404, "invalid_request_error", False, EndReason.UPSTREAM_ERROR),
     "response_not_found": (404, "invalid_request_error", False, EndReason.UPSTREAM_ERROR),
     "previous_response_not_found": (400, "invalid_request_error", False, EndReason.UPSTREAM_ERROR),

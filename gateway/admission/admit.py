@@ -1,11 +1,10 @@
 """Turns the fields of a request into an order: the caller, the model, the prompts and the parameters. Raises errors.
 
 The native surface has assistants and composes the upstream's request. The OpenAI surface passes the request on. The
-rules about what a caller may ask are here, and are the same for both.
+rules about what a caller may ask, and at which endpoints, are here, and are the same for both.
 """
 
 from collections.abc import Mapping
-from enum import StrEnum
 from typing import Any, Literal
 
 import msgspec
@@ -14,7 +13,8 @@ from gateway.admission.auth import Caller
 from gateway.admission.fields import ChatRequest, CompletionRequest, Fields
 from gateway.admission.limits import Allowance, allowance
 from gateway.config import Assistant, Config, OnDisconnect, Timeouts
-from gateway.errors import InvalidRequest, NotFound, PolicyNotAllowed, Unauthorized
+from gateway.endpoints import Endpoint
+from gateway.errors import EndpointNotSupported, InvalidRequest, NotFound, PolicyNotAllowed, Unauthorized
 from gateway.observe.spans import RequestSpan
 from gateway.upstream.payload import Payload
 from gateway.upstream.routing import Route, Target, default_model, route, unknown_model
@@ -31,14 +31,6 @@ _USAGE = msgspec.Raw(b'{"include_usage":true}')
 _encode_json = msgspec.json.Encoder().encode
 
 
-class Api(StrEnum):
-    """The API at which a request came."""
-
-    NATIVE = "native"  # `/chat` and `/streams`
-    CHAT = "chat"  # `/v1/chat/completions`
-    RESPONSES = "responses"
-
-
 class AdmittedRequest(msgspec.Struct, frozen=True):
     """An admitted request: its targets, the body to post, and the caller who is charged."""
 
@@ -50,12 +42,13 @@ class AdmittedRequest(msgspec.Struct, frozen=True):
     on_disconnect: OnDisconnect
     is_kept: bool  # the client can resume it
     is_stored: bool = True  # other processes may have it, if there is a store that they share
-    api: Api = Api.NATIVE  # on which it was asked, and on which alone its answer can be got again
+    asked_at: Endpoint | None = None  # where alone its answer can be got again; None: at `/chat` and `/streams`
     in_background: bool = False  # it waits for no client
     head: bytes = b""  # what its surface keeps of the request beside the entries of the answer
     is_whole: bool = False  # the upstream sends one JSON body
     adds_options: bool = False  # the caller sent no `stream_options`
     same_answer: bool = False  # another target would give the same text
+    endpoint: Endpoint = Endpoint.CHAT  # of the upstream
     request_id: str = ""
     span: RequestSpan | None = None  # of the request, if it is traced
 
@@ -95,7 +88,7 @@ def admit(
         raise NotFound(f"There is no assistant named {asked.assistant}.", code="assistant_not_found", param="assistant")
     if is_public:
         _check_public(asked.fields)
-    model, targets = _routed(config, caller, asked.model or assistant.model)
+    model, targets = _routed(config, caller, asked.model or assistant.model, Endpoint.CHAT)
     if asked.n not in (None, 1):
         raise InvalidRequest("`n` must be 1 here: a stream carries one answer.", param="n")
     bound = assistant.max_tokens if is_public else None
@@ -122,6 +115,7 @@ def admit_completion(
     config: Config,
     caller: Caller,
     asked: CompletionRequest,
+    endpoint: Endpoint = Endpoint.CHAT,
     *,
     is_kept: bool = False,
     request_id: str = "",
@@ -129,16 +123,16 @@ def admit_completion(
 ) -> Completion:
     """Passes all fields on, except that the model is the target's and that a stream asks for usage.
 
-    `is_kept`: the answer is recorded, for clients that ask again. Raises Unauthorized, InvalidRequest, ModelNotFound or
-    PolicyNotAllowed.
+    `endpoint` is one that the upstream has, too. `is_kept`: the answer is recorded, for clients that ask again. Raises
+    Unauthorized, InvalidRequest, EndpointNotSupported, ModelNotFound or PolicyNotAllowed.
     """
     check_key(config, caller)
-    default = config.assistants.get("default", Assistant()).model
-    model, targets = _routed(config, caller, asked.model or default)
+    model, targets = _routed(config, caller, asked.model or _assistants_model(config, endpoint), endpoint)
     fields = {name: value for name, value in asked.fields.items() if name not in ("model", "on_disconnect")}
     options = asked.stream_options
+    is_streamed = asked.stream and endpoint.is_written
     wanted = own = None
-    if asked.stream and not isinstance(options, msgspec.Raw):
+    if is_streamed and not isinstance(options, msgspec.Raw):
         own = fields.pop("stream_options", None)
         wanted = msgspec.Raw(_encode_json({**(options or {}), "include_usage": True}))
     request = AdmittedRequest(
@@ -148,24 +142,31 @@ def admit_completion(
         caller.name,
         allowance(caller, None, Assistant()),
         _on_disconnect(config, caller, asked.on_disconnect, is_kept=is_kept),
-        is_kept and asked.stream,  # a client has nothing of a whole answer that failed, and may ask again
+        is_kept and is_streamed,  # a client has nothing of a whole answer that failed, and may ask again
         is_stored=asked.fields.get("store") != _FALSE,
-        api=Api.CHAT,
-        is_whole=not asked.stream,
+        asked_at=endpoint,
+        is_whole=not is_streamed,
         adds_options=wanted is not None and options is None,
-        same_answer=asked.stream and asked.choices == 1 and _is_same_answer(targets, fields),
+        same_answer=_can_go_on(asked, endpoint) and _is_same_answer(targets, fields),
+        endpoint=endpoint,
         request_id=request_id,
         span=span,
     )
     hide_usage = wanted is not None and not _has_usage(options)
-    return Completion(request, asked.stream, hide_usage, asked.choices)
+    choices = asked.choices * (asked.prompts if endpoint is Endpoint.COMPLETIONS else 1)
+    return Completion(request, is_streamed, hide_usage, choices)
+
+
+def _can_go_on(asked: CompletionRequest, endpoint: Endpoint) -> bool:
+    """Whether another target may go on with the answer, whose text is remembered for that."""
+    return asked.stream and asked.choices == 1 and endpoint is Endpoint.CHAT
 
 
 def admit_translated(
     config: Config,
     caller: Caller,
     *,
-    api: Api,
+    endpoint: Endpoint,
     model: str | None,
     fields: Mapping[str, Any],
     on_disconnect: OnDisconnect | None = None,
@@ -177,12 +178,11 @@ def admit_translated(
 ) -> AdmittedRequest:
     """A request of another API whose body was translated. `fields` are those of `/v1/chat/completions`.
 
-    The answer is streamed, and its entries are recorded. Raises Unauthorized, InvalidRequest, ModelNotFound or
-    PolicyNotAllowed.
+    `endpoint` is the one that the caller asked. The answer is streamed, and its entries are recorded. Raises
+    Unauthorized, InvalidRequest, EndpointNotSupported, ModelNotFound or PolicyNotAllowed.
     """
     check_key(config, caller)
-    default = config.assistants.get("default", Assistant()).model
-    name, targets = _routed(config, caller, model or default)
+    name, targets = _routed(config, caller, model or _assistants_model(config, endpoint), endpoint)
     body = {name: value for name, value in fields.items() if name not in ("model", "stream_options")}
     return AdmittedRequest(
         targets,
@@ -193,7 +193,7 @@ def admit_translated(
         _on_disconnect(config, caller, on_disconnect, is_kept=is_kept),
         is_kept,
         is_stored=is_stored,
-        api=api,
+        asked_at=endpoint,
         head=head,
         adds_options=True,
         same_answer=_is_same_answer(targets, fields),
@@ -242,12 +242,22 @@ def is_trusted(config: Config, caller: Caller) -> bool:
     return caller.key is not None or not config.keys or config.server.allow_anonymous
 
 
-def _routed(config: Config, caller: Caller, asked: str | None) -> tuple[str | None, Route]:
-    model = asked or default_model(config)
+def _routed(config: Config, caller: Caller, asked: str | None, endpoint: Endpoint) -> tuple[str | None, Route]:
+    """The model by its name here, and its targets for this endpoint."""
+    model = asked or default_model(config, endpoint)
     allowed = caller.key.models if caller.key is not None else []
     if allowed and model is not None and model not in allowed:
         raise unknown_model(allowed)
-    return model, route(config, model)
+    found = route(config, model, endpoint)
+    if endpoint not in found.endpoints:
+        words = f"{model} has no {endpoint}. It can be asked at: {', '.join(found.endpoints)}."
+        raise EndpointNotSupported(words, param="model")
+    return model or None, found
+
+
+def _assistants_model(config: Config, endpoint: Endpoint) -> str | None:
+    """The model of the default assistant. Assistants are for chats only."""
+    return config.assistants.get("default", Assistant()).model if endpoint.asked_as is Endpoint.CHAT else None
 
 
 def _on_disconnect(

@@ -51,13 +51,14 @@ class ChatRequest(msgspec.Struct, frozen=True):
 
 
 class CompletionRequest(msgspec.Struct, frozen=True):
-    """A request of the OpenAI surface. Its upstream may refuse a wrong `n` or wrong `stream_options`."""
+    """A request of the OpenAI surface. Its upstream may refuse a wrong `n`, `prompt` or wrong `stream_options`."""
 
     fields: Fields
     model: str | None
     stream: bool
     stream_options: Fields | msgspec.Raw | None  # Raw if they are not an object
     choices: int  # `n`, or 1 if it is not a number
+    prompts: int  # that are answered, each with so many choices: `/v1/completions` takes a list of them
     on_disconnect: OnDisconnect | None
 
 
@@ -75,6 +76,7 @@ _ON_DISCONNECT: Decoder[OnDisconnect | None] = Decoder(OnDisconnect | None)
 _MESSAGE = Decoder(_Message)
 _MESSAGES: Decoder[list[msgspec.Raw] | None] = Decoder(list[msgspec.Raw] | None)
 _OPTIONS: Decoder[Fields | None] = Decoder(Fields | None)
+_PROMPTS = Decoder(list[msgspec.Raw])
 _FIELDS = Decoder(Fields)
 
 
@@ -147,6 +149,7 @@ def completion_request(fields: Fields) -> CompletionRequest:
         stream=value_in(fields, "stream", _BOOLEAN) or False,
         stream_options=_options_in(fields),
         choices=_choices_in(fields),
+        prompts=prompts_in(fields.get("prompt")),
         on_disconnect=value_in(fields, "on_disconnect", _ON_DISCONNECT),
     )
 
@@ -195,6 +198,17 @@ def _choices_in(fields: Fields) -> int:
         return max(1, value_in(fields, "n", _INTEGER) or 1)
     except InvalidRequest:
         return 1
+
+
+def prompts_in(prompt: msgspec.Raw | None) -> int:
+    """The number of prompts: a list may have several texts or lists of tokens, or be one list of tokens."""
+    if prompt is None or not bytes(prompt).lstrip().startswith(b"["):
+        return 1
+    try:
+        prompts = _PROMPTS.decode(prompt)
+    except (ValueError, RecursionError):
+        return 1
+    return len(prompts) if prompts and bytes(prompts[0]).startswith((b'"', b"[")) else 1
 
 
 def _options_in(fields: Fields) -> Fields | msgspec.Raw | None:

@@ -10,7 +10,9 @@ from typing import Any
 
 import msgspec
 
+from gateway.admission.fields import prompts_in
 from gateway.config import Prices
+from gateway.endpoints import Endpoint
 from gateway.upstream.dialects.usage import Tokens, measured
 
 _BYTES = 4  # in a token
@@ -42,15 +44,23 @@ def taken(usage: dict[str, Any] | None, *, complete: bool, prompt: Callable[[], 
     return msgspec.structs.replace(told, output=output, estimated=output > told.output)
 
 
-def tokens_to_reserve(body: bytes) -> int:
-    """Tokens that a request may take: those of its prompt, and of the longest answer that it allows."""
+def tokens_to_reserve(body: bytes, endpoint: Endpoint = Endpoint.CHAT) -> int:
+    """Tokens that a request may take: those of its prompt, and of the longest answers that it allows."""
+    if not endpoint.is_written:
+        return prompt(body)
     try:
         request = msgspec.json.decode(body, type=_Request)
     except (ValueError, RecursionError):
         request = _Request()
     bounds = [_count(bound) for bound in (request.max_completion_tokens, request.max_tokens) if bound is not None]
     answer = max(bounds, default=_ANSWER) or _ANSWER  # the upstream decides which of the two applies
-    return prompt(body) + answer * max(1, _count(1 if request.n is None else request.n))
+    return prompt(body) + answer * _answers(request, endpoint)
+
+
+def _answers(request: "_Request", endpoint: Endpoint) -> int:
+    """How many are written. Of `best_of`, only the best ones are sent."""
+    choices = max([1, *[_count(number) for number in (request.n, request.best_of) if number is not None]])
+    return choices * prompts_in(request.prompt) if endpoint is Endpoint.COMPLETIONS else choices
 
 
 def _count(value: Any) -> int:
@@ -139,3 +149,5 @@ class _Request(msgspec.Struct):
     max_tokens: Any = None
     max_completion_tokens: Any = None
     n: Any = None
+    best_of: Any = None
+    prompt: msgspec.Raw = msgspec.Raw()

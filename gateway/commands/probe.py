@@ -1,7 +1,7 @@
 """`gateway check --connect`: asks each upstream once, all of them at the same time, and reports what it found.
 
 It asks for the list of models. That costs nothing, and most servers check the key before they answer. An upstream that
-has no such list is asked for a single token of a model that the configuration names for it.
+has no such list is asked one question, for a single token or value, of a model that the configuration names for it.
 """
 
 import asyncio
@@ -14,6 +14,7 @@ import msgspec
 
 from gateway.bounds import DEFAULT_BOUNDS, Bounds
 from gateway.config import Config, Timeouts, Upstream
+from gateway.endpoints import Endpoint
 from gateway.errors import (
     GatewayError,
     OutOfDescriptors,
@@ -30,6 +31,13 @@ from gateway.upstream.routing import Target
 
 _UNHEARD = (UpstreamUnreachable, UpstreamTLS, Timeout, OutOfDescriptors)  # the upstream did not get the question
 _MOST_NAMES = 5  # of missing models that are reported
+_QUESTIONS: dict[Endpoint, dict[str, object]] = {
+    Endpoint.CHAT: {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1, "stream": True},
+    Endpoint.COMPLETIONS: {"prompt": "Hi", "max_tokens": 1},
+    Endpoint.EMBEDDINGS: {"input": "Hi"},
+    Endpoint.MODERATIONS: {"input": "Hi"},
+    Endpoint.RERANK: {"query": "Hi", "documents": ["Hi"]},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +50,14 @@ class Finding:
         return f"{self.upstream}: {self.words}"
 
 
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """A model by the upstream's own name."""
+
+    name: str
+    endpoint: Endpoint = Endpoint.CHAT  # to ask it at
+
+
 def probe(config: Config, bounds: Bounds = DEFAULT_BOUNDS) -> Sequence[Finding]:
     """One finding for each upstream, in their order."""
     with _unlogged():
@@ -52,13 +68,13 @@ async def _probe(config: Config, bounds: Bounds) -> Sequence[Finding]:
     client = UpstreamClient(config.upstreams, bounds)
     try:
         return await asyncio.gather(
-            *[_in_time(bounds, client, upstream, _models(config, upstream)) for upstream in config.upstreams]
+            *[_in_time(bounds, client, upstream, _targets(config, upstream)) for upstream in config.upstreams]
         )
     finally:
         await client.close()
 
 
-async def _in_time(bounds: Bounds, client: UpstreamClient, upstream: Upstream, models: Sequence[str]) -> Finding:
+async def _in_time(bounds: Bounds, client: UpstreamClient, upstream: Upstream, models: Sequence[_Named]) -> Finding:
     loop = asyncio.get_running_loop()
     started = loop.time()
     try:
@@ -70,23 +86,24 @@ async def _in_time(bounds: Bounds, client: UpstreamClient, upstream: Upstream, m
         return _fault(error, upstream, seconds=loop.time() - started)
 
 
-async def _asked(client: UpstreamClient, upstream: Upstream, models: Sequence[str]) -> Finding:
+async def _asked(client: UpstreamClient, upstream: Upstream, models: Sequence[_Named]) -> Finding:
     """Raises a GatewayError that is the finding."""
     try:
         listed = await client.models(upstream)
     except GatewayError as error:
         if isinstance(error, _UNHEARD) or not models:
             raise
-        return await _asked_for_a_token(client, upstream, models[0])
+        return await _asked_a_question(client, upstream, models[0])
     known = {name for model in listed if (name := text_in(model, "id")) is not None}
-    missing = [model for model in models if known and model not in known][:_MOST_NAMES]
+    missing = [model.name for model in models if known and model.name not in known][:_MOST_NAMES]
     words = "reachable, 1 model" if len(listed) == 1 else f"reachable, {len(listed):,} models"
     return Finding(upstream.name, f"{words}; missing: {', '.join(missing)}" if missing else words)
 
 
-async def _asked_for_a_token(client: UpstreamClient, upstream: Upstream, model: str) -> Finding:
+async def _asked_a_question(client: UpstreamClient, upstream: Upstream, model: _Named) -> Finding:
+    target = Target(upstream, model.name, Timeouts(), endpoint=model.endpoint)
     try:
-        response = await client.open(Target(upstream, model, Timeouts()), _question(model))
+        response = await client.open(target, msgspec.json.encode({"model": model.name, **_QUESTIONS[model.endpoint]}))
         try:
             await response.begin()
         finally:
@@ -98,12 +115,7 @@ async def _asked_for_a_token(client: UpstreamClient, upstream: Upstream, model: 
         return Finding(
             upstream.name, f"reachable, without a list of models; to a question it answered: {error.message}"
         )
-    return Finding(upstream.name, f"reachable, without a list of models; {model} answers")
-
-
-def _question(model: str) -> bytes:
-    messages = [{"role": "user", "content": "Hi"}]
-    return msgspec.json.encode({"model": model, "messages": messages, "max_tokens": 1, "stream": True})
+    return Finding(upstream.name, f"reachable, without a list of models; {model.name} answers")
 
 
 def _fault(error: GatewayError, upstream: Upstream, *, seconds: float) -> Finding:
@@ -117,13 +129,22 @@ def _fault(error: GatewayError, upstream: Upstream, *, seconds: float) -> Findin
     return Finding(upstream.name, words, is_fault=True)
 
 
-def _models(config: Config, upstream: Upstream) -> Sequence[str]:
-    """The models that the configuration names for this upstream, by the upstream's own names."""
+def _targets(config: Config, upstream: Upstream) -> Sequence[_Named]:
+    """The models that the configuration names for this upstream."""
     if config.models:
-        targets = [(target, model.name) for model in config.models for target in model.targets]
-        return [target.model or name for target, name in targets if target.upstream == upstream.name]
+        targets = [(target, model) for model in config.models for target in model.targets]
+        return [
+            _Named(target.model or model.name, _first(model.endpoints))
+            for target, model in targets
+            if target.upstream == upstream.name
+        ]
     named = [config.default_model, *[assistant.model for assistant in config.assistants.values()]]
-    return [name for name in named if name] if upstream is config.upstreams[0] else []
+    return [_Named(name) for name in named if name] if upstream is config.upstreams[0] else []
+
+
+def _first(endpoints: Sequence[Endpoint]) -> Endpoint:
+    """The one that costs least to ask, and that most models have."""
+    return Endpoint.CHAT if Endpoint.CHAT in endpoints else endpoints[0]
 
 
 @contextmanager

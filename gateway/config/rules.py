@@ -9,16 +9,19 @@ from urllib.parse import urlsplit
 import msgspec
 
 from gateway.config.schema import Config, Key, Model, Secret, Traces
+from gateway.endpoints import Endpoint
 
 _SHORTEST_KEY = 16  # characters: 64 bits if they are hexadecimal, too many to try out over a network
 # Bytes of the folder's name. A Unix socket's name has 104 on macOS and 108 on Linux, and a file's name follows.
 _LONGEST_FOLDER = 90
 _FRAMING = frozenset({"connection", "content-length", "host", "transfer-encoding"})
+_CALLS = rf"/({'|'.join([*Endpoint, 'models'])})/*\Z"  # the paths that follow a `base_url`
 
 
 def value_faults(config: Config) -> Iterator[str]:
     """Faults of single values."""
     yield from _url_faults(config)
+    yield from _endpoint_faults(config)
     yield from _key_faults(config)
     yield from _traces_faults(config.traces)
     if config.store.is_shared and not _is_redis_url(config.store.url.reveal()):
@@ -60,7 +63,7 @@ def _url_faults(config: Config) -> Iterator[str]:
     for index, upstream in enumerate(config.upstreams):
         if not _is_http_url(upstream.base_url):
             yield f"upstreams[{index}].base_url: expected http(s)://host[:port]/v1, without a query or a user"
-        elif call := re.search(r"(/chat/completions|/completions|/models|/responses)/*\Z", upstream.base_url):
+        elif call := re.search(_CALLS, upstream.base_url):
             base = upstream.base_url[: call.start()]
             yield f"upstreams[{index}].base_url: the gateway adds the path of each call itself; write {base}"
         if upstream.proxy is not None and not _is_http_url(upstream.proxy, with_user=True):
@@ -73,6 +76,15 @@ def _url_faults(config: Config) -> Iterator[str]:
             yield f"server.cors_origins[{index}]: expected scheme://host[:port] and nothing after it"
     if config.server.public_url is not None and not _is_http_url(config.server.public_url):
         yield "server.public_url: expected http(s)://host[:port]"
+
+
+def _endpoint_faults(config: Config) -> Iterator[str]:
+    for index, model in enumerate(config.models):
+        if not model.endpoints:
+            yield f"models[{index}].endpoints: expected at least one; without this line, the model has all of them"
+        for place, endpoint in enumerate(model.endpoints):
+            if endpoint.asked_as not in model.endpoints:
+                yield f"models[{index}].endpoints[{place}]: {endpoint} needs {endpoint.asked_as}; add it, too"
 
 
 def _header_faults(headers: Mapping[str, Secret], path: str) -> Iterator[str]:
@@ -113,9 +125,12 @@ def name_faults(config: Config) -> Iterator[str]:
     for index, model in enumerate(config.models):
         yield from _target_faults(model, f"models[{index}].targets", upstreams)
     yield from _key_name_faults(config)
+    silent = [model.name for model in config.models if Endpoint.CHAT not in model.endpoints]
     for name, assistant in config.assistants.items():
         if models and assistant.model is not None and assistant.model not in models:
             yield f"assistants.{name}.model: there is no model named {assistant.model}"
+        if assistant.model in silent:
+            yield f"assistants.{name}.model: {Endpoint.CHAT} is not among the endpoints of {assistant.model}"
         try:
             msgspec.json.encode(assistant.parameters)
         except (TypeError, ValueError, RecursionError) as error:

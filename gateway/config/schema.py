@@ -11,6 +11,8 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
+from gateway.endpoints import Endpoint
+
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Seconds = Annotated[float, Meta(gt=0, le=86400)]
 Count = Annotated[int, Meta(ge=1)]
@@ -172,6 +174,7 @@ class TargetName(Struct, frozen=True, forbid_unknown_fields=True):
 class Model(Struct, frozen=True, forbid_unknown_fields=True):
     name: Name
     targets: list[TargetName]
+    endpoints: list[Endpoint] = msgspec.field(default_factory=lambda: list(Endpoint))  # at which it can be asked
     strategy: Strategy = Strategy.FALLBACK
     hedge_seconds: Seconds | None = None
     same_answer: bool = False

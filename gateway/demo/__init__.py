@@ -5,6 +5,7 @@ its models (`models.MODELS`) misbehave in the ways that real providers do.
 
     create_demo -> server (HTTP) -> request (the question) -> models (the steps of an answer)
                                                            -> playback (sends the steps in time)
+                                 -> values (embeddings, moderations, ranks: computed, and sent at once)
 """
 
 from .server import create_demo

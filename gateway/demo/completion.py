@@ -1,6 +1,7 @@
 """An answer in OpenAI's format: a chunk for every delta, or one whole `chat.completion`.
 
-https://platform.openai.com/docs/api-reference/chat/streaming, and `.../chat/object`. OpenAI has no field
+https://platform.openai.com/docs/api-reference/chat/streaming, and `.../chat/object`. A text completion has the same
+tokens in another form: https://platform.openai.com/docs/api-reference/completions. OpenAI has no field
 `reasoning_content`: DeepSeek, Qwen and Moonshot send the thoughts before the answer in it.
 """
 
@@ -107,12 +108,19 @@ class Completion:
     model: str
     with_usage: bool = False
 
+    @property
+    def first_frames(self) -> list[bytes]:
+        return [self.delta_frame(ROLE)]
+
     def delta_frame(self, delta: Delta) -> bytes:
         return self._frame([Choice(delta=delta)], None)
 
     def last_frames(self, tally: Tally) -> bytes:
-        finish = self._frame([Choice(delta=Delta(), finish_reason=tally.finish_reason)], None)
+        finish = self._finish_frame(tally)
         return finish + (self._frame([], tally.usage) if self.with_usage else b"") + DONE
+
+    def _finish_frame(self, tally: Tally) -> bytes:
+        return self._frame([Choice(delta=Delta(), finish_reason=tally.finish_reason)], None)
 
     def _frame(self, choices: list[Choice], usage: Usage | None) -> bytes:
         # With `include_usage`, OpenAI writes `usage: null` in every chunk but the last. Otherwise it omits the field.
@@ -124,6 +132,40 @@ class Completion:
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": tally.finish_reason}
         body = {"id": self.id, "object": "chat.completion", "created": self.created, "model": self.model}
         return msgspec.json.encode({**body, "choices": [choice], "usage": tally.usage})
+
+
+@dataclass(frozen=True, slots=True)
+class TextCompletion(Completion):
+    """The same for `/v1/completions`: each choice has a text in place of a delta."""
+
+    @property
+    def first_frames(self) -> list[bytes]:
+        return []
+
+    def delta_frame(self, delta: Delta) -> bytes:
+        return self._text_frame(delta.text, None)
+
+    def _finish_frame(self, tally: Tally) -> bytes:
+        return self._text_frame("", tally.finish_reason)
+
+    def _text_frame(self, text: str, finish_reason: str | None) -> bytes:
+        return _event(msgspec.json.encode({**self._head, "choices": [_text_choice(text, finish_reason)]}))
+
+    def _frame(self, choices: list[Choice], usage: Usage | None) -> bytes:
+        return _event(msgspec.json.encode({**self._head, "choices": choices, "usage": usage}))
+
+    def whole(self, tally: Tally, message: dict[str, Any]) -> bytes:
+        text = "".join([message.get(name) or "" for name in ("reasoning_content", "content", "refusal")])
+        choices = [_text_choice(text, tally.finish_reason)]
+        return msgspec.json.encode({**self._head, "choices": choices, "usage": tally.usage})
+
+    @property
+    def _head(self) -> dict[str, Any]:
+        return {"id": self.id, "object": "text_completion", "created": self.created, "model": self.model}
+
+
+def _text_choice(text: str, finish_reason: str | None) -> dict[str, Any]:
+    return {"text": text, "index": 0, "logprobs": None, "finish_reason": finish_reason}
 
 
 def error_frame(error: ErrorBody) -> bytes:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
-from .completion import ROLE, Assembly, Completion, Delta, Tally, error_frame
+from .completion import Assembly, Completion, Delta, Tally, error_frame
 from .errors import SERVER_ERROR, ApiError
 from .models import Act, Step
 from .pace import Pace
@@ -55,12 +55,13 @@ class Playback:
         return response
 
     async def _play(self, response: web.StreamResponse) -> bytes:
-        ready = [self.completion.delta_frame(ROLE)]
+        ready = self.completion.first_frames
         for step in self._admitted():
             wait = self.pace.before(step)
             if wait or len(ready) >= _BATCH:
-                await response.write(b"".join(ready))
-                ready.clear()
+                if ready:
+                    await response.write(b"".join(ready))
+                    ready.clear()
                 await self._wait(wait)
             match step:
                 case Delta():

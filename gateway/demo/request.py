@@ -1,9 +1,9 @@
-"""The body of `POST /v1/chat/completions`, decoded and checked.
+"""The bodies of `POST /v1/chat/completions` and `POST /v1/completions`, decoded and checked.
 
 The types contain only the fields that the demo uses. All other fields of OpenAI are accepted and have no effect.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
@@ -81,13 +81,46 @@ class ChatRequest(msgspec.Struct):
         return sum(len(message.text.encode()) // 4 + 1 for message in self.messages)
 
 
-def decode_chat(body: bytes) -> ChatRequest:
+class TextRequest(msgspec.Struct):
+    """`prompt` may also be tokens, which mean nothing to the demo."""
+
+    prompt: str | list[str | int] = ""
+    model: str = "demo"
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    max_tokens: Limit | None = None
+    n: int | None = None
+
+    def as_chat(self) -> ChatRequest:
+        words = [self.prompt] if isinstance(self.prompt, str) else [str(part) for part in self.prompt]
+        return ChatRequest(
+            [Message("user", " ".join(words))], self.model, self.stream, self.stream_options, self.max_tokens
+        )
+
+
+T = TypeVar("T")
+
+
+def decode(body: bytes, kind: type[T]) -> T:
     try:
-        chat = msgspec.json.decode(body, type=ChatRequest)
+        return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as error:
         raise _invalid(f"{error}.", param=_path(error)) from error
     except (ValueError, RecursionError) as error:  # malformed, not UTF-8, or nested too deeply
         raise _invalid("The body is not valid JSON.") from error
+
+
+def decode_text(body: bytes) -> ChatRequest:
+    """A text completion, as the chat in which its prompt is the question."""
+    asked = decode(body, TextRequest)
+    several = not isinstance(asked.prompt, str) and len(asked.prompt) > 1 and isinstance(asked.prompt[0], str)
+    if several or asked.n not in (None, 1):
+        raise _invalid("The demo gives one answer: send one `prompt`, and `n` must be 1.", param="prompt")
+    return asked.as_chat()
+
+
+def decode_chat(body: bytes) -> ChatRequest:
+    chat = decode(body, ChatRequest)
     if not chat.messages:
         raise _invalid("`messages` must hold at least one message.", param="messages")
     if chat.n not in (None, 1):

@@ -11,12 +11,13 @@ from uuid import uuid4
 import msgspec
 from aiohttp import web
 
-from .completion import Completion, Tally
+from .completion import Completion, Tally, TextCompletion
 from .errors import ApiError, from_http, unavailable, unknown_model
 from .models import MODELS, Model
 from .pace import Lifelike, Pace, Steady
 from .playback import Playback
-from .request import decode_chat
+from .request import ChatRequest, decode, decode_chat, decode_text
+from .values import EmbeddingsRequest, ModerationRequest, RerankRequest, embeddings, moderation, ranks
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -49,21 +50,49 @@ class Demo:
     def app(self) -> web.Application:
         app = web.Application(client_max_size=_MAX_BODY, middlewares=[_refuse])
         app.router.add_post("/v1/chat/completions", self._chat)
+        app.router.add_post("/v1/completions", self._text)
+        app.router.add_post("/v1/embeddings", self._embeddings)
+        app.router.add_post("/v1/moderations", self._moderations)
+        app.router.add_post("/v1/rerank", self._ranks)
         app.router.add_get("/v1/models", self._list)
         app.router.add_get("/v1/models/{name}", self._show)
         return app
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
         chat = decode_chat(await request.read())
+        return await self._answer(request, chat, Completion, f"chatcmpl-{uuid4().hex}")
+
+    async def _text(self, request: web.Request) -> web.StreamResponse:
+        chat = decode_text(await request.read())
+        return await self._answer(request, chat, TextCompletion, f"cmpl-{uuid4().hex}")
+
+    async def _answer(
+        self, request: web.Request, chat: ChatRequest, kind: type[Completion], answer_id: str
+    ) -> web.StreamResponse:
         playback = Playback(
             request=request,
-            completion=Completion(f"chatcmpl-{uuid4().hex}", int(self.now()), chat.model, chat.wants_usage),
+            completion=kind(answer_id, int(self.now()), chat.model, chat.wants_usage),
             steps=self._model(chat.model).script(chat, self.tokens),
             pace=self._pace(),
             tally=Tally(chat.prompt_tokens, chat.limit),
             longest=self.longest,
         )
         return await playback.run(stream=bool(chat.stream))
+
+    async def _embeddings(self, request: web.Request) -> web.Response:
+        asked = decode(await request.read(), EmbeddingsRequest)
+        self._model(asked.model)
+        return _json(embeddings(asked))
+
+    async def _moderations(self, request: web.Request) -> web.Response:
+        asked = decode(await request.read(), ModerationRequest)
+        self._model(asked.model)
+        return _json({"id": f"modr-{uuid4().hex}", **moderation(asked)})
+
+    async def _ranks(self, request: web.Request) -> web.Response:
+        asked = decode(await request.read(), RerankRequest)
+        self._model(asked.model)
+        return _json({"id": f"rerank-{uuid4().hex}", **ranks(asked)})
 
     def _model(self, name: str) -> Model:
         """The model, which counts this request. Raises ApiError if the model fails now."""

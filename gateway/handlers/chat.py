@@ -7,7 +7,7 @@ that it has, and gets the rest of the stream. The model is not asked again.
 
 from aiohttp import web
 
-from gateway.admission.admit import Api, admit, check_caller
+from gateway.admission.admit import admit, check_caller
 from gateway.admission.auth import Caller
 from gateway.admission.fields import Show, chat_request, query_fields, show_in, view_fields
 from gateway.admission.limits import allowance
@@ -72,7 +72,7 @@ async def _resumed(
         show = show_in(await read_fields(request, caller, query, services.config.server.max_body_bytes))
     place = read_event_id(last)
     stream = None if place is None else await services.streams.seek(place[0], number=place[1])
-    if place is None or stream is None or stream.api is not Api.NATIVE or stream.owner != caller.name:
+    if place is None or stream is None or stream.asked_at is not None or stream.owner != caller.name:
         raise StreamNotFound()
     request[EXCHANGE].viewed = stream.id
     return rest(request, stream, place[1], show, as_text=as_text)

@@ -1,4 +1,6 @@
-"""The OpenAI surface: `POST /v1/chat/completions`, for SDKs. Chunks pass as the upstream sent them.
+"""The OpenAI surface, for SDKs: `POST /v1/chat/completions`, and the other endpoints that upstreams have, too.
+
+Chunks and whole answers pass as the upstream sent them. Embeddings, moderations and ranks are always whole.
 
 The header of a streamed answer waits for the first content or the first heartbeat. If the upstream fails before that,
 the failure is a status, which SDKs retry. A later failure is `data: {"error": {...}}` without `[DONE]`, and then the
@@ -31,6 +33,7 @@ from gateway.admission.admit import admit_completion, check_key
 from gateway.admission.fields import POLICY, completion_request
 from gateway.admission.limits import allowance
 from gateway.config import Assistant
+from gateway.endpoints import Endpoint
 from gateway.handlers.reading import IDEMPOTENCY, authenticate, idempotency_key, read_fields, read_query
 from gateway.handlers.replies import Answer, Attached, success
 from gateway.handlers.services import BOUNDS, EXCHANGE
@@ -50,13 +53,13 @@ Asked = HeldStream[Window] | Watched
 """An answer that is passed on, or one that is recorded."""
 
 
-async def create(request: web.Request) -> Answer:
+async def create(request: web.Request, endpoint: Endpoint = Endpoint.CHAT) -> Answer:
     exchange = request[EXCHANGE]
     services = exchange.services
     caller = authenticate(request)
     check_key(services.config, caller)
     query = read_query(request, only=POLICY | IDEMPOTENCY)  # OpenAI's ignore other fields, and SDKs let users add some
-    key = idempotency_key(request, query, caller)
+    key = idempotency_key(request, query, caller) if endpoint is Endpoint.CHAT else None  # only chats are recorded
     limits = allowance(caller, None, Assistant())
     if key is None:  # with one, the answer may exist already
         await services.streams.check(limits)
@@ -65,6 +68,7 @@ async def create(request: web.Request) -> Answer:
         services.config,
         caller,
         completion_request(fields),
+        endpoint,
         is_kept=key is not None,
         request_id=exchange.request_id,
         span=exchange.span,

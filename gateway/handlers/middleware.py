@@ -17,6 +17,7 @@ from aiohttp import web
 from gateway import errors
 from gateway.admission.addresses import client_address
 from gateway.config import Config
+from gateway.endpoints import Endpoint
 from gateway.handlers.origins import (
     allowed_fields,
     check_anonymous,
@@ -42,10 +43,7 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")  # what is taken over from a 
 _ENCODED_QUERY = re.compile("%3[Ff]")  # what was meant to be a query and became a path may hold a ticket, or a prompt
 _LONGEST_PATH = 200  # characters of a path that the log keeps
 _CLIENT_GONE = 499  # nginx's number for it; there is no standard one
-# The routes of streams.
-_TRACED = frozenset(
-    {"/chat", "/streams", "/streams/{id}", "/v1/chat/completions", "/v1/responses", "/v1/responses/{id}"}
-)
+_TRACED = frozenset({"/chat", "/streams", "/streams/{id}", "/v1/responses/{id}", *[f"/v1/{name}" for name in Endpoint]})
 _CONTEXT = ("traceparent", "tracestate")  # https://www.w3.org/TR/trace-context/; two of the first are not valid
 _HEALTH_PATHS = frozenset({"/healthz", "/readyz"})
 _PREFLIGHT_SECONDS = "600"  # Chromium's own upper limit is 7200; ten minutes keep a changed rule from lingering

@@ -9,6 +9,7 @@ from typing import Any
 
 from aiohttp import web
 
+from gateway.endpoints import Endpoint
 from gateway.errors import ShuttingDown, StreamNotFound
 from gateway.handlers.middleware import Handler
 from gateway.handlers.reading import IDEMPOTENCY, authenticate, idempotency_key, last_event_id, read_query
@@ -22,7 +23,7 @@ from gateway.responses.head import stream_id
 from gateway.streams.epoch import epoch_of
 
 _KEYED = frozenset({"/chat", "/streams", "/v1/chat/completions", "/v1/responses"})  # take an idempotency key
-_NEW_WORK = frozenset({*_KEYED, "/readyz"})
+_NEW_WORK = frozenset({*_KEYED, *[f"/v1/{name}" for name in Endpoint], "/readyz"})
 _RETRY = {"Retry-After": "1"}
 
 

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from gateway.admission.admit import is_trusted
 from gateway.config import Assistant
+from gateway.endpoints import Endpoint
 from gateway.errors import NotFound
 from gateway.handlers.reading import authenticate
 from gateway.handlers.replies import json_response
@@ -92,15 +93,18 @@ async def asset(request: web.Request) -> web.Response:
 async def offer(request: web.Request) -> web.Response:
     """The caller's choices: `{"models": [...], "assistants": [...], "default": ..., "key": ...}`.
 
+    `models` are those that one can chat with.
     `default` is the model that answers if neither model nor assistant is named. `key` says whether a key would give
     access to more.
     """
     config = request[EXCHANGE].services.config
     caller = authenticate(request)
+    silent = [model.name for model in config.models if Endpoint.CHAT not in model.endpoints]
     if not is_trusted(config, caller):
         public = [name for name, assistant in config.assistants.items() if assistant.public]
         return json_response({"models": [], "assistants": public, "default": None, "key": True})
-    models = caller.key.models if caller.key is not None and caller.key.models else [m.name for m in config.models]
+    allowed = caller.key.models if caller.key is not None else []
+    models = [name for name in allowed or [model.name for model in config.models] if name not in silent]
     default = config.assistants.get("default", Assistant()).model or default_model(config)
     assistants, opens = list(config.assistants), bool(config.keys) and not config.server.allow_anonymous
     return json_response({"models": models, "assistants": assistants, "default": default, "key": opens})

@@ -14,11 +14,12 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from gateway.admission.admit import AdmittedRequest, Api, admit_translated, check_key
+from gateway.admission.admit import AdmittedRequest, admit_translated, check_key
 from gateway.admission.auth import Caller
 from gateway.admission.fields import POLICY
 from gateway.admission.limits import allowance
 from gateway.config import Assistant, OnDisconnect
+from gateway.endpoints import Endpoint
 from gateway.errors import (
     IdempotencyConflict,
     InvalidRequest,
@@ -83,7 +84,7 @@ def _admitted(request: web.Request, caller: Caller, asked: ResponseRequest, earl
     admitted = admit_translated(
         exchange.services.config,
         caller,
-        api=Api.RESPONSES,
+        endpoint=Endpoint.RESPONSES,
         model=asked.model,
         fields={"messages": [*system, *messages], **asked.fields},
         on_disconnect=_on_disconnect(asked),
@@ -219,7 +220,7 @@ async def _found(request: web.Request, caller: Caller, name: str) -> tuple[Watch
     if known is None or read_event_id(event_id(known, 0)) is None:
         raise ResponseNotFound()
     stream = await services.streams.seek(known)
-    if stream is None or stream.api is not Api.RESPONSES or stream.owner != caller.name:
+    if stream is None or stream.asked_at is not Endpoint.RESPONSES or stream.owner != caller.name:
         raise ResponseNotFound()
     head = read_head(stream.head)
     if not head.store:

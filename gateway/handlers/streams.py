@@ -6,7 +6,7 @@ that the ticket or key does not open get the same 404.
 
 from aiohttp import web
 
-from gateway.admission.admit import Api, admit, check_caller
+from gateway.admission.admit import admit, check_caller
 from gateway.admission.fields import chat_request, show_in, view_fields
 from gateway.admission.limits import allowance
 from gateway.config import Assistant
@@ -113,7 +113,7 @@ async def _opened(request: web.Request, query: dict[str, str], last: str = "") -
     ticket = query.get("ticket") or secret(request)
     place = read_event_id(last)
     stream = await services.streams.seek(request.match_info["id"], number=0 if place is None else place[1])
-    if stream is None or stream.api is not Api.NATIVE:
+    if stream is None or stream.asked_at is not None:
         raise StreamNotFound()
     is_owner = caller is not None and caller.key is not None and caller.name == stream.owner
     is_valid = services.keys.holds(stream.owner, today())

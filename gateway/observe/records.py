@@ -31,6 +31,7 @@ class StreamRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     model_asked: str | None = None
     model: str | None = None  # as reported by the upstream
     target: str | None = None  # upstream/model, by their configured names
+    operation: str = "chat"  # OpenTelemetry's name for what the upstream was asked to do
     end: EndReason | None = None
     error: str | None = None  # the code of the failure
     finish_reason: str | None = None

@@ -15,6 +15,7 @@ from gateway.observe.records import FailedAttempt, StreamRecord
 class Asked(msgspec.Struct, frozen=True):
     """An attempt that begins: the upstream by its configured name and address, and its own name of the model."""
 
+    operation: str
     provider: str
     base_url: str
     model: str

@@ -37,6 +37,7 @@ from opentelemetry.util.types import AttributeValue
 from gateway import __version__
 from gateway.bounds import DEFAULT_BOUNDS, Bounds
 from gateway.config import Traces as Settings
+from gateway.endpoints import Endpoint
 from gateway.observe import spans
 from gateway.observe.messages import asked_messages, told_message
 from gateway.observe.records import FailedAttempt, StreamRecord
@@ -44,7 +45,6 @@ from gateway.observe.records import FailedAttempt, StreamRecord
 logger = logging.getLogger(__name__)
 
 _LONGEST = 16_384  # characters of an attribute: with 2,048 spans in the queue, contents take at most some 64 MiB
-_OPERATION = "chat"
 _CANCELLED = frozenset({"outrun", "interrupted", "diverged"})  # no errors of the upstream
 _PORTS = {"http": 80, "https": 443}
 
@@ -110,9 +110,10 @@ class RequestSpan:
 
     def attempt(self, asked: spans.Asked) -> "AttemptSpan":
         attributes = _asked(asked)
-        if self.keeps_content:
+        if self.keeps_content and asked.operation == Endpoint.CHAT.operation:  # other requests have no messages
             attributes["gen_ai.input.messages"] = asked_messages(asked.payload)
-        span = self._maker.start_span(f"{_OPERATION} {asked.model}", self._parent, SpanKind.CLIENT, attributes)
+        name = f"{asked.operation} {asked.model}".rstrip()
+        span = self._maker.start_span(name, self._parent, SpanKind.CLIENT, attributes)
         return AttemptSpan(span, keeps_content=self.keeps_content)
 
     def watched(self, stream_id: str, asked: spans.RequestSpan | None) -> None:
@@ -174,11 +175,12 @@ def _end(span: Span, error: str | None) -> None:
 
 def _asked(asked: spans.Asked) -> Attributes:
     attributes: Attributes = {
-        "gen_ai.operation.name": _OPERATION,
+        "gen_ai.operation.name": asked.operation,
         "gen_ai.provider.name": asked.provider,
-        "gen_ai.request.model": asked.model,
         "gen_ai.request.stream": asked.is_streamed,
     }
+    if asked.model:
+        attributes["gen_ai.request.model"] = asked.model
     parts = urlsplit(asked.base_url)
     if parts.hostname is not None:
         attributes["server.address"] = parts.hostname

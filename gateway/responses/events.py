@@ -102,8 +102,27 @@ class ResponseEvents:
             head, tail = self._delta
             return b"%b%b%b%d}\n\n" % (head, _encode_json(payload.decode()), tail, number)
         self._status = "in_progress"
-        _ENTRIES[kind](self, entry.payload)
+        self._add(kind, entry.payload)
         return self._taken()
+
+    def _add(self, kind: Kind, payload: bytes) -> None:
+        match kind:
+            case Kind.TEXT:
+                self._in_turn(lambda: self._say(payload, is_refusal=False))
+            case Kind.REFUSAL:
+                self._in_turn(lambda: self._say(payload, is_refusal=True))
+            case Kind.REASONING:
+                self._in_turn(lambda: self._think(payload))
+            case Kind.TOOL:
+                self._tool(payload)
+            case Kind.EXTRA:
+                self._extra(payload)
+            case Kind.FAILURE:
+                self._failure = msgspec.json.decode(payload)["error"]
+            case Kind.END:
+                self._finish(payload)
+            case _:
+                pass  # fields about the reasoning that only their provider can read
 
     def _taken(self) -> bytes:
         data = b"".join(self._out)
@@ -157,15 +176,6 @@ class ResponseEvents:
 
     # Messages and reasoning
 
-    def _text(self, payload: bytes) -> None:
-        self._in_turn(lambda: self._say(payload, is_refusal=False))
-
-    def _refusal(self, payload: bytes) -> None:
-        self._in_turn(lambda: self._say(payload, is_refusal=True))
-
-    def _reasoning(self, payload: bytes) -> None:
-        self._in_turn(lambda: self._think(payload))
-
     def _say(self, payload: bytes, *, is_refusal: bool) -> None:
         message = self._open
         if not isinstance(message, Message):
@@ -212,9 +222,6 @@ class ResponseEvents:
             part.annotations.append(annotation)
             self._emit("response.output_text.annotation.added", {**place, "annotation": annotation})
 
-    def _remark(self, payload: bytes) -> None:
-        """Fields about the reasoning that only their provider can read."""
-
     # Function calls
 
     def _tool(self, payload: bytes) -> None:
@@ -236,9 +243,6 @@ class ResponseEvents:
         return isinstance(self._open, FunctionCall) and self._open.call is call
 
     # The end
-
-    def _fail(self, payload: bytes) -> None:
-        self._failure = msgspec.json.decode(payload)["error"]
 
     def _finish(self, payload: bytes) -> None:
         end = msgspec.json.decode(payload)
@@ -266,18 +270,6 @@ class ResponseEvents:
             return "response.incomplete"
         self._status, self._error = "failed", _error(self._failure or {})
         return "response.failed"
-
-
-_ENTRIES: Mapping[Kind, Callable[[ResponseEvents, bytes], None]] = {
-    Kind.TEXT: ResponseEvents._text,
-    Kind.REASONING: ResponseEvents._reasoning,
-    Kind.REFUSAL: ResponseEvents._refusal,
-    Kind.TOOL: ResponseEvents._tool,
-    Kind.EXTRA: ResponseEvents._extra,
-    Kind.REASONING_EXTRA: ResponseEvents._remark,
-    Kind.FAILURE: ResponseEvents._fail,
-    Kind.END: ResponseEvents._finish,
-}
 
 
 def _error(failure: Mapping[str, Any]) -> Object:

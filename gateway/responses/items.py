@@ -6,7 +6,6 @@ What a chat has no place for is an error that names it. Reasoning is an exceptio
 back, and no chat takes it, so it is left out with a note.
 """
 
-from collections.abc import Callable, Mapping
 from typing import Any
 
 from gateway.errors import InvalidRequest
@@ -14,7 +13,6 @@ from gateway.errors import InvalidRequest
 Object = dict[str, Any]
 
 _ROLES = {"user": "user", "assistant": "assistant", "system": "system", "developer": "system"}
-_NOTE = "{}: reasoning was left out, because a chat takes none."
 
 
 class Conversation:
@@ -38,10 +36,17 @@ class Conversation:
         if not isinstance(item, dict):
             raise InvalidRequest("Each item of `input` must be an object.", param=where)
         kind = item.get("type") or ("message" if "role" in item else None)
-        add = _ITEMS.get(kind) if isinstance(kind, str) else None
-        if add is None:
-            raise _unknown("item", kind, where)
-        add(self, item, where)
+        match kind:
+            case "message":
+                self._add_message(item, where)
+            case "function_call":
+                self._add_call(item, where)
+            case "function_call_output":
+                self._add_call_output(item, where)
+            case "reasoning":
+                self.notes.append(f"{where}: reasoning was left out, because a chat takes none.")
+            case _:
+                raise _unknown("item", kind, where)
 
     def _add_message(self, item: Object, where: str) -> None:
         role = item.get("role")
@@ -67,17 +72,6 @@ class Conversation:
         if not isinstance(output, str):
             raise InvalidRequest("The `output` of a call must be a text or a list of texts.", param=f"{where}.output")
         self.messages.append({"role": "tool", "tool_call_id": _text(item, "call_id", where), "content": output})
-
-    def _leave_out(self, item: Object, where: str) -> None:
-        self.notes.append(_NOTE.format(where))
-
-
-_ITEMS: Mapping[str, Callable[[Conversation, Object, str], None]] = {
-    "message": Conversation._add_message,
-    "function_call": Conversation._add_call,
-    "function_call_output": Conversation._add_call_output,
-    "reasoning": Conversation._leave_out,
-}
 
 
 # Contents

@@ -11,7 +11,7 @@ _TICKET = "t:"  # before the hash of a ticket
 class StreamMeta(msgspec.Struct, frozen=True):
     """`process` produces the stream, and `owner` is the name of the key that asked.
 
-    `api` is that at which it was asked, and `head` is what that keeps of the request.
+    `asked_at` is its endpoint, or empty for the native surface; `head` is what that endpoint keeps of the request.
     `tickets` are hashes, and whether each may stop the stream. They expire at `expires_at`, in seconds since the epoch.
     """
 
@@ -19,13 +19,17 @@ class StreamMeta(msgspec.Struct, frozen=True):
     owner: str | None
     expires_at: float
     tickets: Mapping[bytes, bool]
-    api: str = "native"
+    asked_at: str = ""
     head: bytes = b""
     is_deleted: bool = False
 
 
 def write_meta(meta: StreamMeta) -> dict[str, str | bytes]:
-    fields: dict[str, str | bytes] = {"process": meta.process, "expires": str(meta.expires_at), "api": meta.api}
+    fields: dict[str, str | bytes] = {
+        "process": meta.process,
+        "expires": str(meta.expires_at),
+        "asked_at": meta.asked_at,
+    }
     if meta.owner is not None:
         fields["owner"] = meta.owner
     if meta.head:
@@ -50,7 +54,7 @@ def read_meta(fields: Mapping[bytes, bytes]) -> StreamMeta:
         owner=None if owner is None else owner.decode(),
         expires_at=float(fields[b"expires"]),
         tickets=tickets,
-        api=fields.get(b"api", b"native").decode(),
+        asked_at=fields.get(b"asked_at", b"").decode(),
         head=fields.get(b"head", b""),
         is_deleted=b"deleted" in fields,
     )

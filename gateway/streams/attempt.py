@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from gateway.admission.tokens import taken
 from gateway.config import Stream, Timeouts
 from gateway.entries import Entry
-from gateway.errors import AnswerTooLarge, GatewayError, Timeout
+from gateway.errors import AnswerTooLarge, GatewayError, Timeout, UpstreamError
 from gateway.log.base import Recording
 from gateway.observe.spans import AttemptSpan
 from gateway.streams.outcome import is_refusal
@@ -162,6 +162,8 @@ class Attempt:
     def _reading(self, shape: Shape) -> Reading:
         limits = self._limits
         if self.decoder.whole and shape is not Shape.JSON:
+            if not self.decoder.is_joined:
+                raise UpstreamError("The model's server sent something else where one JSON body was asked for.")
             choices, most = self.decoder.choices, limits.max_bytes
             self.decoder = Assembled(self._owner.outcome, choices=choices, most=most, count=self._log.grow)
         return Reading(self.decoder, self._log, self._watchdog, self._append, max_event_bytes=limits.max_event_bytes)

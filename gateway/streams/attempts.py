@@ -58,7 +58,7 @@ class Attempts:
         self, stream_id: str, request: AdmittedRequest, log: Recording, surface: Surface, dependencies: Dependencies
     ) -> None:
         """A target must have room: see `Targets.check`."""
-        self.record = StreamRecord(stream=stream_id, model_asked=request.model)
+        self.record = StreamRecord(stream=stream_id, model_asked=request.model, operation=request.endpoint.operation)
         self._request = request
         self._log = log
         self._surface = surface
@@ -267,6 +267,6 @@ class Attempts:
 
 
 def _for_span(request: AdmittedRequest, target: Target) -> Asked:
-    return Asked(
-        target.upstream.name, target.upstream.base_url, target.model, not request.is_whole, request.payload.fields
-    )
+    upstream, operation = target.upstream, request.endpoint.operation
+    is_streamed, payload = not request.is_whole, request.payload.fields
+    return Asked(operation, upstream.name, upstream.base_url, target.model, is_streamed, payload)

@@ -10,7 +10,7 @@ from contextlib import suppress
 from itertools import chain
 from typing import Any
 
-from gateway.admission.admit import Api
+from gateway.endpoints import Endpoint
 from gateway.errors import RecordingLost, RedisUnavailable
 from gateway.log.base import StreamStore
 from gateway.shared.base import Connection
@@ -111,7 +111,7 @@ class Elsewhere:
             self._store.create(stream_id),
             process=meta.process,
             owner=meta.owner,
-            api=Api(meta.api),
+            asked_at=Endpoint(meta.asked_at) if meta.asked_at else None,
             head=meta.head,
             tickets=_tickets(meta),
             host=self,

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from gateway.admission.admit import Api
+from gateway.endpoints import Endpoint
 from gateway.entries import EndReason, Entry, Kind
 from gateway.errors import GatewayError, ProducerLost, RecordingLost, from_failure
 from gateway.log.base import StreamLog
@@ -41,7 +41,7 @@ class FollowedStream:
 
     __slots__ = (
         "_host",
-        "api",
+        "asked_at",
         "cuts",
         "frames",
         "head",
@@ -65,7 +65,7 @@ class FollowedStream:
         owner: str | None,
         tickets: Tickets,
         host: Host,
-        api: Api = Api.NATIVE,
+        asked_at: Endpoint | None = None,
         head: bytes = b"",
     ) -> None:
         self.id = stream_id
@@ -73,7 +73,7 @@ class FollowedStream:
         self.process = process
         self.owner = owner
         self.tickets = tickets
-        self.api = api
+        self.asked_at = asked_at
         self.head = head
         log.grow(len(head))
         self._host = host

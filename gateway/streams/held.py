@@ -43,7 +43,7 @@ class HeldStream(Generic[R]):
     __slots__ = (
         "_has_told",
         "_keeper",
-        "api",
+        "asked_at",
         "cuts",
         "dying",
         "expires_at",
@@ -77,7 +77,7 @@ class HeldStream(Generic[R]):
         self.owner = request.owner
         self.on_disconnect = request.on_disconnect
         self.is_kept = request.is_kept  # a client can resume it after its end
-        self.api = request.api
+        self.asked_at = request.asked_at
         self.head = request.head
         generation.log.grow(len(request.head))
         self.tickets = tickets

@@ -82,5 +82,5 @@ def is_void(stream: Kept) -> bool:
 def fingerprint(request: AdmittedRequest) -> bytes:
     """Tells whether two requests ask the same."""
     payload = request.payload
-    asked = f"{request.api}\n{request.model or ''}\n".encode()
+    asked = f"{request.asked_at or ''}\n{request.model or ''}\n".encode()
     return sha256(b"\n".join([asked, bytes(payload.options or b""), payload.fields])).digest()

@@ -19,7 +19,7 @@ def write_outcome(record: StreamRecord, decoder: Decoder, reason: EndReason, fai
     record.model = decoder.model
     record.finish_reason = decoder.finish_reason
     record.done_missing = is_complete and not decoder.done
-    record.finish_missing = is_complete and decoder.finish_reason is None
+    record.finish_missing = is_complete and decoder.finishes and decoder.finish_reason is None
     record.skipped = decoder.skipped
 
 

@@ -162,7 +162,9 @@ class Streams:
     async def _reserve(self, request: AdmittedRequest) -> Reservation:
         self._check()
         self._dependencies.targets.check(request.route)
-        tokens = 0 if request.allowance.tokens_per_minute is None else tokens_to_reserve(request.payload.fields)
+        tokens = 0
+        if request.allowance.tokens_per_minute is not None:
+            tokens = tokens_to_reserve(request.payload.fields, request.endpoint)
         try:
             reservation = await self.limiter.reserve(request.allowance, tokens)
         except TooManyStreams:

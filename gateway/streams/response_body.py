@@ -11,7 +11,6 @@ from gateway.sse import EventTooLarge as ParserOverflow
 from gateway.streams.watchdog import Watchdog
 from gateway.upstream.client import UpstreamResponse
 from gateway.upstream.dialects import openai
-from gateway.upstream.dialects.error_reasons import only_one
 
 _UNFINISHED = 65_536  # bytes of an unfinished event that are worth counting: nearly all events are smaller
 _LARGE_READ = 32_768  # bytes: smaller reads make no burst, and are not counted
@@ -146,7 +145,7 @@ class Reading:
     def _take_completion(self, body: bytes) -> None:
         entries: list[Entry] = []
         try:
-            self._decoder.decode_completion(only_one(body), entries)
+            self._decoder.decode_completion(body, entries)
         finally:
             self._watchdog.last_read = self._loop.time()
             if entries:

@@ -172,4 +172,4 @@ class _Publication:
     def fields(self) -> Mapping[str, str | bytes]:
         stream = self._stream
         meta = StreamMeta(self._process, stream.owner, self._expires_at, stream.tickets.hashes)
-        return write_meta(msgspec.structs.replace(meta, api=stream.api, head=stream.head))
+        return write_meta(msgspec.structs.replace(meta, asked_at=stream.asked_at or "", head=stream.head))

@@ -3,11 +3,14 @@
 from typing import Protocol
 
 from gateway.admission.admit import Completion
+from gateway.endpoints import Endpoint
 from gateway.entries import Kind
 from gateway.log.base import StreamLog
 from gateway.upstream.dialects.openai import Decoder
 from gateway.upstream.dialects.prefix import text_of
 from gateway.upstream.dialects.relay import Relay, RememberingRelay
+from gateway.upstream.dialects.texts import TextRelay
+from gateway.upstream.dialects.values import ValueRelay
 from gateway.upstream.routing import Target
 
 
@@ -57,10 +60,13 @@ class OpenAISurface:
         self._is_remembered = asked.request.same_answer
 
     def decoder(self, target: Target) -> Decoder:
+        if not target.endpoint.is_written:
+            return ValueRelay()
         hide_usage = self._hide_usage and target.upstream.stream_usage
         if self._is_remembered:
             return RememberingRelay(hide_usage=hide_usage)
-        return Relay(whole=self._whole, hide_usage=hide_usage, choices=self._choices)
+        kind = TextRelay if target.endpoint is Endpoint.COMPLETIONS else Relay
+        return kind(whole=self._whole, hide_usage=hide_usage, choices=self._choices)
 
     def passed_text(self, decoder: Decoder) -> bytes | None:
         return decoder.passed_text

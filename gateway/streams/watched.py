@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from gateway.admission.admit import Api
+from gateway.endpoints import Endpoint
 from gateway.errors import GatewayError
 from gateway.log.base import StreamLog
 from gateway.log.snapshot import Snapshot
@@ -19,7 +19,7 @@ class Watched(Protocol):
     frames: SharedFrames
     snapshot: Snapshot | None
     tickets: Tickets
-    api: Api
+    asked_at: Endpoint | None  # None: at `/chat` or `/streams`
     head: bytes  # what its surface keeps of the request beside the entries
 
     @property

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from gateway.config import Config, Upstream
+from gateway.endpoints import Endpoint
 from gateway.errors import GatewayError
 from gateway.upstream.dialects.listing import ModelFields, is_a, text_in
 from gateway.upstream.redaction import gives_away
@@ -25,6 +26,8 @@ _LARGEST_MODEL = 16_384  # bytes of one model's fields; the longest, those of Op
 _LARGEST_LIST = 1_048_576  # bytes of the fields in one answer, the size of OpenRouter's whole list
 _KINDS = {"created": int, "owned_by": str}  # SDKs declare these types
 
+_EVERY = msgspec.Raw(msgspec.json.encode(list(Endpoint)))
+
 _Ask = Callable[[Upstream], Awaitable[Sequence[ModelFields]]]
 
 
@@ -36,7 +39,9 @@ class Catalogue:
         self._now = now
         self._config = config
         self._everything: asyncio.Task[Sequence[ModelFields]] | None = None
-        self._targets = {name: route(config, name).targets[0] for name in _names(config)} if config.upstreams else {}
+        routes = {name: route(config, name) for name in _names(config)} if config.upstreams else {}
+        self._targets = {name: route.targets[0] for name, route in routes.items()}
+        self._endpoints = {name: _ordered(route.endpoints) for name, route in routes.items()}
         self._lists = {upstream.name: self._list(upstream) for upstream in config.upstreams}
 
     async def models(self, names: Sequence[str]) -> list[dict[str, Any]]:
@@ -48,12 +53,14 @@ class Catalogue:
         for name, target in zip(names, targets, strict=True):
             fields = dict(_fitting(self._fields(target), room))
             room -= _size(fields)
-            models.append({"id": name, "object": "model", "created": 0, "owned_by": "gateway", **fields})
+            own = {"id": name, "object": "model", "endpoints": self._endpoints[name]}
+            models.append({**own, "created": 0, "owned_by": "gateway", **fields})
         return models
 
     async def everything(self) -> Sequence[ModelFields]:
-        """All models of the first upstream. Concurrent callers share one request and its answer.
+        """All models of the first upstream, which are passed on at every endpoint.
 
+        Concurrent callers share one request and its answer.
         Raises a GatewayError.
         """
         if self._everything is None or self._everything.done():
@@ -66,7 +73,7 @@ class Catalogue:
 
     async def _list_everything(self) -> Sequence[ModelFields]:
         upstream = self._config.upstreams[0]
-        return [_told(fields, upstream) for fields in await self._ask(upstream)]
+        return [{**_told(fields, upstream), "endpoints": _EVERY} for fields in await self._ask(upstream)]
 
     async def close(self) -> None:
         for listed in self._lists.values():
@@ -136,6 +143,10 @@ class _List:
         return ((name, value.copy()) for name, value in _fitting(own, _LARGEST_MODEL))
 
 
+def _ordered(endpoints: Sequence[Endpoint]) -> list[Endpoint]:
+    return [endpoint for endpoint in Endpoint if endpoint in endpoints]
+
+
 def _names(config: Config) -> set[str]:
     """All names of models that a caller may see."""
     return {model.name for model in config.models} | {name for key in config.keys for name in key.models}
@@ -159,7 +170,7 @@ def _typed(fields: ModelFields) -> ModelFields:
     return {
         name: value
         for name, value in fields.items()
-        if name not in ("id", "object") and (name not in _KINDS or is_a(value, _KINDS[name]))
+        if name not in ("id", "object", "endpoints") and (name not in _KINDS or is_a(value, _KINDS[name]))
     }
 
 

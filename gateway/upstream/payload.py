@@ -19,12 +19,14 @@ class Payload(msgspec.Struct, frozen=True):
     usage_options: msgspec.Raw | None = None
 
     def for_target(self, target: Target) -> bytes:
-        head: dict[str, object] = {"model": target.model}
+        head: dict[str, object] = {"model": target.model} if target.model else {}
         options = self.options
         if target.upstream.stream_usage and self.usage_options is not None:
             options = self.usage_options
         if options is not None:
             head["stream_options"] = options
+        if not head:
+            return self.fields
         start = _encode_json(head)
         return start if self.fields == b"{}" else start[:-1] + b"," + self.fields[1:]
 

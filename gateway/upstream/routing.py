@@ -7,6 +7,7 @@ import msgspec
 from msgspec.structs import force_setattr
 
 from gateway.config import DEFAULT_TIMEOUTS, Config, Model, Prices, Retry, Strategy, TargetName, Timeouts, Upstream
+from gateway.endpoints import Endpoint
 from gateway.errors import ContextLengthExceeded, GatewayError, InvalidRequest, ModelNotFound, Recovery, UpstreamError
 
 _MOST_NAMES = 20  # of the models that an error offers
@@ -17,34 +18,38 @@ _LONGEST_BACKOFF = 8.0  # seconds, as in OpenAI's SDKs
 
 
 class Target(msgspec.Struct, frozen=True):
-    """An upstream, its own name of the model, its timeouts, and the prices of its tokens.
+    """An upstream, its own name of the model, its timeouts, the prices of its tokens, and which endpoint is asked.
 
-    Its state is kept under `key`. Callers may invent models, so these share that of the upstream.
+    Its state is kept under `key`. Callers may invent models, so these share that of the upstream. Each endpoint has a
+    state of its own: a server that has no `/rerank` is not left alone by those who chat with it.
     """
 
     upstream: Upstream
-    model: str
+    model: str  # empty: the upstream's default
     timeouts: Timeouts
     prices: Prices | None = None
     weight: float = 1.0
     context: int | None = None  # tokens, if they are known
     is_named: bool = True  # it stands in the configuration
+    endpoint: Endpoint = Endpoint.CHAT
     name: str = ""  # this and the key are derived, once: an answer looks at them eight times
     key: str = ""
 
     def __post_init__(self) -> None:
         name = f"{self.upstream.name}/{self.model}"
         force_setattr(self, "name", name)
-        force_setattr(self, "key", name if self.is_named else self.upstream.name)
+        key = name if self.is_named else self.upstream.name
+        force_setattr(self, "key", key if self.endpoint is Endpoint.CHAT else f"{key} ({self.endpoint})")
 
 
 class Route(msgspec.Struct, frozen=True):
-    """The targets of a model, and how to choose among them."""
+    """The targets of a model, how to choose among them, and the endpoints at which the model can be asked."""
 
     targets: tuple[Target, ...]
     strategy: Strategy = Strategy.FALLBACK
     hedge_seconds: float | None = None
     same_answer: bool = False
+    endpoints: Sequence[Endpoint] = tuple(Endpoint)
 
     @property
     def total(self) -> float:
@@ -55,20 +60,21 @@ class Route(msgspec.Struct, frozen=True):
 # From a name to targets
 
 
-def route(config: Config, name: str | None) -> Route:
-    """The targets for the model `name`, or for the default model if `name` is empty.
+def route(config: Config, name: str | None, endpoint: Endpoint = Endpoint.CHAT) -> Route:
+    """The targets for the model `name`, or for the default model if `name` is None or empty.
 
-    With `[[models]]`, only those names exist. Without it, every name goes to the first upstream unchanged.
-    Raises InvalidRequest if no model is named and there is no default, and ModelNotFound for an unknown name.
+    With `[[models]]`, only those names exist. Without it, every name goes to the first upstream unchanged. Whether the
+    model has the endpoint is not looked at. Raises InvalidRequest if no model is named and there is no default, and
+    ModelNotFound for an unknown name.
     """
-    name = name or default_model(config)
+    name = name or default_model(config, endpoint)
     if name is None:
         raise InvalidRequest(
             "Name a `model`: the gateway has no default. (OPENAI_MODEL or [assistants.default] would set one.)",
             code="model_missing",
             param="model",
         )
-    return _latest.route(config, name)
+    return _latest.route(config, name, endpoint.asked_as)
 
 
 class _Routes:
@@ -79,31 +85,32 @@ class _Routes:
 
     def __init__(self) -> None:
         self._config: Config | None = None
-        self._routes: dict[str, Route] = {}
+        self._routes: dict[tuple[str, Endpoint], Route] = {}
 
-    def route(self, config: Config, name: str) -> Route:
+    def route(self, config: Config, name: str, endpoint: Endpoint) -> Route:
         """Raises ModelNotFound."""
         if config is not self._config or len(self._routes) >= _MOST_ROUTES:
             self._config, self._routes = config, {}
-        found = self._routes.get(name)
+        found = self._routes.get((name, endpoint))
         if found is None:
-            found = _made(config, name)
+            found = _made(config, name, endpoint)
             if len(name) <= _LONGEST_NAME:
-                self._routes[name] = found
+                self._routes[name, endpoint] = found
         return found
 
 
 _latest = _Routes()
 
 
-def _made(config: Config, name: str) -> Route:
+def _made(config: Config, name: str, endpoint: Endpoint) -> Route:
     if not config.models:
         upstream = config.upstreams[0]
-        return Route((Target(upstream, name, _timeouts(config, upstream, Timeouts()), is_named=False),))
+        timeouts = _timeouts(config, upstream, Timeouts())
+        return Route((Target(upstream, name, timeouts, is_named=False, endpoint=endpoint),))
     for model in config.models:
         if model.name == name:
-            targets = tuple([_target(config, model, target) for target in model.targets])
-            return Route(targets, model.strategy, model.hedge_seconds, model.same_answer)
+            targets = tuple([_target(config, model, target, endpoint) for target in model.targets])
+            return Route(targets, model.strategy, model.hedge_seconds, model.same_answer, model.endpoints)
     raise unknown_model([model.name for model in config.models])
 
 
@@ -112,18 +119,21 @@ def unknown_model(known: Sequence[str]) -> ModelNotFound:
     return ModelNotFound(f"There is no such model here. Try one of: {some}." if some else None, param="model")
 
 
-def default_model(config: Config) -> str | None:
-    """The model for a request without a model and without an assistant."""
+def default_model(config: Config, endpoint: Endpoint = Endpoint.CHAT) -> str | None:
+    """The model for a request without a model and without an assistant: of `[[models]]`, the first with this endpoint.
+
+    Empty for the upstream's own: OPENAI_MODEL is no model for moderations, and OpenAI's clients name none for them.
+    """
     if config.models:
-        return config.models[0].name
-    return config.default_model
+        return next((model.name for model in config.models if endpoint in model.endpoints), config.models[0].name)
+    return "" if endpoint is Endpoint.MODERATIONS else config.default_model
 
 
-def _target(config: Config, model: Model, named: TargetName) -> Target:
+def _target(config: Config, model: Model, named: TargetName, endpoint: Endpoint) -> Target:
     upstream = next(upstream for upstream in config.upstreams if upstream.name == named.upstream)
     timeouts = _timeouts(config, upstream, model.timeouts)
     prices = named.prices or model.prices
-    return Target(upstream, named.model or model.name, timeouts, prices, named.weight, named.context)
+    return Target(upstream, named.model or model.name, timeouts, prices, named.weight, named.context, endpoint=endpoint)
 
 
 def _timeouts(config: Config, upstream: Upstream, timeouts: Timeouts) -> Timeouts:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from random import random
 
 from gateway.config import Config
+from gateway.endpoints import Endpoint
 from gateway.errors import GatewayError, TargetsFull, UpstreamError, UpstreamMisconfigured, UpstreamRateLimited
 from gateway.upstream.breaker import Breaker
 from gateway.upstream.routing import Route, Target, in_order, route
@@ -136,5 +137,7 @@ class Targets:
 def _keys(config: Config) -> set[str]:
     """The keys of all targets: see `Target.key`."""
     if not config.models:
-        return {upstream.name for upstream in config.upstreams}
-    return {target.key for model in config.models for target in route(config, model.name).targets}
+        asked = [route(config, "any", endpoint) for endpoint in Endpoint if config.upstreams]
+    else:
+        asked = [route(config, model.name, endpoint) for model in config.models for endpoint in model.endpoints]
+    return {target.key for one in asked for target in one.targets}

@@ -7,11 +7,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.admission.admit import AdmittedRequest, admit
+from gateway.admission.admit import AdmittedRequest, Completion, admit, admit_completion, admit_translated
 from gateway.admission.auth import Caller
-from gateway.admission.fields import ChatRequest, Show, body_fields, chat_request, query_fields, view_fields
+from gateway.admission.fields import (
+    ChatRequest,
+    Show,
+    body_fields,
+    chat_request,
+    completion_request,
+    query_fields,
+    view_fields,
+)
 from gateway.config import Assistant, Config, Model, TargetName, Upstream
-from gateway.errors import GatewayError, InvalidRequest, ModelNotFound, NotFound
+from gateway.endpoints import Endpoint
+from gateway.errors import EndpointNotSupported, GatewayError, InvalidRequest, ModelNotFound, NotFound
 from gateway.log.views import Format
 
 UP = Upstream("up", "http://up/v1")
@@ -377,3 +386,59 @@ def test_any_object_is_asked_or_refused(fields: dict[str, Any]) -> None:
         assert body["stream"] is True
         assert body["messages"]
         assert body["model"]
+
+
+# Endpoints
+
+FEW = Config(
+    upstreams=[UP],
+    models=[
+        Model("talks", [TargetName("up")], endpoints=[Endpoint.CHAT, Endpoint.MESSAGES]),
+        Model("embeds", [TargetName("up")], endpoints=[Endpoint.EMBEDDINGS]),
+    ],
+)
+
+
+def completed(fields: dict[str, Any], endpoint: Endpoint, config: Config = FEW) -> Completion:
+    return admit_completion(config, SOMEONE, completion_request(body_fields(json.dumps(fields).encode())), endpoint)
+
+
+def test_a_model_is_asked_only_at_endpoints_that_it_has() -> None:
+    assert completed({"model": "embeds"}, Endpoint.EMBEDDINGS).request.endpoint is Endpoint.EMBEDDINGS
+    for name, endpoint in (("talks", Endpoint.EMBEDDINGS), ("embeds", Endpoint.CHAT), ("embeds", Endpoint.RERANK)):
+        with pytest.raises(EndpointNotSupported, match=f"{name} has no {endpoint}"):
+            completed({"model": name}, endpoint)
+    with pytest.raises(EndpointNotSupported, match=r"embeds has no chat/completions. It can be asked at: embeddings\."):
+        asked({"question": "hi", "model": "embeds"}, FEW)
+
+
+def test_a_translated_request_names_the_endpoint_that_was_asked() -> None:
+    """It is posted to another one."""
+    request = admit_translated(FEW, SOMEONE, model="talks", fields={}, endpoint=Endpoint.MESSAGES)
+    assert request.endpoint is Endpoint.CHAT
+    assert [target.endpoint for target in request.route.targets] == [Endpoint.CHAT]
+    with pytest.raises(EndpointNotSupported, match="talks has no responses"):
+        admit_translated(FEW, SOMEONE, model="talks", fields={}, endpoint=Endpoint.RESPONSES)
+    with pytest.raises(EndpointNotSupported):
+        admit_translated(FEW, SOMEONE, model="embeds", fields={}, endpoint=Endpoint.MESSAGES)
+
+
+@pytest.mark.parametrize(
+    ("fields", "choices"),
+    [
+        ({}, 1),
+        ({"prompt": "a"}, 1),
+        ({"prompt": ["a"]}, 1),
+        ({"prompt": ["a", "b"]}, 2),
+        ({"prompt": ["a", "b"], "n": 3}, 6),
+        ({"prompt": [1, 2, 3]}, 1),
+        ({"prompt": [[1, 2], [3]]}, 2),
+        ({"prompt": []}, 1),
+        ({"prompt": {"a": 1}}, 1),
+        ({"prompt": None, "n": 2}, 2),
+    ],
+)
+def test_each_prompt_of_a_text_completion_has_its_choices(fields: dict[str, Any], choices: int) -> None:
+    config = Config(upstreams=[UP])
+    assert completed({"model": "m", **fields}, Endpoint.COMPLETIONS, config).choices == choices
+    assert completed({"model": "m", **fields}, Endpoint.CHAT, config).choices == fields.get("n", 1)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from gateway.admission.tokens import cost, prompt, taken, tokens_to_reserve
 from gateway.config import Prices
+from gateway.endpoints import Endpoint
 from gateway.upstream.dialects.usage import Tokens, measured
 
 COUNTED = {"prompt_tokens": 30, "completion_tokens": 20, "total_tokens": 50}
@@ -171,6 +172,28 @@ def test_what_is_reserved(case: str) -> None:
     """The prompt, and as much of an answer as the request allows."""
     request, tokens = RESERVATIONS[case]
     assert tokens_to_reserve(request) == tokens
+
+
+def test_a_value_has_no_tokens_of_its_own() -> None:
+    request = json.dumps({"input": "x" * 4000, "max_tokens": 7, "n": 3}).encode()
+    for endpoint in (Endpoint.EMBEDDINGS, Endpoint.MODERATIONS, Endpoint.RERANK):
+        assert tokens_to_reserve(request, endpoint) == prompt(request) == 1002
+
+
+@pytest.mark.parametrize(
+    ("fields", "answers"),
+    [
+        ({"prompt": "a"}, 1),
+        ({"prompt": ["a", "b"]}, 2),
+        ({"prompt": [[1], [2], [3]], "n": 2}, 6),
+        ({"prompt": [1, 2, 3]}, 1),
+        ({"prompt": ["a", "b"], "n": 2, "best_of": 5}, 10),
+        ({"best_of": 5}, 5),
+    ],
+)
+def test_what_text_completions_reserve(fields: dict[str, Any], answers: int) -> None:
+    request = json.dumps({**fields, "max_tokens": 10}).encode()
+    assert tokens_to_reserve(request, Endpoint.COMPLETIONS) == prompt(request) + 10 * answers
 
 
 @pytest.mark.parametrize("fields", [{"n": -5, "max_tokens": 10}, {"n": -5}, {"max_tokens": -(10**9), "n": 3}])

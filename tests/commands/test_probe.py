@@ -48,6 +48,16 @@ MET: dict[str, tuple[list[list[Step]], bool, str]] = {
 }
 
 
+@pytest.mark.parametrize("endpoint", ["completions", "embeddings", "moderations", "rerank"])
+async def test_a_model_without_chats_is_asked_where_it_can_be(upstream: ScriptedUpstream, endpoint: str) -> None:
+    upstream.script(NOT_FOUND, answer(200, {"data": []}))
+    rows = f'[[models]]\nname = "m"\ntargets = [{{upstream = "up"}}]\nendpoints = ["{endpoint}"]\n'
+    (finding,) = await asyncio.to_thread(probe.probe, configured(upstream.url, rows))
+    assert finding.words == "reachable, without a list of models; m answers"
+    assert [request.path for request in upstream.requests] == ["/v1/models", f"/v1/{endpoint}"]
+    assert upstream.requests[1].json["model"] == "m"
+
+
 @pytest.mark.parametrize("case", MET)
 async def test_what_it_met(upstream: ScriptedUpstream, case: str) -> None:
     scripts, is_fault, words = MET[case]

@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -85,6 +86,29 @@ async def test_upstreams_limits_and_prices_change(
     assert (len(upstream.requests), len(other.requests)) == (1, 2)
     asked = [json.loads(line) for line in (await served.ended()).splitlines() if '"gateway.access"' in line]
     assert [line["stream"]["cost"] for line in asked if "stream" in line] == [11.0, 11.0]
+
+
+async def test_the_endpoints_of_a_model_change(served: Served) -> None:
+    value = answer(200, {"object": "list", "data": []})
+    served.upstream.script(value)
+    embeddings: dict[str, Any] = {
+        "url": f"{served.address}/v1/embeddings",
+        "json": {"input": "a"},
+        "headers": bearer(KEY),
+    }
+    before = served.file.read_text()
+    served.file.write_text(before + 'endpoints = ["chat/completions"]\n')
+    await served.reload()
+    async with served.session.post(**embeddings) as response:
+        assert (response.status, (await response.json())["error"]["code"]) == (400, "endpoint_not_supported")
+    served.file.write_text(before + 'endpoints = ["embeddings", "chat"]\n')
+    await served.reload(until="models[0].endpoints[1]: expected one of")
+    served.file.write_text(before + 'endpoints = ["embeddings"]\n')
+    await served.reload()
+    async with served.session.post(**embeddings) as response:
+        assert response.status == 200
+    async with served.session.get(f"{served.address}/v1/models/m", headers=bearer(KEY)) as response:
+        assert (await response.json())["endpoints"] == ["embeddings"]
 
 
 async def test_a_file_with_faults_is_refused_and_the_old_one_stays(served: Served) -> None:

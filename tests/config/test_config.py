@@ -33,6 +33,7 @@ from gateway.config import (
     is_loopback,
     load,
 )
+from gateway.endpoints import Endpoint
 
 UPSTREAM = '[[upstreams]]\nname = "up"\nbase_url = "http://h/v1"\n'
 
@@ -76,6 +77,7 @@ def test_the_defaults() -> None:
     assert astuple(config.traces) == (None, {}, 1.0, "gateway", False)
     assert astuple(DEFAULT_TIMEOUTS) == (5.0, 120.0, 60.0, 600.0)
     assert load(UPSTREAM, {}).upstreams[0].stream_usage
+    assert load(UPSTREAM + model("m", "up"), {}).models[0].endpoints == list(Endpoint)
 
 
 @pytest.mark.parametrize(
@@ -211,6 +213,17 @@ FAULTS = {
     "a value that is none of a few, in a list": (
         f'[[keys]]\nname = "k"\nhash = "sha256:{"0f" * 32}"\non_disconnect = ["stop"]',
         ["keys[0].on_disconnect[0]: expected one of cancel, drain, detach"],
+    ),
+    "an endpoint that does not exist": (
+        UPSTREAM + '[[models]]\nname = "m"\ntargets = [{upstream = "up"}]\nendpoints = ["embeddings", "chat"]',
+        [
+            "models[0].endpoints[1]: expected one of chat/completions, responses, messages, embeddings, completions, "
+            "moderations, rerank"
+        ],
+    ),
+    "a text for endpoints": (
+        UPSTREAM + '[[models]]\nname = "m"\ntargets = [{upstream = "up"}]\nendpoints = "embeddings"',
+        ['models[0].endpoints: expected a list; write ["embeddings"]'],
     ),
     "a date that does not exist": (
         f'[[keys]]\nname = "k"\nhash = "sha256:{"0f" * 32}"\nexpires = "2027-13-31"',
@@ -415,6 +428,15 @@ RULES = {
         f'[server]\nruntime_dir = "/{"é" * 45}"',
         "server.runtime_dir: expected an absolute path of at most 90 bytes",
     ),
+    "no endpoints": (UPSTREAM + model("m", "up") + "endpoints = []", "models[0].endpoints: expected at least one"),
+    "an endpoint without the one that it needs": (
+        UPSTREAM + model("m", "up") + 'endpoints = ["embeddings", "responses"]',
+        "models[0].endpoints[1]: responses needs chat/completions; add it, too",
+    ),
+    "an assistant whose model has no chats": (
+        UPSTREAM + model("m", "up") + 'endpoints = ["rerank"]\n[assistants.a]\nmodel = "m"',
+        "assistants.a.model: chat/completions is not among the endpoints of m",
+    ),
     "a key that is none": (KEY, "keys[0]: expected one of hash and key; `gateway key k` makes one"),
     "a key in two ways": (KEY + f'hash = "{HASH}"\nkey = "{SIXTEEN}"', "keys[0]: expected one of hash and key"),
     "a hash of another kind": (KEY + f'hash = "md5:{"0f" * 16}"', "keys[0].hash: expected sha256:"),
@@ -517,7 +539,7 @@ def test_what_only_a_look_at_the_disk_finds_is_told_with_the_rest() -> None:
     assert raised.value.faults == ["server.prot: unknown key; did you mean port?", "up: is not there"]
 
 
-@pytest.mark.parametrize("path", ["/chat/completions", "/chat/completions/", "/completions", "/models", "/responses"])
+@pytest.mark.parametrize("path", ["/chat/completions/", "/models", *[f"/{endpoint}" for endpoint in Endpoint]])
 @pytest.mark.parametrize("base", ["http://h/v1", "http://h:8000"])
 def test_a_base_url_with_the_path_of_a_call_is_refused_with_the_right_value(base: str, path: str) -> None:
     (fault,) = faults(UPSTREAM.replace("http://h/v1", base + path))
@@ -659,6 +681,7 @@ def test_what_is_described_of_limits_and_prices() -> None:
     config = load(
         UPSTREAM
         + model("m", "up")
+        + 'endpoints = ["embeddings", "rerank"]\n'
         + "prices = {input = 1, output = 2.5}\n"
         + KEY
         + f'hash = "{HASH}"\nmax_streams = 3\nexpires = 2026-12-31\n[assistants.a]\npublic = true',
@@ -666,6 +689,7 @@ def test_what_is_described_of_limits_and_prices() -> None:
     )
     lines = list(described(config))
     for line in (
+        'models[0].endpoints = ["embeddings","rerank"]',
         "models[0].prices.output = 2.5",
         "keys[0].max_streams = 3",
         'keys[0].expires = "2026-12-31"',

@@ -97,8 +97,8 @@ async def test_an_unknown_model_is_a_404(client):
 
 
 async def test_an_unknown_path_is_a_404(client):
-    async with client.post("/v1/embeddings", json={}) as response:
-        assert (await refusal(response, 404))["message"] == "Invalid URL (POST /v1/embeddings)."
+    async with client.post("/v1/images", json={}) as response:
+        assert (await refusal(response, 404))["message"] == "Invalid URL (POST /v1/images)."
 
 
 async def test_a_wrong_method_is_a_405_that_says_which_is_right(client):

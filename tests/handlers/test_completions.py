@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
+from gateway.endpoints import Endpoint
 from gateway.entries import EndReason
 from tests.conftest import MakeGateway
 from tests.rig.clients import error_of, eventually, exchange
@@ -518,13 +519,15 @@ async def test_the_models_that_are_configured(gateway: MakeGateway, upstream: Sc
 
 
 async def test_the_upstreams_models_where_none_are(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
-    listed = {"object": "list", "data": [{"id": "a", "object": "model", "x": {"y": [1.5]}}, {"id": "b"}], "more": 1}
-    upstream.script(answer(200, listed))
+    """Requests for them are passed on at every endpoint, whatever the upstream has there."""
+    data: list[dict[str, object]] = [{"id": "a", "object": "model", "x": {"y": [1.5]}}, {"id": "b"}]
+    upstream.script(answer(200, {"object": "list", "data": data, "more": 1}))
     client = await gateway()
+    every = {"endpoints": list(Endpoint)}
     async with client.get("/v1/models") as response:
-        assert await response.json() == {"object": "list", "data": listed["data"]}
+        assert await response.json() == {"object": "list", "data": [{**model, **every} for model in data]}
     async with client.get("/v1/models/b") as response:
-        assert await response.json() == {"id": "b"}
+        assert await response.json() == {"id": "b", **every}
     async with client.get("/v1/models/c") as response:
         assert "a, b" in (await response.json())["error"]["message"]
         assert await error_of(response) == (404, "model_not_found")

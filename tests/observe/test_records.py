@@ -91,6 +91,13 @@ def test_a_stream_as_json() -> None:
     }
 
 
+def test_an_operation_is_told_if_it_is_no_chat() -> None:
+    told = [
+        as_json(log_record("", told=access(StreamRecord(stream="s", operation=name)))) for name in ("chat", "rerank")
+    ]
+    assert [line["stream"] for line in told] == [{"stream": "s"}, {"stream": "s", "operation": "rerank"}]
+
+
 def test_a_traceback_as_json() -> None:
     try:
         raise ValueError("no\nway")
@@ -202,6 +209,7 @@ def test_fault_77_a_record_has_no_place_for_prompts_answers_queries_and_secrets(
     assert set(StreamRecord.__struct_fields__) == {
         "stream",
         "model_asked",
+        "operation",
         "model",
         "target",
         "end",

@@ -101,6 +101,32 @@ async def test_a_request_and_its_attempt_are_two_spans(
     assert int(context[-2:], 16) & 1  # sampled
 
 
+@pytest.mark.parametrize(
+    ("path", "operation"),
+    [
+        ("embeddings", "embeddings"),
+        ("completions", "text_completion"),
+        ("moderations", "moderation"),
+        ("rerank", "rerank"),
+    ],
+)
+async def test_other_operations_have_names_of_their_own(
+    gateway: MakeGateway, upstream: ScriptedUpstream, collector: Collector, settings: str, path: str, operation: str
+) -> None:
+    """Their texts are not sent, even if those of chats are."""
+    upstream.script(answer(200, {"choices": [{"text": "a", "finish_reason": "stop"}], "results": []}))
+    client = await gateway(f"{settings}content = true\n")
+    async with client.post(f"/v1/{path}", json={"model": "m", "input": QUESTION, "prompt": QUESTION}) as response:
+        assert response.status == 200
+    spans = await collector.until(2)
+    (server,), (attempt,) = of_kind(spans, SERVER), of_kind(spans, CLIENT)
+    assert server.name == f"POST /v1/{path}"
+    assert attempt.name == f"{operation} m"
+    assert attempt.attributes["gen_ai.operation.name"] == operation
+    assert attempt.attributes["gen_ai.request.stream"] is False
+    assert QUESTION not in str([span.attributes for span in spans])
+
+
 async def test_parts_of_tokens_are_told(
     gateway: MakeGateway, upstream: ScriptedUpstream, collector: Collector, settings: str
 ) -> None:

@@ -34,6 +34,16 @@ class Blocking:
 
         await asyncio.to_thread(read)
 
+    async def read_texts(self, chunks: list[Any], **fields: Any) -> None:
+        """The same for a text completion."""
+
+        def read() -> None:
+            with self._client.completions.create(stream=True, **fields) as stream:
+                for chunk in stream:
+                    chunks.append(chunk)  # noqa: PERF402 (as above)
+
+        await asyncio.to_thread(read)
+
     async def assemble(self, **fields: Any) -> tuple[set[str], Any]:
         """What the client's own helper makes of a stream: the types of its events, and the completion."""
 
@@ -68,6 +78,11 @@ class Asynchronous:
         async with await self._client.chat.completions.create(**QUESTION, stream=True, **fields) as stream:
             async for chunk in stream:
                 chunks.append(chunk)  # noqa: PERF401 (what came before an error is kept)
+
+    async def read_texts(self, chunks: list[Any], **fields: Any) -> None:
+        async with await self._client.completions.create(stream=True, **fields) as stream:
+            async for chunk in stream:
+                chunks.append(chunk)  # noqa: PERF401 (as above)
 
     async def assemble(self, **fields: Any) -> tuple[set[str], Any]:
         async with self._client.chat.completions.stream(**QUESTION, **fields) as stream:

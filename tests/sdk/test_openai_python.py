@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from gateway.endpoints import Endpoint
 from tests.rig.scripted_upstream import (
     DONE,
     Pause,
@@ -262,7 +263,9 @@ async def test_the_upstreams_models_where_none_are_configured(connect: Connect, 
     model = {"id": "m-1", "object": "model", "created": 7, "owned_by": "somebody"}
     upstream.script(answer(200, {"object": "list", "data": [model]}))
     sdk = await connect()
-    assert [found.to_dict() for found in (await sdk.call("models.list")).data] == [model]
+    assert [found.to_dict() for found in (await sdk.call("models.list")).data] == [
+        {**model, "endpoints": list(Endpoint)}
+    ]
     assert (await sdk.call("models.retrieve", "m-1")).owned_by == "somebody"
 
 

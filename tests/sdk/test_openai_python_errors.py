@@ -164,7 +164,7 @@ async def test_a_model_that_the_key_may_not_use_is_not_there(connect: Connect, u
 async def test_a_call_that_the_gateway_does_not_have(connect: Connect, upstream: ScriptedUpstream) -> None:
     sdk = await connect()
     with pytest.raises(openai.NotFoundError) as caught:
-        await sdk.call("embeddings.create", model="m-1", input="Hi")
+        await sdk.call("images.generate", model="m-1", prompt="Hi")
     assert caught.value.code == "not_found"
 
 

@@ -9,13 +9,15 @@ from typing import Any
 import pytest
 
 from gateway.config import Config, Key, Model, Secret, TargetName, Upstream
+from gateway.endpoints import Endpoint
 from gateway.upstream.catalogue import Catalogue
 from gateway.upstream.client import UpstreamClient
 from gateway.upstream.redaction import gives_away
 from tests.conftest import Client, MakeGateway
 from tests.rig.scripted_upstream import Close, ScriptedUpstream, Send, Stall, Step, Until, answer, head
 
-BASIC = {"object": "model", "created": 0, "owned_by": "gateway"}
+EVERY = {"endpoints": list(Endpoint)}
+BASIC = {"object": "model", "created": 0, "owned_by": "gateway", **EVERY}
 MODELS = (
     '[[models]]\nname = "fast"\ntargets = [{upstream = "up", model = "org/m-1:free"}]\n'
     '[[models]]\nname = "m-2"\ntargets = [{upstream = "up"}]\n'
@@ -65,7 +67,7 @@ async def test_the_fields_that_an_upstream_lists_are_kept(
     client = await gateway(other(second.url))
     models = await listed(client)
     assert models == [
-        {**M_1, "id": "fast", "object": "model"},
+        {**M_1, **EVERY, "id": "fast", "object": "model"},
         {**BASIC, "id": "m-2"},
         {**BASIC, "id": "far", "max_model_len": 4096},
     ]
@@ -177,7 +179,10 @@ ODD: dict[str, tuple[Any, dict[str, Any]]] = {
     "no further field": ({"data": [{"id": "m-2"}]}, {}),
     "other types than SDKs expect": ({"data": [{"id": "m-2", "created": None, "owned_by": ["x"], "x": 1}]}, {"x": 1}),
     "a time with a fraction": ({"data": [{"id": "m-2", "created": 1.5}]}, {}),
-    "our names": ({"data": [{"id": "m-2", "object": {"x": 1}, "created": 5}]}, {"created": 5}),
+    "our names": (
+        {"data": [{"id": "m-2", "object": {"x": 1}, "endpoints": ["chat"], "created": 5}]},
+        {"created": 5},
+    ),
     "a large field beside others": ({"data": [{"id": "m-2", "a": 1, "b": "x" * 20_000, "c": 3}]}, {"a": 1, "c": 3}),
     "nulls": ({"data": [{"id": "m-2", "x": None}]}, {"x": None}),
 }
@@ -189,6 +194,20 @@ async def test_odd_lists(gateway: MakeGateway, upstream: ScriptedUpstream, case:
     upstream.script(answer(200, value))
     client = await gateway(MODELS.replace('"other"', '"up"'))
     assert (await listed(client))[1] == {**BASIC, "id": "m-2", **fields}
+
+
+async def test_the_endpoints_of_a_model_are_listed_in_one_order(
+    gateway: MakeGateway, upstream: ScriptedUpstream
+) -> None:
+    """Those that are configured, whatever the upstream says."""
+    upstream.script(answer(200, {"data": [{"id": "m-2", "endpoints": ["rerank", "chat"], "x": 1}]}))
+    rows = '[[models]]\nname = "m-2"\ntargets = [{upstream = "up"}]\nendpoints = ["rerank", "embeddings", "rerank"]\n'
+    client = await gateway(rows + '[[models]]\nname = "all"\ntargets = [{upstream = "up"}]\n')
+    few, every = await listed(client)
+    assert few == {**BASIC, "id": "m-2", "x": 1, "endpoints": ["embeddings", "rerank"]}
+    assert every["endpoints"] == list(Endpoint)
+    async with client.get("/v1/models/m-2") as response:
+        assert await response.json() == few
 
 
 async def test_the_answer_is_bounded(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
@@ -221,7 +240,7 @@ async def test_fault_77_no_field_gives_away_the_upstream(
     upstream.script(answer(200, {"data": [{"id": "m-2", **telling, "x": 1}]}))
     client = await gateway(MODELS.replace('"other"', '"up"'))
     assert (await listed(client))[1] == {**BASIC, "id": "m-2", "x": 1}
-    assert await listed(await gateway()) == [{"id": "m-2", "x": 1}]
+    assert await listed(await gateway()) == [{"id": "m-2", "x": 1, **EVERY}]
     assert "key-of-the-upstream" not in caplog.text
 
 

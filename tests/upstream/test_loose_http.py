@@ -127,7 +127,7 @@ async def test_compressed_json_is_decoded(gateway: MakeGateway, upstream: Script
     assert await failed(client, "upstream_rejected", 400) == "Too long."
     upstream.script(answer(200, gzip.compress(MARK + b'{"data":[{"id":"a"}]}'), Content_Encoding=coding))
     async with client.get("/v1/models") as response:
-        assert (await response.json())["data"] == [{"id": "a"}]
+        assert [model["id"] for model in (await response.json())["data"]] == ["a"]
 
 
 async def test_an_error_in_a_coding_that_is_not_decoded_keeps_its_status(
@@ -454,7 +454,7 @@ async def test_a_byte_order_mark_before_json_is_ignored(gateway: MakeGateway, up
     assert await failed(client, "c", 422) == "no"
     upstream.script(answer(200, MARK + b'{"data":[{"id":"a"}]}'))
     async with client.get("/v1/models") as response:
-        assert (await response.json())["data"] == [{"id": "a"}]
+        assert [model["id"] for model in (await response.json())["data"]] == ["a"]
     upstream.script(answer(200, COMPLETION))
     async with post(client, MARK + json.dumps(HI).encode()) as response:
         assert await response.read() == COMPLETION

@@ -47,3 +47,9 @@ def test_the_fields_pass_to_the_digit() -> None:
     assert Payload(b'{"seed":12345678901234567890123,"t":0.10}').for_target(target) == (
         b'{"model":"m","seed":12345678901234567890123,"t":0.10}'
     )
+
+
+@pytest.mark.parametrize(("fields", "sent"), [(b"{}", b"{}"), (b'{"input": 1.0}', b'{"input": 1.0}')])
+def test_the_upstreams_default_model_is_not_named(fields: bytes, sent: bytes) -> None:
+    target = Target(Upstream("up", "http://up/v1"), "", Timeouts())
+    assert Payload(fields).for_target(target) == sent

@@ -3,6 +3,7 @@
 import pytest
 
 from gateway.config import Config, Model, TargetName, Timeouts, Upstream
+from gateway.endpoints import Endpoint
 from gateway.errors import InvalidRequest, ModelNotFound
 from gateway.upstream.routing import Target, default_model, longest_answer, route
 
@@ -67,6 +68,51 @@ def test_without_a_model_and_a_default_it_says_so() -> None:
 )
 def test_the_default(config: Config, name: str | None) -> None:
     assert default_model(config) == name
+
+
+VALUES = Config(
+    upstreams=[FIRST],
+    models=[
+        Model("talks", [TargetName("first")], endpoints=[Endpoint.CHAT, Endpoint.MESSAGES]),
+        Model("embeds", [TargetName("first")], endpoints=[Endpoint.EMBEDDINGS]),
+        Model("all", [TargetName("first")]),
+    ],
+)
+
+
+@pytest.mark.parametrize(
+    ("config", "endpoint", "name"),
+    [
+        (VALUES, Endpoint.CHAT, "talks"),
+        (VALUES, Endpoint.MESSAGES, "talks"),
+        (VALUES, Endpoint.RESPONSES, "all"),
+        (VALUES, Endpoint.EMBEDDINGS, "embeds"),
+        (VALUES, Endpoint.RERANK, "all"),
+        (Config(upstreams=[FIRST], models=VALUES.models[:1]), Endpoint.RERANK, "talks"),
+        (with_default(ANY, "d"), Endpoint.COMPLETIONS, "d"),
+        (with_default(ANY, "d"), Endpoint.MODERATIONS, ""),
+        (ANY, Endpoint.EMBEDDINGS, None),
+    ],
+)
+def test_the_default_of_each_endpoint(config: Config, endpoint: Endpoint, name: str | None) -> None:
+    """The first model that has it. Where none has, the first one, whose endpoints the error then tells."""
+    assert default_model(config, endpoint) == name
+
+
+@pytest.mark.parametrize("endpoint", Endpoint)
+def test_each_endpoint_has_targets_with_a_state_of_their_own(endpoint: Endpoint) -> None:
+    (target,) = route(VALUES, "all", endpoint).targets
+    assert target.endpoint is endpoint.asked_as
+    assert target.name == "first/all"
+    assert target.key == ("first/all" if target.endpoint is Endpoint.CHAT else f"first/all ({endpoint})")
+    assert route(VALUES, "all", endpoint) is route(VALUES, "all", endpoint)
+    (unnamed,) = route(ANY, "m", endpoint).targets
+    assert unnamed.key == target.key.replace("first/all", "first")
+
+
+def test_the_endpoints_of_a_route_are_those_of_its_model() -> None:
+    assert list(route(VALUES, "embeds", Endpoint.CHAT).endpoints) == [Endpoint.EMBEDDINGS]
+    assert list(route(ANY, "m").endpoints) == list(Endpoint)
 
 
 def test_the_narrowest_place_decides_on_each_timeout() -> None:

@@ -18,7 +18,6 @@ _OTHER = "_OTHER"  # the conventions' name for values without a series of their 
 _SECONDS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 _CHUNK_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _TOKENS = tuple([4**power for power in range(14)])
-_OPERATION = "chat"
 _CANCELS = {EndReason.STOPPED, EndReason.CLIENT_GONE, EndReason.SHUTTING_DOWN}  # the upstream had not finished
 _LEFT = {"outrun", "interrupted", "diverged"}  # codes of attempts that were cancelled while the answer went on
 _LABELS = ("gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model", "gen_ai_response_model")
@@ -90,7 +89,7 @@ class Answers:
         """The series of answers like this one. To search for each of them would take as long as to count."""
         has_pace, has_tokens = record.entries > 2, bool(record.input_tokens or record.output_tokens)
         kind = (record.first_token is not None, has_pace, has_tokens)
-        key = (record.target, record.model_asked, record.model, record.error, record.end, kind)
+        key = (record.target, record.operation, record.model_asked, record.model, record.error, record.end, kind)
         series = self._series.get(key)
         if series is None:
             series = self._found(record, *kind)
@@ -101,7 +100,7 @@ class Answers:
     def _found(self, record: StreamRecord, has_content: bool, has_pace: bool, has_tokens: bool) -> "_Series":
         provider, _, model = (record.target or "").partition("/")
         asked = self._models.bounded(record.model_asked or model)
-        labels = (_OPERATION, provider, asked, self._answered_by.bounded(record.model or ""))
+        labels = (record.operation, provider, asked, self._answered_by.bounded(record.model or ""))
         error = self._errors.bounded(record.error or "")
         outcome = error or (record.end or "" if record.end in _CANCELS else "")
         return _Series(

@@ -14,6 +14,7 @@ from aiohttp import hdrs
 from gateway import __version__
 from gateway.bounds import DEFAULT_BOUNDS, Bounds
 from gateway.config import Upstream
+from gateway.endpoints import Endpoint
 from gateway.errors import GatewayError
 from gateway.observe.spans import AttemptSpan
 from gateway.upstream.client import connections
@@ -55,7 +56,7 @@ class UpstreamClient:
     async def open(
         self, target: Target, body: bytes, *, accept: str = "text/event-stream", span: AttemptSpan | None = None
     ) -> UpstreamResponse:
-        """Posts `body` to the target's chat completions and returns its response, whose status is a 2xx.
+        """Posts `body` to the target's endpoint and returns its response, whose status is a 2xx.
 
         With a span, the request has its fields. Without one it has no `traceparent`, even if the client's request had
         one: the upstream is mostly another company's, and it gets no field of the client unless the operator says so.
@@ -67,7 +68,7 @@ class UpstreamClient:
         except FOREIGN as error:
             raise translated(error, target.upstream) from error
         try:
-            await self._check(response)
+            await self._check(response, target.endpoint)
             return UpstreamResponse(response)
         except BaseException:
             response.close()
@@ -92,11 +93,11 @@ class UpstreamClient:
             raise translated(error, upstream) from error
         return models_in(body)
 
-    async def _check(self, response: aiohttp.ClientResponse) -> None:
+    async def _check(self, response: aiohttp.ClientResponse, endpoint: Endpoint = Endpoint.CHAT) -> None:
         """Raises unless the response may be an answer."""
         if not 200 <= response.status < 300 or response.status in _BODILESS:
             body = await start_of(response, most=_ERROR_BODY, seconds=self._bounds.error_body_seconds)
-            raise error_from_status(response.status, response.headers, body, now=time.time())
+            raise error_from_status(response.status, response.headers, body, now=time.time(), endpoint=endpoint)
 
     async def close(self) -> None:
         await self._session.close()
@@ -106,7 +107,7 @@ class UpstreamClient:
         options = self._options(target.upstream, _connecting(target.timeouts.connect), accept)
         if span is not None:
             options["headers"] |= span.headers
-        url = _url(target.upstream, "/chat/completions")
+        url = _url(target.upstream, f"/{target.endpoint}")
         opening = connections.Opening()
         token = connections.opening.set(opening)
         try:

@@ -84,9 +84,9 @@ def read_chunk(value: dict[str, Any]) -> Chunk:
     groq = value.get("x_groq")
     choices = value.get("choices")
     return Chunk(
-        id=_as_text(value.get("id")),
+        id=as_text(value.get("id")),
         created=value["created"] if isinstance(value.get("created"), int) else None,
-        model=_as_text(value.get("model")),
+        model=as_text(value.get("model")),
         choices=[_choice(c) for c in choices if isinstance(c, dict)] if isinstance(choices, list) else None,
         usage=as_raw(value.get("usage")),
         x_groq=XGroq(usage=as_raw(groq.get("usage"))) if isinstance(groq, dict) else None,
@@ -98,7 +98,7 @@ def _choice(value: dict[str, Any]) -> Choice:
         index=read_index(value.get("index")),
         delta=_delta(value.get("delta")),
         message=_delta(value.get("message")),
-        finish_reason=_as_text(value.get("finish_reason")),
+        finish_reason=as_text(value.get("finish_reason")),
         usage=as_raw(value.get("usage")),
     )
 
@@ -108,12 +108,12 @@ def _delta(value: Any) -> Delta | None:
         return None
     content = value.get("content")
     return Delta(
-        content=_as_text(content) or _text_of(content),
-        reasoning_content=_as_text(value.get("reasoning_content")) or _thought_of(content),
-        reasoning=_as_text(value.get("reasoning")),
-        refusal=_as_text(value.get("refusal")),
+        content=as_text(content) or _text_of(content),
+        reasoning_content=as_text(value.get("reasoning_content")) or _thought_of(content),
+        reasoning=as_text(value.get("reasoning")),
+        refusal=as_text(value.get("refusal")),
         tool_calls=[as_raw(call) for call in _calls(value)] or None,
-        role=_as_text(value.get("role")),
+        role=as_text(value.get("role")),
         extra=extras(value) or None,
     )
 
@@ -143,7 +143,7 @@ def _text_of(content: Any) -> str | None:
     if not isinstance(content, list):
         return None
     texts = [part.get("text") if isinstance(part, dict) else part for part in content if is_text(part)]
-    return "".join([_as_text(text) or "" for text in texts]) or None
+    return "".join([as_text(text) or "" for text in texts]) or None
 
 
 def _thought_of(content: Any) -> str | None:
@@ -151,7 +151,7 @@ def _thought_of(content: Any) -> str | None:
     if not isinstance(content, list):
         return None
     thoughts = [part.get("thinking") for part in content if is_thought(part)]
-    return "".join([_text_of(thought) or _as_text(thought) or "" for thought in thoughts]) or None
+    return "".join([_text_of(thought) or as_text(thought) or "" for thought in thoughts]) or None
 
 
 def read_json(data: bytes) -> Any:
@@ -175,7 +175,7 @@ def _int(digits: str) -> int | None:
     return int(digits) if len(digits) <= _MAX_DIGITS else None
 
 
-def _as_text(value: Any) -> str | None:
+def as_text(value: Any) -> str | None:
     """The string in a form that can be encoded. A surrogate without its other half becomes U+FFFD."""
     if not isinstance(value, str):
         return None

@@ -23,7 +23,7 @@ from gateway.upstream.dialects.chunks import (
     read_json,
 )
 from gateway.upstream.dialects.deltas import objects, size
-from gateway.upstream.dialects.error_reasons import reason_in
+from gateway.upstream.dialects.error_reasons import only_one, reason_in
 from gateway.upstream.dialects.extras import are_answer, by_kind
 from gateway.upstream.dialects.finishes import gave_up, says_nothing
 from gateway.upstream.dialects.halves import Halves
@@ -48,6 +48,8 @@ class Decoder:
 
     whole = False  # the answer was asked for as one JSON body, and not as a stream
     choices = 1  # that were asked for
+    finishes = True  # an answer says why it ended
+    is_joined = True  # a stream in place of a JSON body becomes one; see `assembled`
     passed_finish = False  # the client got a finish reason that means that the answer is complete
 
     def __init__(self) -> None:
@@ -147,7 +149,8 @@ class Decoder:
         self._learn(data, payload)
 
     def decode_completion(self, body: bytes, entries: list[Entry]) -> None:
-        """Decodes a whole JSON body: an error, or a complete answer."""
+        """Decodes a whole JSON body: an error, or a complete answer. It may be the only value of a list."""
+        body = only_one(body)
         chunk = self.decode(Event(body), entries)
         if chunk is None:
             if body.strip()[:1] in (b"", b"{"):  # an empty body, or part of an object

@@ -16,6 +16,7 @@ from gateway.entries import Entry, Kind
 from gateway.sse import Event
 from gateway.upstream.dialects.chunks import Choice, Chunk, Delta, as_object, dump, read_chunk, read_json
 from gateway.upstream.dialects.deltas import answers, size, speaks
+from gateway.upstream.dialects.error_reasons import only_one
 from gateway.upstream.dialects.finishes import says_nothing
 from gateway.upstream.dialects.halves import Halves
 from gateway.upstream.dialects.openai import Decoder
@@ -29,6 +30,8 @@ class Relay(Decoder):
 
     `choices` is the number that was asked for. With one, all indexes mean the same answer; see `Decoder`.
     """
+
+    chunk_object = "chat.completion.chunk"
 
     def __init__(self, *, whole: bool, hide_usage: bool, choices: int = 1) -> None:
         super().__init__()
@@ -66,6 +69,7 @@ class Relay(Decoder):
 
     def decode_completion(self, body: bytes, entries: list[Entry]) -> None:
         """Passes a whole JSON body on: unchanged if it was asked for, and otherwise as the only chunk of a stream."""
+        body = only_one(body)
         passed: list[Entry] = []
         super().decode_completion(body, passed)
         self.has_content = True
@@ -77,7 +81,7 @@ class Relay(Decoder):
         self._template = None
         if self.whole:
             return []
-        head = {"id": self.id, "object": "chat.completion.chunk", "created": self.created, "model": self.model}
+        head = {"id": self.id, "object": self.chunk_object, "created": self.created, "model": self.model}
         choices = [{"index": n or 0, "delta": delta, "finish_reason": None} for n, delta in self._halves.rest()]
         return [Entry(_CHUNK, dump({**head, "choices": [choice]})) for choice in choices]
 
@@ -133,12 +137,16 @@ class Relay(Decoder):
 
     def _as_chunk(self, body: bytes) -> bytes:
         value = dict(as_object(read_json(body)) or {})
-        value["object"] = "chat.completion.chunk"
+        value["object"] = self.chunk_object
         choices = value.get("choices")
-        value["choices"] = [_as_delta(c) for c in choices if isinstance(c, dict)] if isinstance(choices, list) else []
+        own = [choice for choice in choices if isinstance(choice, dict)] if isinstance(choices, list) else []
+        value["choices"] = [_with_reason(self._as_part(choice)) for choice in own]
         if self._hide_usage:
             value.pop("usage", None)
         return dump(value)
+
+    def _as_part(self, choice: dict[str, Any]) -> dict[str, Any]:
+        return _as_delta(choice)
 
 
 class RememberingRelay(Relay):
@@ -221,6 +229,11 @@ def _as_delta(choice: dict[str, Any]) -> dict[str, Any]:
     if isinstance(calls, list):
         delta["tool_calls"] = [{"index": n} | call for n, call in enumerate(calls) if isinstance(call, dict)]
     rest = {name: value for name, value in choice.items() if name not in ("message", "delta")}
+    return {**rest, "delta": delta}
+
+
+def _with_reason(choice: dict[str, Any]) -> dict[str, Any]:
+    """A whole answer is complete, also where its finish reason is missing."""
     reason = choice.get("finish_reason")
     said = isinstance(reason, str) and not says_nothing(reason)
-    return {**rest, "delta": delta, "finish_reason": reason if said else "stop"}
+    return {**choice, "finish_reason": reason if said else "stop"}

@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 
+from gateway.endpoints import Endpoint
 from gateway.errors import (
     ContextLengthExceeded,
     GatewayError,
@@ -41,13 +42,14 @@ _PATH_NOT_FOUND = frozenset(
         "the requested resource was not found",
     }
 )
-_ABOUT_THE_PATH = ("/chat/completions", "chat/completions could not be found", "invalid url", "unknown request url")
+_ABOUT_THE_PATH = ("chat/completions could not be found", "invalid url", "unknown request url")
 _WANTS_TLS = (
     b"plain HTTP request was sent to HTTPS port",  # nginx
     b"HTTP request to an HTTPS server",  # Go
     b"speaking plain HTTP to an SSL-enabled server port",  # Apache
 )
 _PATH_NOTE = "it does not know the path: does `base_url` lack `/v1`?"
+_ENDPOINT_NOTE = "it has no `/{}`: leave that out of the `endpoints` of its models."
 _TOO_LONG_CODES = frozenset({"context_length_exceeded", "context_window_exceeded", "string_above_max_length"})
 _TOO_LONG_WORDS = (
     "maximum context length",  # OpenAI, vLLM
@@ -76,22 +78,29 @@ _OWN_OPTIONS = ("stream_options", "include_usage")
 _LONGEST_RETRY_AFTER = 64  # characters; an HTTP date has 29
 
 
-def error_from_status(status: int, headers: Mapping[str, str], body: bytes, *, now: float = math.nan) -> GatewayError:
+def error_from_status(
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    *,
+    now: float = math.nan,
+    endpoint: Endpoint = Endpoint.CHAT,
+) -> GatewayError:
     """The error for a response whose status is not 200. `body` may be only the beginning of the body.
 
-    `now` is the time in seconds since 1970, for a `Retry-After` that is a date.
+    `now` is the time in seconds since 1970, for a `Retry-After` that is a date. `endpoint` was asked.
     """
-    error = _error(status, headers, reason_of(body), body)
+    error = _error(status, headers, reason_of(body), body, endpoint)
     error.wait = seconds_to_wait(headers, now)
     error.is_final = headers.get("X-Should-Retry", "").strip().lower() == "false"
     return error
 
 
-def _error(status: int, headers: Mapping[str, str], reason: Reason, body: bytes) -> UpstreamError:
+def _error(status: int, headers: Mapping[str, str], reason: Reason, body: bytes, endpoint: Endpoint) -> UpstreamError:
     if status == 429:
         return UpstreamRateLimited(reason.words, headers=_retry_after(headers), note=reason.words)
-    if status == 404 and _is_about_the_path(reason, body):
-        return _wrong_path(reason)
+    if status == 404 and _is_about_the_path(reason, body, endpoint):
+        return _wrong_path(reason, endpoint)
     if status == 400 and any(words in body for words in _WANTS_TLS):
         return speaks_tls()
     if status in _CALLERS_FAULT or is_refusal_of_content(reason):
@@ -161,7 +170,7 @@ def speaks_tls() -> UpstreamTLS:
     )
 
 
-def _is_about_the_path(reason: Reason, body: bytes) -> bool:
+def _is_about_the_path(reason: Reason, body: bytes, endpoint: Endpoint) -> bool:
     """Whether a 404 means an unknown path. For that, routers send HTML, plain text or known words.
 
     For a missing model, servers send other words in JSON.
@@ -170,14 +179,18 @@ def _is_about_the_path(reason: Reason, body: bytes) -> bool:
     if reason.words is None or not is_json:
         return True
     words = reason.words.strip(" .!").lower()
-    return words in _PATH_NOT_FOUND or any(part in words for part in _ABOUT_THE_PATH)
+    if endpoint is not Endpoint.CHAT and "model" in words:
+        return False  # OpenAI: "This is a chat model and not supported in the v1/completions endpoint."
+    return words in _PATH_NOT_FOUND or any(part in words for part in (f"/{endpoint}", *_ABOUT_THE_PATH))
 
 
-def _wrong_path(reason: Reason) -> UpstreamMisconfigured:
-    words = "The model's server does not know the path: does `base_url` lack `/v1`?"
+def _wrong_path(reason: Reason, endpoint: Endpoint) -> UpstreamMisconfigured:
+    words, note = "The model's server does not know the path: does `base_url` lack `/v1`?", _PATH_NOTE
+    if endpoint is not Endpoint.CHAT:
+        words, note = f"The model's server has no `/{endpoint}`. Ask another model.", _ENDPOINT_NOTE.format(endpoint)
     if reason.words is None:
-        return UpstreamMisconfigured(words, note=_PATH_NOTE)
-    return UpstreamMisconfigured(f"{words} It said: {reason.words}", note=f"{_PATH_NOTE} It said: {reason.words}")
+        return UpstreamMisconfigured(words, note=note)
+    return UpstreamMisconfigured(f"{words} It said: {reason.words}", note=f"{note} It said: {reason.words}")
 
 
 def _retry_after(headers: Mapping[str, str]) -> dict[str, str]:

@@ -35,6 +35,18 @@ def measured(usage: dict[str, Any]) -> Tokens:
     )
 
 
+def of_value(usage: Any, meta: Any) -> dict[str, Any] | None:
+    """The usage of an answer that is no text, with its tokens as `prompt_tokens`. None if no count is told.
+
+    Servers that rank count all tokens only, or tell the count in Cohere's `meta`. Its `search_units` are no tokens.
+    """
+    tokens, billed = [meta.get(name) if isinstance(meta, dict) else None for name in ("tokens", "billed_units")]
+    places = [(usage, "prompt_tokens"), (usage, "input_tokens"), (usage, "total_tokens")]
+    places += [(tokens, "input_tokens"), (billed, "input_tokens"), (billed, "total_tokens")]
+    told = next((count for place, name in places if (count := _count(place, name))), None)
+    return None if told is None else {**(usage if isinstance(usage, dict) else {}), "prompt_tokens": told}
+
+
 def has_counts(usage: bytes) -> bool:
     """Whether this JSON has a count. Some servers send zeros after a real count. True if it cannot be read."""
     try:  # a typed reader, because some servers send usage with every chunk; it is four times as fast as `read_json`

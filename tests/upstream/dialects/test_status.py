@@ -1,12 +1,14 @@
 """What an upstream's status means for the one who asked: a table, and what must never come through."""
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
+from gateway.endpoints import Endpoint
 from gateway.errors import (
     ContextLengthExceeded,
     GatewayError,
@@ -20,10 +22,10 @@ from gateway.errors import (
 from gateway.upstream.dialects.status import error_from_status, refused_usage
 
 
-def told(status: int, body: object = b"", **headers: str) -> GatewayError:
+def told(status: int, body: object = b"", *, endpoint: Endpoint = Endpoint.CHAT, **headers: str) -> GatewayError:
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     fields = CIMultiDict({name.replace("_", "-"): value for name, value in headers.items()})
-    return error_from_status(status, fields, data)
+    return error_from_status(status, fields, data, endpoint=endpoint)
 
 
 def error_body(message: object, **fields: object) -> dict[str, object]:
@@ -176,6 +178,25 @@ def test_a_404_of_a_router_is_a_wrong_path(body: object) -> None:
     assert error.note.startswith("it does not know the path: does `base_url` lack `/v1`? It said: ")
     assert "does `base_url` lack `/v1`? It said: " in error.message
     assert error.message.rpartition("said: ")[2] == error.note.rpartition("said: ")[2]
+
+
+@pytest.mark.parametrize("endpoint", [Endpoint.EMBEDDINGS, Endpoint.COMPLETIONS, Endpoint.MODERATIONS, Endpoint.RERANK])
+@pytest.mark.parametrize("body", [b"404 page not found\n", {"detail": "Not Found"}, {"message": "Cannot POST /v1/{}"}])
+def test_a_404_of_a_router_elsewhere_is_an_endpoint_that_is_missing(body: Any, endpoint: Endpoint) -> None:
+    if isinstance(body, dict):
+        body = {name: words.format(endpoint) for name, words in body.items()}
+    error = told(404, body, endpoint=endpoint)
+    assert type(error) is UpstreamMisconfigured
+    assert error.message.startswith(f"The model's server has no `/{endpoint}`.")
+    assert error.note is not None
+    assert error.note.startswith(f"it has no `/{endpoint}`: leave that out of the `endpoints` of its models. It said: ")
+
+
+def test_a_model_for_another_endpoint_is_the_callers_mistake() -> None:
+    words = "This is a chat model and not supported in the v1/completions endpoint. Did you mean v1/chat/completions?"
+    error = told(404, {"error": {"message": words}}, endpoint=Endpoint.COMPLETIONS)
+    assert type(error) is UpstreamRejected
+    assert (error.status, error.message) == (404, words)
 
 
 @pytest.mark.parametrize(
