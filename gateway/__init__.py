@@ -21,6 +21,8 @@ imported by one module or one room only. `tests/test_architecture.py` checks bot
     streams/         registry, held, retention (shedding), unwatched (life), tickets, idempotency, epoch; viewer,
                      frames; generation, attempts (dependencies, hedging, surfaces), failures, attempt,
                      response_body, watchdog, outcome; sharing: elsewhere (followed), presence, claims
+    messages/        Anthropic's Messages API over chats: request (conversation, places), events and message (head,
+                     blocks), errors
     responses/       OpenAI's Responses API over chats: request (items), head, events (output)
     admission/       admit, fields, auth, addresses; limits, refusals, memory_limiter (limits), redis_limiter (through
                      limit_line, by limit_commands); tokens, body_room, descriptors
@@ -47,6 +49,7 @@ To change:
     the bound of a request's body            handlers/reading.py; its default is in config/schema.py
     a field of a request                     admission/fields.py, and admission/admit.py for its use
     what a response shows of an answer       responses/events.py, for SDKs that speak the Responses API
+    what a message shows of an answer        messages/blocks.py, for SDKs that speak Anthropic's API
     an endpoint                              handlers/ and its row in app.py; .github/docs/http.md; endpoints.py if it
                                              asks a model
     a command                                cli.py, and a module in commands/
@@ -60,7 +63,7 @@ To change:
 
 Words: *downstream* is the client side, *upstream* the provider side, a *target* an upstream plus a model name, an
 *attempt* one request to one target, a *hedge* a second attempt beside a silent one, a *breaker* the state that leaves a
-failing target alone, a *payload* the body of a request, a *surface* one of the two APIs, an *endpoint* a path at which
+failing target alone, a *payload* the body of a request, a *surface* one of the APIs, an *endpoint* a path at which
 a model is asked, a *generation* the production of one answer, a *stream* its recorded *entries*, a *view* their form
 for one kind of client, a *viewer* one client that follows, a *frame* the bytes of one entry in one view, a *dialect*
 the wire format of a provider, a *heartbeat* a comment line that keeps a silent connection open.

@@ -20,7 +20,18 @@ from gateway.admission.redis_limiter import RedisLimiter
 from gateway.bounds import DEFAULT_BOUNDS, Bounds
 from gateway.config import Config, Upstream, checked
 from gateway.endpoints import Endpoint
-from gateway.handlers import chat, completions, doctor, health, metrics, models, playground, responses, streams
+from gateway.handlers import (
+    chat,
+    completions,
+    doctor,
+    health,
+    messages,
+    metrics,
+    models,
+    playground,
+    responses,
+    streams,
+)
 from gateway.handlers.middleware import add_common_headers, answering, observed
 from gateway.handlers.passing_on import passing_on
 from gateway.handlers.reading import expect
@@ -79,6 +90,8 @@ def create_app(
         web.get("/streams/{id}", answering(streams.watch), allow_head=False),
         web.delete("/streams/{id}", streams.stop),
         web.post("/v1/chat/completions", answering(completions.create)),
+        web.post("/v1/messages", answering(messages.create)),
+        web.post("/v1/messages/count_tokens", messages.count_tokens),
         web.post("/v1/responses", answering(responses.create)),
         web.get("/v1/responses/{id}", answering(responses.retrieve), allow_head=False),
         web.post("/v1/responses/{id}/cancel", responses.cancel),

@@ -30,6 +30,7 @@ from gateway.handlers.origins import (
 from gateway.handlers.replies import Answer, error_response
 from gateway.handlers.services import EXCHANGE, NEIGHBOUR_CLIENT, SERVICES, Exchange, Services, is_from_neighbour
 from gateway.handlers.sinks import send_bare
+from gateway.messages.errors import error_body
 from gateway.observe.metrics import Metrics
 from gateway.observe.records import AccessRecord, StreamEndRecord, StreamRecord, log_access, log_stream_end
 from gateway.observe.spans import RequestSpan
@@ -45,6 +46,7 @@ _LONGEST_PATH = 200  # characters of a path that the log keeps
 _CLIENT_GONE = 499  # nginx's number for it; there is no standard one
 _TRACED = frozenset({"/chat", "/streams", "/streams/{id}", "/v1/responses/{id}", *[f"/v1/{name}" for name in Endpoint]})
 _CONTEXT = ("traceparent", "tracestate")  # https://www.w3.org/TR/trace-context/; two of the first are not valid
+_MESSAGES = "/v1/messages"
 _HEALTH_PATHS = frozenset({"/healthz", "/readyz"})
 _PREFLIGHT_SECONDS = "600"  # Chromium's own upper limit is 7200; ten minutes keep a changed rule from lingering
 
@@ -173,7 +175,7 @@ def _instead(request: web.Request, error: Exception) -> web.StreamResponse:
     if request[EXCHANGE].response is None:
         if not isinstance(failure, errors.UpstreamError):
             request[EXCHANGE].services.metrics.refused(type(failure).code)
-        return error_response(failure)
+        return _told(request, failure)
     if not request.writer.output_size:
         return _bare_fault(request)
     if request.transport is not None:
@@ -196,7 +198,20 @@ async def _prepared(request: web.Request, response: web.StreamResponse) -> web.S
 
 def _bare_fault(request: web.Request) -> web.StreamResponse:
     """A 500 past aiohttp's writer, whose state is unknown where a response could not be prepared."""
-    return send_bare(request, error_response(errors.GatewayError()), {"X-Request-ID": request[EXCHANGE].request_id})
+    response = _told(request, errors.GatewayError())
+    return send_bare(request, response, {"X-Request-ID": request[EXCHANGE].request_id})
+
+
+def _told(request: web.Request, error: errors.GatewayError) -> web.Response:
+    """The error in the form of the API that the request speaks."""
+    body = error_body(error, request[EXCHANGE].request_id) if _speaks_messages(request) else None
+    return error_response(error, body)
+
+
+def _speaks_messages(request: web.Request) -> bool:
+    """Whether it speaks Anthropic's API. Its path says so, also where there is nothing at that path."""
+    path = request.rel_url.path
+    return path == _MESSAGES or path.startswith(f"{_MESSAGES}/")
 
 
 def _translated(error: web.HTTPException) -> errors.GatewayError:
@@ -260,6 +275,8 @@ async def add_common_headers(request: web.Request, response: web.StreamResponse)
         if stream.generation.is_decided:
             headers["X-Gateway-Attempts"] = str(stream.record.attempts)
     headers["X-Request-ID"] = exchange.request_id
+    if _speaks_messages(request):
+        headers["Request-ID"] = exchange.request_id  # the name that Anthropic's SDKs read
     headers["Cache-Control"] = "no-store"
     headers["X-Content-Type-Options"] = "nosniff"  # text/plain from a model must not be taken for a page
     headers["Server"] = "gateway"

@@ -25,8 +25,9 @@ def json_response(value: Any, *, status: int = 200) -> web.Response:
     return web.Response(body=_encode_json(value), status=status, content_type="application/json")
 
 
-def error_response(error: GatewayError) -> web.Response:
-    response = json_response(error.body(), status=error.status)
+def error_response(error: GatewayError, body: dict[str, Any] | None = None) -> web.Response:
+    """`body` is for APIs that have a form of their own for it."""
+    response = json_response(error.body() if body is None else body, status=error.status)
     response.headers.update(error.headers)
     if not error.retryable and (error.status >= 500 or error.status == 409):
         response.headers["X-Should-Retry"] = "false"  # otherwise the OpenAI SDKs retry these statuses

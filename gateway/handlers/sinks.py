@@ -40,6 +40,7 @@ class _BodySink:
     __slots__ = (
         "_ends_cleanly",
         "_header_alone",
+        "_heartbeat",
         "_is_chunked",
         "_request",
         "_transport",
@@ -54,6 +55,7 @@ class _BodySink:
         self._writer: AbstractStreamWriter | None = None
         self._is_chunked = False
         self._header_alone = False
+        self._heartbeat = HEARTBEAT
         self._transport: asyncio.Transport | None = None  # from the moment that the header has left
 
     async def open(self) -> None:
@@ -75,6 +77,7 @@ class _BodySink:
             await self.open()
         if data is HEARTBEAT:
             self._request[EXCHANGE].services.metrics.sent_heartbeat()
+            data = self._heartbeat
         try:
             await self.response.write(data)
             self._transport = self._request.transport
@@ -235,16 +238,22 @@ class EventStreamSink(_BodySink):
     """A `text/event-stream` response. `open` it before anything is written.
 
     `header_alone` sends the header at once: it tells the client of a stream that may be silent for a while that it is
-    connected.
+    connected. `heartbeat` is what is sent as one.
     """
 
     __slots__ = ()
 
     def __init__(
-        self, request: web.Request, *, ends_cleanly: Callable[[], bool] | None = None, header_alone: bool = False
+        self,
+        request: web.Request,
+        *,
+        ends_cleanly: Callable[[], bool] | None = None,
+        header_alone: bool = False,
+        heartbeat: bytes = HEARTBEAT,
     ) -> None:
         super().__init__(request, ends_cleanly)
         self._header_alone = header_alone
+        self._heartbeat = heartbeat
         self.response = _EventStream()
         if request.version < HttpVersion11:
             self.response.force_close()  # without chunks, the end of the connection is the end of the body

@@ -68,12 +68,12 @@ class Window(Followers):
         if self.ended:
             raise ValueError("a stream that has ended takes no more entries")
         for entry in batch:
-            self.last += 1
-            self.size += len(entry.payload)
             if not self._abandoned:
-                frame = self._view(self.last, entry)
+                frame = self._view(self.last + 1, entry)  # it may refuse the entry, which is not in the stream then
                 self._frames.append(frame)
                 self._waiting += len(frame)
+            self.last += 1
+            self.size += len(entry.payload)
         self.full = self._waiting >= self._limit
         if self._waiting - self._counted >= _PIECE:  # a viewer that keeps up costs the count nothing
             self._recount()

@@ -29,7 +29,7 @@ from gateway.streams.held import HeldStream
 from gateway.streams.idempotency import Key, Once
 from gateway.streams.retention import Holding
 from gateway.streams.sharing import Sharing
-from gateway.streams.surfaces import NativeSurface, OpenAISurface, Surface
+from gateway.streams.surfaces import NativeSurface, OpenAISurface, PassingSurface, Surface
 from gateway.streams.tickets import Tickets
 from gateway.streams.unwatched import Unwatched
 from gateway.streams.watched import Watched
@@ -134,7 +134,7 @@ class Streams:
         self, request: AdmittedRequest, surface: Callable[[StreamLog], Surface], stream_id: str | None = None
     ) -> HeldStream[StreamLog]:
         reservation = await self._reserve(request)
-        stream_id = stream_id or new_id(self._epoch)
+        stream_id = stream_id or self.new_id()
         log = self._store.create(stream_id)
         return self._start(stream_id, request, log, surface(log), reservation)
 
@@ -155,9 +155,23 @@ class Streams:
 
     async def relay(self, asked: Completion, view: View) -> HeldStream[Window]:
         """Starts an answer that is passed on, chunk by chunk or as one body. Raises the same errors as `record`."""
-        reservation = await self._reserve(asked.request)
-        window = Window(view, count=self._store.grow)
-        return self._start(new_id(self._epoch), asked.request, window, OpenAISurface(asked), reservation)
+        return await self._pass_on(self.new_id(), asked.request, view, OpenAISurface(asked))
+
+    async def pass_on(self, stream_id: str, request: AdmittedRequest, view: View) -> HeldStream[Window]:
+        """Starts an answer whose entries are shown to one client and not kept. Raises the same errors as `record`.
+
+        `view` is used once for each entry, in order, so it may depend on the entries before. `stream_id` is a new one.
+        """
+        return await self._pass_on(stream_id, request, view, PassingSurface(is_remembered=request.same_answer))
+
+    async def _pass_on(
+        self, stream_id: str, request: AdmittedRequest, view: View, surface: Surface
+    ) -> HeldStream[Window]:
+        reservation = await self._reserve(request)
+        return self._start(stream_id, request, Window(view, count=self._store.grow), surface, reservation)
+
+    def new_id(self) -> str:
+        return new_id(self._epoch)
 
     async def _reserve(self, request: AdmittedRequest) -> Reservation:
         self._check()

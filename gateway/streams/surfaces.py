@@ -1,4 +1,4 @@
-"""How the answers of the two surfaces differ: their decoders, and what is known of the text that a client has."""
+"""How the answers of the surfaces differ: their decoders, and what is known of the text that a client has."""
 
 from typing import Protocol
 
@@ -9,13 +9,14 @@ from gateway.log.base import StreamLog
 from gateway.upstream.dialects.openai import Decoder
 from gateway.upstream.dialects.prefix import text_of
 from gateway.upstream.dialects.relay import Relay, RememberingRelay
+from gateway.upstream.dialects.remembering import RememberingDecoder
 from gateway.upstream.dialects.texts import TextRelay
 from gateway.upstream.dialects.values import ValueRelay
 from gateway.upstream.routing import Target
 
 
 class Surface(Protocol):
-    """One of the two, for one answer."""
+    """One of them, for one answer."""
 
     def decoder(self, target: Target) -> Decoder:
         """A new decoder, for one attempt."""
@@ -46,6 +47,25 @@ class NativeSurface:
 
     def held_text(self) -> bytes | None:
         return b"".join([entry.payload for entry in self._log.entries if entry.kind is Kind.TEXT])
+
+
+class PassingSurface:
+    """See `Surface`. The answer is decoded, but not kept."""
+
+    __slots__ = ("_is_remembered",)
+
+    def __init__(self, *, is_remembered: bool) -> None:
+        """`is_remembered`: another target may go on with the answer."""
+        self._is_remembered = is_remembered
+
+    def decoder(self, target: Target) -> Decoder:
+        return RememberingDecoder() if self._is_remembered else Decoder()
+
+    def passed_text(self, decoder: Decoder) -> bytes | None:
+        return decoder.passed_text
+
+    def held_text(self) -> bytes | None:
+        return None
 
 
 class OpenAISurface:

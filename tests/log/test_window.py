@@ -7,6 +7,7 @@ import pytest
 
 from gateway.bounds import Bounds
 from gateway.entries import Entry, Kind
+from gateway.errors import UpstreamError
 from gateway.log.views import chunk_view
 from gateway.log.window import WINDOW_BYTES, Window
 from gateway.streams.viewer import Viewer
@@ -79,6 +80,23 @@ def test_the_view_is_asked_once_for_every_entry() -> None:
     window.append(chunks(b"c"))
     window.after(2)
     assert seen == [1, 2, 3]
+
+
+def test_an_entry_that_the_view_refuses_is_not_in_the_stream() -> None:
+    """What came before it is shown, and so is what follows: the failure, and the end."""
+
+    def view(number: int, entry: Entry) -> bytes:
+        if entry.payload == b"b":
+            raise UpstreamError("No.")
+        return b"%d" % number + entry.payload
+
+    window = Window(view)
+    with pytest.raises(UpstreamError):
+        window.append(chunks(b"a", b"b", b"c"))
+    assert (window.last, window.size) == (1, 1)
+    window.append([END])
+    assert window.after(0) == (b"1a2{}", 2)
+    assert window.ended
 
 
 def test_a_piece_is_bounded() -> None:

@@ -24,7 +24,10 @@ async def serve(gateway: MakeGateway, lines: str) -> str:
     return lines.replace("http://127.0.0.1:8080", str((await gateway()).make_url("")).rstrip("/"))
 
 
-@pytest.mark.parametrize(("package", "marker"), [("openai", "import OpenAI"), ("langchain_openai", "ChatOpenAI(")])
+PYTHON = [("openai", "import OpenAI"), ("langchain_openai", "ChatOpenAI("), ("anthropic", "import Anthropic")]
+
+
+@pytest.mark.parametrize(("package", "marker"), PYTHON)
 async def test_python(gateway: MakeGateway, upstream: ScriptedUpstream, package: str, marker: str) -> None:
     pytest.importorskip(package, reason=f"the {package} package is not installed: it is in the extra `sdk`")
     upstream.script(HELLO)
@@ -37,7 +40,8 @@ async def test_python(gateway: MakeGateway, upstream: ScriptedUpstream, package:
 
 NODE = [
     pytest.param("from 'openai'", marks=needs("openai")),
-    pytest.param("from 'ai'", marks=needs("ai", "@ai-sdk/openai-compatible")),
+    pytest.param("from '@ai-sdk/openai-compatible'", marks=needs("ai", "@ai-sdk/openai-compatible")),
+    pytest.param("from '@ai-sdk/anthropic'", marks=needs("ai", "@ai-sdk/anthropic")),
 ]
 
 

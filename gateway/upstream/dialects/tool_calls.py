@@ -71,15 +71,16 @@ class _Fragment:
 
 
 class Call:
-    """`id` and `name` are empty until they have come."""
+    """`id` and `name` are empty until they have come. `size` counts the characters of the arguments."""
 
-    __slots__ = ("_arguments", "_type", "id", "index", "name")
+    __slots__ = ("_arguments", "_type", "id", "index", "name", "size")
 
     def __init__(self, index: int) -> None:
         self.index = index
         self.id = ""
         self._type = "function"
         self.name = ""
+        self.size = 0
         self._arguments: list[str] = []  # joined once: appending to strings took seconds for a megabyte
 
     def is_followed_by(self, fragment: _Fragment) -> bool:
@@ -96,6 +97,7 @@ class Call:
         self.name = fragment.name or self.name
         if fragment.arguments:
             self._arguments.append(fragment.arguments)
+            self.size += len(fragment.arguments)
 
     @property
     def arguments(self) -> str:
