@@ -142,7 +142,7 @@ def admit_completion(
         caller.name,
         allowance(caller, None, Assistant()),
         _on_disconnect(config, caller, asked.on_disconnect, is_kept=is_kept),
-        is_kept and asked.stream,  # a client has nothing of a whole answer that failed, and may ask again
+        is_kept and is_streamed,  # a client has nothing of a whole answer that failed, and may ask again
         is_stored=asked.fields.get("store") != _FALSE,
         asked_at=endpoint,
         is_whole=not is_streamed,

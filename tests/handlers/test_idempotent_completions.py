@@ -342,6 +342,7 @@ async def test_choices_of_a_stream(gateway: MakeGateway, upstream: ScriptedUpstr
     assert bodies == [Body(b"".join(parts) + DONE, broken=False)] * 2
 
 
+@pytest.mark.memory
 async def test_a_recorded_answer_is_counted_and_forgotten(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
     """It takes room until `keep_seconds` after its end. One without a key takes none."""
     upstream.script(answer(200, LARGE))
