@@ -39,12 +39,26 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--store", choices=["memory", "redis", "across"], default="memory", help="where streams of the tests rest"
     )
+    parser.addoption("--long", action="store_true", help="the whole suite, with the tests that take long")
     parser.addoption("--loop", choices=["served", "asyncio"], default="served", help="the event loop of the tests")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Tests that are named run, however long they take. The processes of pytest-xdist only know the options."""
+    config.option.long |= config.args_source is not pytest.Config.ArgsSource.TESTPATHS and not is_worker(config)
+
+
+def is_worker(config: pytest.Config) -> bool:
+    return hasattr(config, "workerinput")
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    left_out = set()
     if config.getoption("--store") != "memory":
-        items[:] = [item for item in items if item.get_closest_marker("memory") is None]
+        left_out.add("memory")
+    if not config.getoption("--long"):
+        left_out.add("long")
+    items[:] = [item for item in items if left_out.isdisjoint(marker.name for marker in item.iter_markers())]
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:

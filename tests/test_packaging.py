@@ -54,6 +54,7 @@ def root() -> Iterator[Path]:
         yield Path(folder)
 
 
+@pytest.mark.long
 async def test_the_image_builds_serves_tells_its_health_and_stops(root: Path) -> None:
     """From a folder that holds nothing, by a user who may write nowhere, with an empty environment."""
     image = await asyncio.to_thread(Image, DOCKERFILE, ROOT, root)

@@ -570,6 +570,7 @@ def test_a_quick_run_measures_and_reports(tmp_path: Path):
     assert "nginx" in (tmp_path / "bench.svg").read_text()
 
 
+@pytest.mark.long
 @needs_proc
 def test_a_pair_of_gateways_is_measured_and_compared(tmp_path: Path):
     command = [*COMMAND, "--pair", "guarded,relay", "--json", str(tmp_path / "bench.json")]
@@ -594,6 +595,7 @@ def test_viewers_are_measured_beside_nginx(tmp_path: Path):
     assert passes["viewers"]["streams"]["events"] > 10
 
 
+@pytest.mark.long
 @needs_proc
 def test_those_that_stall_are_measured_and_miss_nothing():
     command = [*COMMAND[:3], "--stalled", "25", "--streams", "2", "--seconds", "0.3", "--rounds", "1"]

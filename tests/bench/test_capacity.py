@@ -86,6 +86,7 @@ def test_other_kinds_say_all_in_their_table():
     assert capacity.sentences("", [one_pass()]) == capacity.sentences("scale", [one_pass()]) == []
 
 
+@pytest.mark.long
 @needs_proc
 @pytest.mark.parametrize(
     ("kind", "told"),

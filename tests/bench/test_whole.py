@@ -79,6 +79,7 @@ def test_the_table_tells_whole_streams_apart():
     assert "KiB per open stream" not in [row[0] for row in report.table([whole])]
 
 
+@pytest.mark.long
 @needs_proc
 def test_a_quick_run_counts_beginnings_and_ends(tmp_path: Path):
     command = [sys.executable, "-m", "tests.bench", "--whole", "--quick", "--only", "relay"]

@@ -43,6 +43,7 @@ async def scripted() -> AsyncIterator[ScriptedUpstream]:
     await server.stop()
 
 
+@pytest.mark.long
 async def test_eventsource_loses_nothing_wherever_the_body_is_cut(browser: "Browser", scripted: ScriptedUpstream):
     """A cut inside of the header is Chromium's own affair: over plain HTTP it takes what is there for a whole header.
 

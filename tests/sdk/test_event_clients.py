@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx
+import pytest
 
 from tests.conftest import MakeGateway
 from tests.rig.scripted_upstream import DONE, ScriptedUpstream, delta, finish, stream
@@ -127,6 +128,7 @@ async def in_python(address: str, cuts: list[int]) -> dict[int, Events]:
         return dict(zip(cuts, await asyncio.gather(*map(ask, cuts)), strict=True))
 
 
+@pytest.mark.long
 @needs_packages
 async def test_eventsource_loses_nothing_wherever_it_is_cut(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
     cuts = await cut_everywhere(gateway, upstream, in_node(example("js", "from 'eventsource'")))
@@ -134,6 +136,7 @@ async def test_eventsource_loses_nothing_wherever_it_is_cut(gateway: MakeGateway
     assert cuts.asked == len(cuts.shown)
 
 
+@pytest.mark.long
 @needs_packages
 async def test_fetch_event_source_loses_nothing_wherever_it_is_cut(
     gateway: MakeGateway, upstream: ScriptedUpstream
@@ -144,6 +147,7 @@ async def test_fetch_event_source_loses_nothing_wherever_it_is_cut(
     assert cuts.asked == len(cuts.shown)
 
 
+@pytest.mark.long
 @needs_packages
 async def test_fetch_event_source_as_it_is_loses_an_event_only_between_its_id_and_the_blank_line(
     gateway: MakeGateway, upstream: ScriptedUpstream
@@ -170,6 +174,7 @@ async def test_fetch_event_source_drops_a_leading_line_feed_of_bare_text(
     assert shown == {UNCUT: events("Hi", " 好\n")}
 
 
+@pytest.mark.long
 async def test_httpx_sse_loses_nothing_wherever_it_is_cut(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
     cuts = await cut_everywhere(gateway, upstream, in_python)
     assert {cut: shown for cut, shown in cuts.shown.items() if shown != events(*TEXTS)} == {}

@@ -103,6 +103,7 @@ class Upstream:
         await eventually(lambda: all(self.answered[c.__name__] >= before[c.__name__] + 2 for c in CLIENTS), within=20)
 
 
+@pytest.mark.long
 async def test_no_client_of_readme_loses_an_answer(
     upstream: ScriptedUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

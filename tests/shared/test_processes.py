@@ -65,6 +65,7 @@ async def test_fault_67_a_killed_process_leaves_what_it_recorded(
     assert len(upstream.requests) == 1
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("parts", [[delta("a")], [delta("a"), finish()]], ids=["before the finish", "behind it"])
 async def test_a_chat_completion_of_a_killed_process_ends_honestly(
     two: list[Gateway], upstream: ScriptedUpstream, parts: list[bytes]
