@@ -95,7 +95,16 @@ def _admitted(request: web.Request, caller: Caller, asked: ResponseRequest, earl
     shown = {**asked.shown, "model": msgspec.Raw(_encode_json(admitted.model or ""))}
     if asked.conversation.notes:
         shown["notes"] = msgspec.Raw(_encode_json(asked.conversation.notes))
-    head = write_head(Head(int(time.time()), shown, messages if asked.store else [], asked.background, asked.store))
+    head = write_head(
+        Head(
+            int(time.time()),
+            shown,
+            messages if asked.store else [],
+            asked.qualified,
+            background=asked.background,
+            store=asked.store,
+        )
+    )
     is_stored = asked.store and len(head) <= _SHARED
     return msgspec.structs.replace(admitted, head=head, is_stored=is_stored, in_background=asked.background)
 

@@ -14,12 +14,14 @@ _PREFIX = "resp_"
 class Head(msgspec.Struct, frozen=True):
     """`fields` are those of the response object that the request determines. `messages` are the input as chat messages.
 
+    `qualified` are the functions of namespaces, by their names in the chat: each is a namespace and a name.
     `messages` include those of earlier responses, and not the instructions. `created_at` is in seconds since the epoch.
     """
 
     created_at: int
     fields: dict[str, msgspec.Raw]
     messages: list[Any]
+    qualified: dict[str, tuple[str, str]] = {}
     background: bool = False
     store: bool = True
 

@@ -57,7 +57,11 @@ class Conversation:
 
     def _add_call(self, item: Object, where: str) -> None:
         """Calls that follow a text of the model, or each other, are those of one message."""
-        function = {"name": _text(item, "name", where), "arguments": _text(item, "arguments", where)}
+        namespace = None if item.get("namespace") is None else _text(item, "namespace", where)
+        function = {
+            "name": qualified(namespace, _text(item, "name", where)),
+            "arguments": _text(item, "arguments", where),
+        }
         call = {"id": _text(item, "call_id", where), "type": "function", "function": function}
         last = self.messages[-1] if self.messages else {}
         if last.get("role") != "assistant":
@@ -72,6 +76,11 @@ class Conversation:
         if not isinstance(output, str):
             raise InvalidRequest("The `output` of a call must be a text or a list of texts.", param=f"{where}.output")
         self.messages.append({"role": "tool", "tool_call_id": _text(item, "call_id", where), "content": output})
+
+
+def qualified(namespace: str | None, name: str) -> str:
+    """The name of a function in a chat."""
+    return name if namespace is None else f"{namespace}__{name}"
 
 
 # Contents

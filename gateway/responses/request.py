@@ -17,7 +17,7 @@ from msgspec.json import Decoder
 from gateway.admission.fields import Fields, name_in, value_in
 from gateway.config import OnDisconnect
 from gateway.errors import InvalidRequest
-from gateway.responses.items import Conversation, Object
+from gateway.responses.items import Conversation, Object, qualified
 
 T = TypeVar("T")
 
@@ -30,6 +30,7 @@ class _Function(msgspec.Struct):
     description: str | None = None
     parameters: dict[str, Any] | None = None
     strict: bool | None = None
+    tools: list[Any] = []  # those of a namespace
 
 
 class _Format(msgspec.Struct):
@@ -58,6 +59,7 @@ class ResponseRequest(msgspec.Struct, frozen=True):
     previous: str | None
     fields: Mapping[str, Any]
     shown: dict[str, Raw]
+    qualified: dict[str, tuple[str, str]]  # see Head
     stream: bool
     background: bool
     store: bool
@@ -130,12 +132,17 @@ def response_request(fields: Fields) -> ResponseRequest:
         raise InvalidRequest("A response in the background must be stored.", param="store")
     conversation = Conversation()
     conversation.add_input(_input(fields))
+    tools = _Tools()
+    given = value_in(fields, "tools", _TOOLS)
+    for index, tool in enumerate(given or []):
+        tools.add(tool, f"tools[{index}]")
     return ResponseRequest(
         model=name_in(fields, "model"),
         instructions=value_in(fields, "instructions", _TEXT),
         conversation=conversation,
         previous=value_in(fields, "previous_response_id", _TEXT) or None,
-        fields=_chat_fields(fields),
+        fields=_chat_fields(fields) | tools.fields(fields),
+        qualified=tools.qualified,
         shown={name: fields.get(name, default) for name, default in _SHOWN.items()},
         stream=value_in(fields, "stream", _BOOLEAN) or False,
         background=background,
@@ -164,13 +171,6 @@ def _chat_fields(fields: Fields) -> dict[str, Any]:
     text = value_in(fields, "text", _CONFIG)
     if text is not None:
         chat |= _text_fields(text)
-    tools = value_in(fields, "tools", _TOOLS)
-    if tools:
-        chat["tools"] = [_tool(tool, f"tools[{index}]") for index, tool in enumerate(tools)]
-        if (choice := _choice(value_in(fields, "tool_choice", _ANY))) is not None:
-            chat["tool_choice"] = choice
-        if fields.get("parallel_tool_calls", _NULL) != _NULL:
-            chat["parallel_tool_calls"] = value_in(fields, "parallel_tool_calls", _BOOLEAN)
     return chat
 
 
@@ -189,21 +189,50 @@ def _text_fields(text: _Text) -> Object:
             raise _unsupported(f"A chat has no format of type `{form.type[:64]}`.", "text.format")
 
 
-def _tool(tool: Any, where: str) -> Object:
-    try:
-        function = msgspec.convert(tool, _Function)
-    except msgspec.ValidationError as error:
-        raise InvalidRequest(f"The tool has the wrong form: {str(error).replace('`', '')}.", param=where) from None
-    if function.type != "function":
-        words = f"The tool `{function.type[:64]}` is run by OpenAI's servers. Only functions can be called here."
-        raise _unsupported(words, where)
-    known = {
-        "name": function.name,
-        "description": function.description,
-        "parameters": function.parameters,
-        "strict": function.strict or None,  # false is what a chat does by itself
-    }
-    return {"type": "function", "function": {name: value for name, value in known.items() if value is not None}}
+class _Tools:
+    """Functions as those of a chat. A chat has no namespaces, so the names of functions in one are qualified by it."""
+
+    def __init__(self) -> None:
+        self.qualified: dict[str, tuple[str, str]] = {}
+        self._functions: list[Object] = []
+
+    def fields(self, fields: Fields) -> dict[str, Any]:
+        """The fields of a chat about tools."""
+        if not self._functions:
+            return {}
+        chat: dict[str, Any] = {"tools": self._functions}
+        if (choice := _choice(value_in(fields, "tool_choice", _ANY))) is not None:
+            chat["tool_choice"] = choice
+        if (parallel := value_in(fields, "parallel_tool_calls", _BOOLEAN)) is not None:
+            chat["parallel_tool_calls"] = parallel
+        return chat
+
+    def add(self, tool: Any, where: str, namespace: str | None = None) -> None:
+        try:
+            given = msgspec.convert(tool, _Function)
+        except msgspec.ValidationError as error:
+            raise InvalidRequest(f"The tool has the wrong form: {str(error).replace('`', '')}.", param=where) from None
+        if given.type == "namespace" and namespace is None:
+            for index, inner in enumerate(given.tools):
+                self.add(inner, f"{where}.tools[{index}]", given.name)
+        elif given.type == "function":
+            self._add_function(given, namespace)
+        else:
+            words = f"The tool `{given.type[:64]}` is run by OpenAI's servers. Only functions can be called here."
+            raise _unsupported(words, where)
+
+    def _add_function(self, function: _Function, namespace: str | None) -> None:
+        name = qualified(namespace, function.name)
+        if namespace is not None:
+            self.qualified[name] = (namespace, function.name)
+        known = {
+            "name": name,
+            "description": function.description,
+            "parameters": function.parameters,
+            "strict": function.strict or None,  # false is what a chat does by itself
+        }
+        described = {field: value for field, value in known.items() if value is not None}
+        self._functions.append({"type": "function", "function": described})
 
 
 def _choice(choice: Any) -> Any:

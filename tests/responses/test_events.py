@@ -133,6 +133,12 @@ def test_a_call_begins_when_its_name_is_known() -> None:
     assert nameless["call_id"].startswith("call_")
 
 
+def test_a_call_of_a_namespace_is_shown_as_one() -> None:
+    head = Head(7, {}, [], {"files__read": ("files", "read")})
+    (item,) = Judge().judge(events(call(0, "files__read", "{}"), end(), head=head))["output"]
+    assert (item["namespace"], item["name"]) == ("files", "read")
+
+
 def test_in_the_background_it_is_queued_first() -> None:
     head = Head(7, {}, [], background=True)
     told = events(text("a"), end(), head=head)

@@ -10,6 +10,7 @@ from gateway.admission.fields import body_fields
 from gateway.errors import InvalidRequest
 from gateway.responses.request import ResponseRequest, response_request
 
+NAMED = {"type": "function", "name": "f"}
 FUNCTION = {"type": "function", "name": "f", "description": "d", "parameters": {"type": "object"}}
 
 
@@ -159,6 +160,15 @@ def test_parameters(given: dict[str, Any], expected: object) -> None:
     assert chat(**given) == expected
 
 
+def test_functions_of_a_namespace_are_qualified_by_it() -> None:
+    tools = [NAMED, {"type": "namespace", "name": "files", "tools": [{"type": "function", "name": "read"}]}]
+    call = {"type": "function_call", "namespace": "files", "call_id": "c", "name": "read", "arguments": "{}"}
+    asked = translated(tools=tools, input=[call])
+    assert [tool["function"]["name"] for tool in asked.fields["tools"]] == ["f", "files__read"]
+    assert asked.qualified == {"files__read": ("files", "read")}
+    assert asked.conversation.messages[0]["tool_calls"][0]["function"]["name"] == "files__read"
+
+
 @pytest.mark.parametrize(
     ("given", "param"),
     [
@@ -188,6 +198,7 @@ def test_parameters(given: dict[str, Any], expected: object) -> None:
         ({"tools": [{"type": "web_search"}]}, "tools[0]"),
         ({"tools": [FUNCTION, {"type": "mcp"}]}, "tools[1]"),
         ({"tools": [5]}, "tools[0]"),
+        ({"tools": [{"type": "namespace", "name": "n", "tools": [{"type": "custom"}]}]}, "tools[0].tools[0]"),
         ({"tools": [FUNCTION], "tool_choice": {"type": "file_search"}}, "tool_choice"),
         ({"text": {"format": {"type": "grammar"}}}, "text.format"),
         ({"text": 5}, "text"),
