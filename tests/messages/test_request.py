@@ -101,7 +101,6 @@ CONVERSATIONS: dict[str, tuple[list[Any], list[Any]]] = {
     ],
 )
 def test_too_many_are_refused(messages: list[Any]) -> None:
-    fields = body_fields(json.dumps({"model": "m", "max_tokens": 9, "messages": messages}).encode())
     with pytest.raises(InvalidRequest, match="over 20000 messages and blocks"):
         translated(messages=messages)
 
