@@ -20,7 +20,6 @@ _EMPTY: dict[str, Object] = {
     "text": {"type": "text", "text": ""},
     "thinking": {"type": "thinking", "thinking": "", "signature": ""},
 }
-_LONG = 65_536  # characters that are read as JSON in less than a millisecond
 _input = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
@@ -48,7 +47,6 @@ class Blocks:
         "_begun",
         "_call",
         "_calls",
-        "_checked",
         "_held",
         "_most",
         "_shows_thinking",
@@ -77,7 +75,6 @@ class Blocks:
         self._waiting: list[Call] = []  # those without a block, in the order in which they came
         self._begun: set[Call] = set()
         self._call: Call | None = None  # that of the open block
-        self._checked = 0  # characters of its arguments when these were last read and not complete
         self._held = 0  # bytes of the fragments of all calls
 
     @property
@@ -147,20 +144,12 @@ class Blocks:
         """The call that can begin: its name comes first in a block, and the block before has to be complete."""
         if not self._waiting or not self._waiting[0].name:
             return None
-        return self._waiting[0] if self._call is None or self._is_complete(self._call) else None
-
-    def _is_complete(self, call: Call) -> bool:
-        """Reads long arguments again only once they have doubled: fragments that alternate may be many."""
-        if _LONG < call.size < 2 * self._checked:
-            return False
-        is_complete = call.is_whole()
-        self._checked = call.size
-        return is_complete
+        return self._waiting[0] if self._call is None or self._call.is_whole() else None
 
     def _begin(self, call: Call) -> None:
         self._end_open()
         name = call.id or f"toolu_{self._stream_id}_{len(self._begun)}"
-        self._type, self._call, self._checked = "tool_use", call, 0
+        self._type, self._call = "tool_use", call
         self._waiting.remove(call)
         self._begun.add(call)
         self._writer.begin({"type": "tool_use", "id": name, "name": call.name, "input": {}})
