@@ -13,12 +13,13 @@ from gateway.errors import UpstreamError
 from gateway.upstream.dialects.chunks import as_object, dump, read_index, read_json
 
 _LARGEST_INDEX = 1023  # an upstream may send any number; a larger one counts as missing
+_MOST_CALLS = 1024  # as many as there are indexes; models make a few, and each takes about 1 kB
 
 _ESCAPED = re.compile(r"\\.", re.DOTALL)
 
 
 def assembled(payloads: Sequence[bytes]) -> list[dict[str, Any]]:
-    """The calls in the order of their indexes. Raises UpstreamError for a payload that is not a JSON object."""
+    """The calls in the order of their indexes. Raises UpstreamError as `Calls.add` does."""
     calls = Calls()
     for payload in payloads:
         calls.add(payload)
@@ -37,11 +38,13 @@ class Calls:
         self._highest = -1
 
     def add(self, payload: bytes) -> "Call":
-        """The call that the fragment belongs to. Raises UpstreamError for a payload that is not a JSON object."""
+        """The call that the fragment belongs to. Raises UpstreamError for no JSON object, or a call too many."""
         fragment = _read(payload)
         index = fragment.index
         call = self._last if index is None else self._current.get(index)
         if call is None or call.is_followed_by(fragment):
+            if len(self.all) == _MOST_CALLS:
+                raise UpstreamError("The model called more tools than the gateway allows. Ask again.")
             is_new_index = index is not None and index not in self._current
             call = Call(index if index is not None and is_new_index else self._highest + 1)
             self.all.append(call)

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.errors import UpstreamError
 from gateway.upstream.dialects.tool_calls import Call, Calls
 
 _VALUES = st.recursive(
@@ -63,3 +64,13 @@ def test_long_arguments_are_not_read_again_with_each_fragment(monkeypatch: pytes
     assert len(calls.all) == 1
     assert not call.is_whole()
     assert sum(read) == call.size
+
+
+def test_an_answer_has_a_bounded_number_of_calls() -> None:
+    calls = Calls()
+    for number in range(1024):
+        calls.add(json.dumps({"id": f"c{number}"}).encode())
+    with pytest.raises(UpstreamError):
+        calls.add(b'{"id":"another"}')
+    calls.add(b'{"id":"c1023"}')
+    assert len(calls.all) == 1024
