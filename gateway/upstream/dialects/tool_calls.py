@@ -9,12 +9,15 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
 from gateway.errors import UpstreamError
 from gateway.upstream.dialects.chunks import as_object, dump, read_index, read_json
 
 _LARGEST_INDEX = 1023  # an upstream may send any number; a larger one counts as missing
 _MOST_CALLS = 1024  # as many as there are indexes; models make a few, and each takes about 1 kB
 
+_input = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ESCAPED = re.compile(r"\\.", re.DOTALL)
 
 
@@ -52,6 +55,23 @@ class Calls:
         call.add(fragment)
         self._last = self._current[call.index if index is None else index] = call
         return call
+
+
+def input_of(arguments: str) -> msgspec.Raw:
+    """The arguments of a call, which are a JSON object. Raises UpstreamError."""
+    if not arguments.strip():
+        return msgspec.Raw(b"{}")
+    if not is_object(arguments):
+        raise UpstreamError("The model called a tool with arguments that are not a JSON object. Ask again.")
+    return msgspec.Raw(arguments.encode())
+
+
+def is_object(arguments: str) -> bool:
+    try:
+        _input.decode(arguments)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def is_empty(payload: bytes) -> bool:
