@@ -50,6 +50,7 @@ To change:
     a field of a request                     admission/fields.py, and admission/admit.py for its use
     what a response shows of an answer       responses/events.py, for SDKs that speak the Responses API
     what a message shows of an answer        messages/blocks.py, for SDKs that speak Anthropic's API
+    what waits for a tool call               upstream/dialects/turns.py, for both of these
     an endpoint                              handlers/ and its row in app.py; .github/docs/http.md; endpoints.py if it
                                              asks a model
     a command                                cli.py, and a module in commands/

@@ -192,6 +192,18 @@ async def test_a_truncated_answer_is_never_a_whole_response(gateway: MakeGateway
     assert await refused(await gateway(), "POST", "/v1/responses", HI) == (502, "upstream_incomplete")
 
 
+async def test_a_call_that_cannot_be_made_fails_the_response(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
+    """Though the model's server says that it is complete, to whoever asks for it and whenever."""
+    late = fragment(0, arguments="{}")
+    upstream.script(stream(fragment(0, id="c", name="f", arguments="{}"), delta("b"), late, finish("tool_calls"), DONE))
+    client = await gateway()
+    events = await told(client)
+    response = Judge().judge(events)
+    assert (response["status"], response["error"]["cause"]) == ("failed", "upstream_error")
+    assert await got(client, response["id"]) == response
+    assert await rest(client, response["id"], after=3) == events[4:]
+
+
 async def test_silence_is_filled(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
     upstream.script(stream(Pause(0.3), delta("a"), finish(), DONE))
     client = await gateway("[stream]\nheartbeat_seconds = 0.1\n")
