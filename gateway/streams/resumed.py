@@ -32,7 +32,7 @@ _encode_json = msgspec.json.Encoder().encode
 
 
 class Resumed:
-    """`log` gets the events, and always an end. `run` it in a task; `failure` is there once the log has ended."""
+    """`log` gets the events, and always an end; `failure` is there once it has ended. The owner must call `close`."""
 
     def __init__(
         self,
@@ -61,27 +61,42 @@ class Resumed:
             timeouts=Timeouts(target.timeouts.connect, total, total, total),
             asked_at=asyncio.get_running_loop().time(),
         )
+        self.task = asyncio.get_running_loop().create_task(self._run())
 
-    async def run(self) -> None:
-        entries = [_END]
+    def interrupt(self, error: GatewayError) -> None:
+        """Ends it from outside, if it has not ended."""
+        self._fail(error)
+        self.task.cancel()
+
+    async def close(self) -> None:
+        """Nobody reads it any more."""
+        self.task.cancel()
+        await asyncio.wait([self.task])
+        self._attempt.abort()  # where the task has not run
+        self.log.abandon()
+
+    async def _run(self) -> None:
         self._descriptors.add_upstream()
         try:
             await self._attempt.run()
+            if not self.log.ended:
+                self.log.append([_END])
         except GatewayError as error:
-            entries.insert(0, self._failed(error))
+            self._fail(error)
         except Exception:
             logger.exception("a response cannot be resumed because of an error of the gateway's own")
-            entries.insert(0, self._failed(GatewayError()))
+            self._fail(GatewayError())
         finally:
             self._attempt.abort()
             self._descriptors.drop_upstream()
-        self.log.append(entries)
 
-    def _failed(self, error: GatewayError) -> Entry:
+    def _fail(self, error: GatewayError) -> None:
+        if self.log.ended:
+            return
         upstream = self._attempt.target.upstream
         logger.warning("a resumed response of upstream %s: %s", upstream.name, redact(error, upstream))
         self.failure = error.copy()
-        return Entry(Kind.FAILURE, _encode_json(error.failure()))
+        self.log.append([Entry(Kind.FAILURE, _encode_json(error.failure())), _END])
 
     # See Owner
 
