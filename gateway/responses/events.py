@@ -234,7 +234,9 @@ class ResponseEvents:
     def _call(self, call: Call) -> None:
         item = self._called.get(id(call))
         if item is None:
-            item = self._called[id(call)] = FunctionCall(call, self._name(), len(self._items))
+            item = self._called[id(call)] = FunctionCall(
+                call, self._name(), len(self._items), self._head.qualified.get(call.name)
+            )
             self._begin(item)
         if item is self._open:  # else its arguments were whole, and what comes behind them is not of them
             self._emit_all(item.argue())

@@ -116,13 +116,14 @@ class Reasoning:
 class FunctionCall:
     """Its name and its id are fixed when it begins."""
 
-    def __init__(self, call: Call, name: str, index: int) -> None:
+    def __init__(self, call: Call, name: str, index: int, qualified: tuple[str, str] | None) -> None:
+        """`qualified` is its namespace and its name in there, if it has one."""
         self.id = f"fc_{name}"
         self.index = index
         self.status: Status = "in_progress"
         self.call = call
         self._call_id = call.id or f"call_{name}"
-        self._name = call.name
+        self._names = {"name": call.name} if qualified is None else {"namespace": qualified[0], "name": qualified[1]}
         self._told = 0  # fragments of the arguments
 
     @property
@@ -135,7 +136,7 @@ class FunctionCall:
             "type": "function_call",
             "status": self.status,
             "call_id": self._call_id,
-            "name": self._name,
+            **self._names,
             "arguments": self.call.arguments if self._told else "",
         }
 
@@ -146,7 +147,7 @@ class FunctionCall:
             yield "response.function_call_arguments.delta", {**self.place, "delta": delta}
 
     def end(self) -> Iterator[Event]:
-        said = {"name": self._name, "arguments": self.call.arguments if self._told else ""}
+        said = {"name": self._names["name"], "arguments": self.call.arguments if self._told else ""}
         yield "response.function_call_arguments.done", {**self.place, **said}
 
 

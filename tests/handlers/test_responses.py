@@ -427,3 +427,36 @@ async def test_a_query_of_the_sdks(gateway: MakeGateway, upstream: ScriptedUpstr
     name = (await made(client, HI))["id"]
     async with client.get(f"/v1/responses/{name}?include[]=a&include[]=b") as response:
         assert response.status == 200
+
+
+async def test_items_are_named_by_their_ids(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
+    """As the AI SDK does for what is stored."""
+    upstream.script(stream(*RICH), stream(delta("done"), finish(), DONE))
+    client = await gateway(KEYS)
+    own, other = bearer("test-key-of-a-12345"), bearer("test-key-of-b-12345")
+    first = await made(client, HI, **own)
+    named = [{"type": "item_reference", "id": item["id"]} for item in first["output"]]
+    outputs = [{"type": "function_call_output", "call_id": name, "output": "1"} for name in ("c0", "c1")]
+    asked = {"model": "m", "input": [{"role": "user", "content": "hi"}, *named, *outputs]}
+    second = await made(client, asked, **own)
+    assert second["notes"]
+    by_id = {"model": "m", "input": outputs, "previous_response_id": first["id"]}
+    await made(client, by_id, **own)
+    assert upstream.requests[1].json["messages"] == upstream.requests[2].json["messages"]
+    assert await refused(client, "POST", "/v1/responses", asked, **other) == (400, "unsupported_value")
+    await made(client, {**asked, "input": named[1:2]}, **own)
+    for name in ("msg_x", "msg_" + "x" * 22 + "_0"):
+        body = {**asked, "input": [{"type": "item_reference", "id": name}]}
+        assert await refused(client, "POST", "/v1/responses", body, **own) == (400, "unsupported_value")
+
+
+async def test_calls_without_an_id_have_the_same_one_later(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
+    upstream.script(stream(fragment(0, name="f", arguments="{}"), finish("tool_calls"), DONE), stream(*RICH))
+    client = await gateway()
+    first = await made(client, HI)
+    (call,) = first["output"]
+    output = {"type": "function_call_output", "call_id": call["call_id"], "output": "1"}
+    await made(client, {"model": "m", "input": [output], "previous_response_id": first["id"]})
+    messages: Any = upstream.requests[1].json["messages"]
+    _, asked, result = messages
+    assert asked["tool_calls"][0]["id"] == result["tool_call_id"] == call["call_id"]

@@ -14,7 +14,8 @@ from gateway.responses.head import Head
 from tests.responses.judge import Judge, read
 
 STREAM = "s" * 22
-HEAD = Head(7, {"model": msgspec.Raw(b'"m"')}, [])
+NONE = msgspec.Raw(b"[]")
+HEAD = Head(7, {"model": msgspec.Raw(b'"m"')}, NONE)
 
 
 def text(words: str, kind: Kind = Kind.TEXT) -> Entry:
@@ -133,8 +134,14 @@ def test_a_call_begins_when_its_name_is_known() -> None:
     assert nameless["call_id"].startswith("call_")
 
 
+def test_a_call_of_a_namespace_is_shown_as_one() -> None:
+    head = Head(7, {}, NONE, {"files__read": ("files", "read")})
+    (item,) = Judge().judge(events(call(0, "files__read", "{}"), end(), head=head))["output"]
+    assert (item["namespace"], item["name"]) == ("files", "read")
+
+
 def test_in_the_background_it_is_queued_first() -> None:
-    head = Head(7, {}, [], background=True)
+    head = Head(7, {}, NONE, background=True)
     told = events(text("a"), end(), head=head)
     assert [event["response"]["status"] for event in told[:3]] == ["queued", "queued", "in_progress"]
     Judge().judge(told)
@@ -161,7 +168,7 @@ FINISHES = st.sampled_from([None, "stop", "length", "tool_calls", "content_filte
 @given(st.lists(ENTRIES, max_size=12), REASONS, FINISHES, st.booleans())
 def test_whatever_comes(entries: list[Entry], reason: EndReason, finish: str | None, background: bool) -> None:
     """Well formed, with one end, and the same behind each number as without an interruption."""
-    head = Head(7, {}, [], background=background)
+    head = Head(7, {}, NONE, background=background)
     is_cut = reason not in (EndReason.COMPLETE, EndReason.STOPPED, EndReason.CLIENT_GONE)
     whole = [*entries, *([failure()] if is_cut else []), end(reason, finish)]
     told = events(*whole, head=head)
