@@ -43,6 +43,7 @@ from gateway.observe.formatters import OneLine
 from gateway.observe.lag import LagMeter
 from gateway.observe.metrics import Metrics
 from gateway.observe.spans import Tracer
+from gateway.responses.places import Places
 from gateway.shared.base import Connection
 from gateway.streams.gauges import gauges
 from gateway.streams.registry import Streams
@@ -168,7 +169,18 @@ async def _services(
     catalogue = _catalogue(client, config, descriptors)
     bodies = BodyRoom(config.server.max_bodies_bytes)
     app[SERVICES] = Services(
-        config, KeyRing(config.keys), client, catalogue, held, targets, bodies, descriptors, counted, tracer, neighbours
+        config,
+        KeyRing(config.keys),
+        client,
+        catalogue,
+        held,
+        targets,
+        bodies,
+        descriptors,
+        counted,
+        tracer,
+        Places(loop.time),
+        neighbours,
     )
     yield
     lag.stop()

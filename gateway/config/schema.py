@@ -58,6 +58,13 @@ class Strategy(StrEnum):
     LEAST_BUSY = "least_busy"  # the one with the fewest running requests in proportion to its weight
 
 
+class Api(StrEnum):
+    """What an upstream speaks below its `base_url`, beside the endpoints that it shares with the gateway."""
+
+    CHAT = "chat"  # responses are translated to chats
+    RESPONSES = "responses"  # it makes responses itself, and gets them as they were asked for
+
+
 class Server(Struct, frozen=True, forbid_unknown_fields=True):
     host: str = "127.0.0.1"
     port: Port = 8080
@@ -145,12 +152,17 @@ class Upstream(Struct, frozen=True, forbid_unknown_fields=True):
     timeouts: Timeouts = Timeouts()
     proxy: str | None = None
     ca_file: str | None = None
+    api: Api = Api.CHAT
     stream_usage: bool = True
     max_streams: Count | None = None  # that run at the same time, in this process
 
     def __post_init__(self) -> None:
         """Strips blanks around the address, which come from copying it."""
         msgspec.structs.force_setattr(self, "base_url", self.base_url.strip())
+
+    def asked_at(self, endpoint: Endpoint) -> Endpoint:
+        """Its endpoint that is asked for a request at `endpoint` of the gateway."""
+        return endpoint if self.api is Api.RESPONSES and endpoint is Endpoint.RESPONSES else endpoint.asked_as
 
 
 class Prices(Struct, frozen=True, forbid_unknown_fields=True):

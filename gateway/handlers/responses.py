@@ -29,6 +29,7 @@ from gateway.errors import (
     PreviousResponseRunning,
     ResponseNotFound,
 )
+from gateway.handlers import upstream_responses
 from gateway.handlers.reading import IDEMPOTENCY, authenticate, idempotency_key, read_fields, read_query
 from gateway.handlers.replies import Answer, Attached, claim, counted, json_response, success
 from gateway.handlers.services import BOUNDS, EXCHANGE
@@ -69,6 +70,8 @@ async def create(request: web.Request) -> web.StreamResponse | Answer:
     if key is None:  # with one, the response may exist already
         await services.streams.check(limits)
     fields = await read_fields(request, caller, query, _LARGEST_BODY, at_a_time=limits.max_streams)
+    if upstream_responses.makes(request, caller, fields):
+        return await upstream_responses.create(request, caller, fields, key)
     asked = response_request(fields, await _known(request, caller, references_in(fields)))
     admitted = _admitted(request, caller, asked, await _earlier(request, caller, asked))
     stream = await services.streams.record(admitted, key)
@@ -224,22 +227,30 @@ async def _read_again(stream: Watched, events: ResponseEvents, *, until: int) ->
 
 async def retrieve(request: web.Request) -> web.StreamResponse | Answer:
     query = read_query(request, only=_QUERY)
-    stream, head = await _found(request, authenticate(request), request.match_info["id"])
-    if query.get("stream", "false") in ("true", "1"):
-        return _rest(request, stream, head, _starting_after(query))
-    return await _deliver(request, stream, head)
+    caller = authenticate(request)
+    after = _starting_after(query) if query.get("stream", "false") in ("true", "1") else None
+    if (target := upstream_responses.found(request, caller)) is not None:
+        return upstream_responses.retrieve(request, caller, target, after)
+    stream, head = await _found(request, caller, request.match_info["id"])
+    return await _deliver(request, stream, head) if after is None else _rest(request, stream, head, after)
 
 
 async def cancel(request: web.Request) -> web.StreamResponse:
     """Stops the response, and answers with what there is of it. If it has ended already, nothing changes."""
-    stream, head = await _found(request, authenticate(request), request.match_info["id"])
+    caller = authenticate(request)
+    if (target := upstream_responses.found(request, caller)) is not None:
+        return await upstream_responses.cancel(request, target)
+    stream, head = await _found(request, caller, request.match_info["id"])
     await stream.stop()
     return await _deliver(request, stream, head)
 
 
-async def delete(request: web.Request) -> web.Response:
+async def delete(request: web.Request) -> web.StreamResponse:
     """Stops the response, and forgets it."""
-    stream, _ = await _found(request, authenticate(request), request.match_info["id"])
+    caller = authenticate(request)
+    if (target := upstream_responses.found(request, caller)) is not None:
+        return await upstream_responses.delete(request, target)
+    stream, _ = await _found(request, caller, request.match_info["id"])
     await stream.delete()
     return json_response({"id": response_id(stream.id), "object": "response", "deleted": True})
 
@@ -253,6 +264,8 @@ async def _found(request: web.Request, caller: Caller, name: str) -> tuple[Watch
         raise ResponseNotFound()
     stream = await services.streams.seek(known)
     if stream is None or stream.asked_at is not Endpoint.RESPONSES or stream.owner != caller.name:
+        raise ResponseNotFound()
+    if not stream.head:  # it is that of an upstream, and was recorded for an idempotency key
         raise ResponseNotFound()
     head = read_head(stream.head)
     if not head.store:
