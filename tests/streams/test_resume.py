@@ -217,7 +217,7 @@ async def test_a_client_that_comes_back_and_is_gone_at_once_is_no_fault_of_ours(
     last = last_event_id(await first.blocks(4))
     for number, how in enumerate(HOWS * 5):
         back = await Wire.open(client, way.request(address, VIEWS[1], last))
-        await asyncio.sleep(0.002 * (number % 4))  # for the stream to be found, or not
+        await asyncio.sleep(0.01 * (number % 3))  # for the stream to be found, or not
         back.cut(how)
         await asyncio.sleep(0.001)  # so that the gateway sees some of them whole, and some not
     await eventually(lambda: any(record.viewed for record in access_records(caplog)))
