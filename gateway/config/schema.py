@@ -6,7 +6,7 @@
 import hmac
 from datetime import date
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -154,6 +154,7 @@ class Upstream(Struct, frozen=True, forbid_unknown_fields=True):
     ca_file: str | None = None
     api: Api = Api.CHAT
     stream_usage: bool = True
+    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     max_streams: Count | None = None  # that run at the same time, in this process
 
     def __post_init__(self) -> None:

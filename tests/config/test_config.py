@@ -78,6 +78,7 @@ def test_the_defaults() -> None:
     assert astuple(DEFAULT_TIMEOUTS) == (5.0, 120.0, 60.0, 600.0)
     assert load(UPSTREAM, {}).upstreams[0].stream_usage
     assert load(UPSTREAM, {}).upstreams[0].api == "chat"
+    assert load(UPSTREAM, {}).upstreams[0].max_tokens_field == "max_tokens"
     assert load(UPSTREAM + model("m", "up"), {}).models[0].endpoints == list(Endpoint)
 
 
