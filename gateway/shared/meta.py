@@ -42,7 +42,12 @@ def ticket_fields(tickets: Mapping[bytes, bool]) -> dict[str, str | bytes]:
 
 
 def read_meta(fields: Mapping[bytes, bytes]) -> StreamMeta:
-    """Raises KeyError or ValueError if this is not what `write_meta` wrote."""
+    """Raises KeyError or ValueError if this is neither what `write_meta` wrote nor a stream that was deleted.
+
+    Of the latter Redis may have nothing else, if it had lost the stream before.
+    """
+    if b"deleted" in fields:
+        return _DELETED
     owner = fields.get(b"owner")
     tickets = {
         bytes.fromhex(name.decode().removeprefix(_TICKET)): value == b"1"
@@ -56,5 +61,7 @@ def read_meta(fields: Mapping[bytes, bytes]) -> StreamMeta:
         tickets=tickets,
         asked_at=fields.get(b"asked_at", b"").decode(),
         head=fields.get(b"head", b""),
-        is_deleted=b"deleted" in fields,
     )
+
+
+_DELETED = StreamMeta(process="", owner=None, expires_at=0.0, tickets={}, is_deleted=True)

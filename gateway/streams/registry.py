@@ -150,6 +150,7 @@ class Streams:
 
     def _publish(self, stream: HeldStream[StreamLog], request: AdmittedRequest) -> None:
         if self.sharing is not None and request.is_stored:
+            stream.is_shared = True
             keep = self._dependencies.config.stream.keep_seconds
             self.sharing.add(stream, life=request.route.total + keep, keep=keep)
 
@@ -273,7 +274,7 @@ class Streams:
         self._once.forget(stream)
         stream.is_kept, stream.idempotency_key = False, None
         stream.generation.interrupt(EndReason.STOPPED)
-        if self.sharing is not None:
+        if self.sharing is not None and stream.is_shared:
             await self.sharing.delete(stream.id)
         if stream.is_done and not stream.viewers:
             self._holding.forget(stream)
