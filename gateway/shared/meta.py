@@ -12,6 +12,7 @@ class StreamMeta(msgspec.Struct, frozen=True):
     """`process` produces the stream, and `owner` is the name of the key that asked.
 
     `asked_at` is its endpoint, or empty for the native surface; `head` is what that endpoint keeps of the request.
+    `is_kept`: the client who asked can resume it, so what it showed before a failure counts as seen.
     `tickets` are hashes, and whether each may stop the stream. They expire at `expires_at`, in seconds since the epoch.
     """
 
@@ -21,6 +22,7 @@ class StreamMeta(msgspec.Struct, frozen=True):
     tickets: Mapping[bytes, bool]
     asked_at: str = ""
     head: bytes = b""
+    is_kept: bool = True
     is_deleted: bool = False
 
 
@@ -29,6 +31,7 @@ def write_meta(meta: StreamMeta) -> dict[str, str | bytes]:
         "process": meta.process,
         "expires": str(meta.expires_at),
         "asked_at": meta.asked_at,
+        "kept": str(int(meta.is_kept)),
     }
     if meta.owner is not None:
         fields["owner"] = meta.owner
@@ -61,6 +64,7 @@ def read_meta(fields: Mapping[bytes, bytes]) -> StreamMeta:
         tickets=tickets,
         asked_at=fields.get(b"asked_at", b"").decode(),
         head=fields.get(b"head", b""),
+        is_kept=fields.get(b"kept") != b"0",
     )
 
 

@@ -8,14 +8,13 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from gateway.admission.admit import AdmittedRequest
-from gateway.entries import EndReason
 from gateway.errors import IdempotencyConflict, RedisUnavailable
 from gateway.shared.base import Connection
 from gateway.shared.keys import Keys
 from gateway.streams.epoch import new_id
 from gateway.streams.followed import FollowedStream
 from gateway.streams.held import HeldStream
-from gateway.streams.idempotency import Key, fingerprint
+from gateway.streams.idempotency import Key, fingerprint, is_void
 
 # Sets the key, if it is free or has the value that may be replaced. Returns the value that it has otherwise.
 _CLAIM = """
@@ -71,9 +70,9 @@ class Claims:
             stream = await (self._forgotten(key, known) if process == self._process else self._started(known))
             if self._knows(key):  # and compares what was asked
                 return None
-            if stream is not None and other != asked:
-                raise IdempotencyConflict()
-            if stream is not None and not _is_void(stream, request):
+            if stream is not None and not is_void(stream):
+                if other != asked:
+                    raise IdempotencyConflict()
                 return stream
             replaced = there
         raise RedisUnavailable()
@@ -97,14 +96,3 @@ class Claims:
             if (stream := await self._find(stream_id)) is not None:
                 return stream
         return None
-
-
-def _is_void(stream: FollowedStream, request: AdmittedRequest) -> bool:
-    """Whether the answer failed before any client saw content, or was cancelled: a retry starts a new one.
-
-    `request` asks the same as the first one. If it is for one JSON body, clients saw nothing of an answer that failed.
-    """
-    if not stream.log.ended:
-        return False
-    was_seen = stream.has_content and not request.is_whole
-    return stream.reason == EndReason.CLIENT_GONE or (stream.failure is not None and not was_seen)

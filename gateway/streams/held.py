@@ -129,6 +129,11 @@ class HeldStream(Generic[R]):
         return self.generation.passed_finish
 
     @property
+    def reason(self) -> str | None:
+        """Why it ended. None while it runs."""
+        return self.record.end
+
+    @property
     def failure(self) -> GatewayError | None:
         return self.generation.failure
 

@@ -173,9 +173,10 @@ class _Publication:
 
     @property
     def version(self) -> int:
-        return self._stream.tickets.issued
+        return 2 * self._stream.tickets.issued + self._stream.is_kept
 
     def fields(self) -> Mapping[str, str | bytes]:
         stream = self._stream
         meta = StreamMeta(self._process, stream.owner, self._expires_at, stream.tickets.hashes)
-        return write_meta(msgspec.structs.replace(meta, asked_at=stream.asked_at or "", head=stream.head))
+        more = {"asked_at": stream.asked_at or "", "head": stream.head, "is_kept": stream.is_kept}
+        return write_meta(msgspec.structs.replace(meta, **more))

@@ -10,7 +10,18 @@ from tests.conftest import Client, MakeGateway
 from tests.rig.clients import EVENTS, error_of, eventually
 from tests.rig.inside import held, streams
 from tests.rig.redis import RedisServer
-from tests.rig.scripted_upstream import DONE, ScriptedUpstream, Stall, Until, answer, delta, finish, stream, usage
+from tests.rig.scripted_upstream import (
+    DONE,
+    Reset,
+    ScriptedUpstream,
+    Stall,
+    Until,
+    answer,
+    delta,
+    finish,
+    stream,
+    usage,
+)
 
 KEY = {"Idempotency-Key": "0b9d8c5e-7a54-4ad0-9f7e-3f6a5cf41c0d"}
 ANSWER = stream(delta("one "), delta("two"), finish("stop"), usage(), DONE)
@@ -85,6 +96,49 @@ async def test_a_refused_answer_frees_the_key(two: list[Client], upstream: Scrip
     assert b"data: two" in (await ask(there))[1]
     assert b"data: two" in (await ask(here))[1]
     assert len(upstream.requests) == 2
+
+
+@pytest.mark.parametrize("at", ["elsewhere", "where it was forgotten"])
+async def test_a_refused_answer_frees_the_key_for_another_question(
+    two: list[Client], upstream: ScriptedUpstream, at: str
+) -> None:
+    here, there = two
+    upstream.script(answer(500, {}), ANSWER)
+    assert b"upstream_error" in (await ask(here))[1]
+    await asyncio.sleep(0.3)
+    if at != "elsewhere":
+        (stream_,) = streams(here)
+        streams(here)._holding.forget(stream_)
+    code, body = await ask(there if at == "elsewhere" else here, "other")
+    assert code == 200
+    assert b"data: two" in body
+
+
+async def test_an_answer_that_failed_as_json_is_asked_anew_elsewhere(
+    two: list[Client], upstream: ScriptedUpstream
+) -> None:
+    """Its client saw nothing of it."""
+    here, there = two
+    upstream.script(stream(delta("one "), Reset()), ANSWER)
+    async with here.post("/chat", json={"question": "hi"}, headers=KEY) as response:
+        assert (await error_of(response))[1] == "upstream_incomplete"
+    await asyncio.sleep(0.3)
+    async with there.post("/chat", json={"question": "hi"}, headers=KEY) as response:
+        assert (await response.json())["choices"][0]["message"]["content"] == "one two"
+
+
+async def test_an_answer_that_failed_before_the_eyes_of_its_client_keeps_its_key(
+    two: list[Client], upstream: ScriptedUpstream
+) -> None:
+    here, there = two
+    upstream.script(stream(delta("one "), Reset()))
+    _, first = await ask(here)
+    assert b"upstream_incomplete" in first
+    await asyncio.sleep(0.3)
+    assert without_start((await ask(there))[1]) == without_start(first)
+    for client in two:
+        assert (await ask(client, "other"))[0] == 409
+    assert len(upstream.requests) == 1
 
 
 async def test_a_key_of_a_forgotten_answer_finds_it_in_redis(two: list[Client], upstream: ScriptedUpstream) -> None:
