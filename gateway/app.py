@@ -158,7 +158,7 @@ async def _services(
         ended=counted.stream_ended,
         epoch="" if neighbours is None else neighbours.epoch,
     )
-    sharing = None if connection is None else Sharing(config.store, connection, held.find)
+    sharing = None if connection is None else Sharing(config.store, connection, held.find, held.knows)
     if sharing is not None:
         held.share(sharing)
     lag = LagMeter(loop, counted.lagged)

@@ -127,7 +127,7 @@ class Streams:
         return key in self._once
 
     async def _claim(self, sharing: Sharing, key: Key, request: AdmittedRequest) -> str | FollowedStream | None:
-        """The id for a new stream, or the stream that another process has started. None if nobody can tell."""
+        """The id for a new stream, or one that is in Redis. None if this process has one, or if nobody can tell."""
         life = request.route.total + self._dependencies.config.stream.keep_seconds
         try:
             return await sharing.claim(key, request, self._epoch, life=life)
@@ -154,6 +154,7 @@ class Streams:
 
     def _publish(self, stream: HeldStream[StreamLog], request: AdmittedRequest) -> None:
         if self.sharing is not None and request.is_stored:
+            stream.is_shared = True
             keep = self._dependencies.config.stream.keep_seconds
             self.sharing.add(stream, life=request.route.total + keep, keep=keep)
 
@@ -283,10 +284,11 @@ class Streams:
     async def delete(self, stream: HeldStream[Any]) -> None:
         """Ends the stream, and forgets it. Its viewers get the end. Raises RedisUnavailable."""
         self._once.forget(stream)
+        key = stream.idempotency_key
         stream.is_kept, stream.idempotency_key = False, None
         stream.generation.interrupt(EndReason.STOPPED)
-        if self.sharing is not None:
-            await self.sharing.delete(stream.id)
+        if self.sharing is not None and stream.is_shared:
+            await self.sharing.delete(stream.id, key)
         if stream.is_done and not stream.viewers:
             self._holding.forget(stream)
 
