@@ -5,6 +5,7 @@ Each is read once, however many clients watch it. It is dropped some seconds aft
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from itertools import chain
@@ -47,6 +48,7 @@ class Elsewhere:
         self._store = store
         self._streams: dict[str, FollowedStream] = {}
         self._loading: dict[str, asyncio.Task[FollowedStream]] = {}
+        self._sought = Counter[str]()  # by how many requests, which are about to watch it
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._visited_at = 0.0
@@ -55,6 +57,9 @@ class Elsewhere:
     @property
     def viewers(self) -> int:
         return sum([len(stream.cuts) for stream in self._streams.values()])
+
+    def _holds(self, stream: FollowedStream) -> bool:
+        return self._streams.get(stream.id) is stream
 
     def __len__(self) -> int:
         """The number of streams that are followed or held."""
@@ -67,6 +72,15 @@ class Elsewhere:
 
         A client may have read entry `number` at the process that produces it, before it was in Redis.
         """
+        self._sought[stream_id] += 1
+        try:
+            return await self._find(stream_id, number)
+        finally:
+            self._sought[stream_id] -= 1
+            if not self._sought[stream_id]:
+                del self._sought[stream_id]
+
+    async def _find(self, stream_id: str, number: int) -> FollowedStream | None:
         meta = await self._meta(stream_id)
         if meta is None:
             return self._lost(stream_id)
@@ -125,6 +139,7 @@ class Elsewhere:
             self._store.discard(stream_id)
             raise RecordingLost()
         self._streams[stream_id] = stream
+        self._expire(stream)  # those who asked for it may have left
         if not stream.log.ended:
             self._reader.follow(stream_id, stream.log.last, stream.take)
             self._process.wake()
@@ -135,7 +150,9 @@ class Elsewhere:
     def attach(self, stream: FollowedStream, cut: Callable[[], None], *, as_guest: bool) -> None:
         stream.cancel_timer()
         stream.cuts.append(cut)
-        if len(stream.cuts) == 1 or not (as_guest or stream.is_attended):
+        if not self._holds(stream) and not stream.log.ended:  # it was dropped before its viewer came, and is not read
+            self._loop.call_soon(self._cut, stream)  # the viewer comes back
+        elif len(stream.cuts) == 1 or not (as_guest or stream.is_attended):
             stream.is_attended |= not as_guest
             self._tell(stream, Subject.VISIT)
 
@@ -173,7 +190,7 @@ class Elsewhere:
         await self._connection.run_all(deletion(self._keys, stream.id))
 
     def _tell(self, stream: FollowedStream, subject: Subject) -> None:
-        if not stream.log.ended:
+        if self._holds(stream) and not stream.log.ended:
             self._start(self._process.send(stream.process, self._message(stream, subject)))
 
     def _message(self, stream: FollowedStream, subject: Subject) -> Message:
@@ -191,19 +208,20 @@ class Elsewhere:
     # Leaving
 
     def _expire(self, stream: FollowedStream) -> None:
-        if not stream.cuts:
+        if not stream.cuts and self._holds(stream):
             stream.cancel_timer()
             stream.timer = self._loop.call_later(_IDLE_SECONDS, self._forget, stream)
 
     def _forget(self, stream: FollowedStream) -> None:
         stream.cancel_timer()
-        self._reader.unfollow(stream.id)
-        if self._streams.pop(stream.id, None) is not None:
+        if self._holds(stream):
+            del self._streams[stream.id]
+            self._reader.unfollow(stream.id)
             self._store.discard(stream.id)
 
     def _relieve(self) -> None:
         """The copies take more than their bound. Streams without viewers are dropped; then the largest is cut."""
-        idle = [stream for stream in self._streams.values() if not stream.cuts]
+        idle = [stream for stream in self._streams.values() if not stream.cuts and stream.id not in self._sought]
         for stream in idle:
             if not self._store.overfull:
                 return

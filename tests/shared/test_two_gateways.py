@@ -6,6 +6,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 from aiohttp import ClientPayloadError
 
+from gateway.log.memory import MemoryStore
+from gateway.shared.reader import Take
+from gateway.streams.elsewhere import Elsewhere
 from tests.conftest import Client, MakeGateway
 from tests.rig.clients import EVENTS, bearer, error_of, eventually
 from tests.rig.inside import held, streams
@@ -221,3 +224,79 @@ async def test_a_stream_that_is_forgotten_at_its_end_has_an_end_in_redis(
     streams(here)._holding.forget(held(here, one["id"]))
     async with asyncio.timeout(2):
         assert b'"reason":"complete"' in await watching
+
+
+def relieve(elsewhere: Elsewhere) -> None:
+    """As when other copies take more than their bound."""
+    store = elsewhere._store
+    assert isinstance(store, MemoryStore)
+    bound, store.bound = store.bound, 0
+    elsewhere._relieve()
+    store.bound = bound
+
+
+async def test_a_copy_that_a_request_waits_for_is_not_dropped(two: MakeTwo, upstream: ScriptedUpstream) -> None:
+    """A client comes back with an entry that is not in Redis yet, while copies without viewers make room."""
+    here, there = await two()
+    gate = asyncio.Event()
+    upstream.script(stream(delta("a"), Until(gate), delta("b"), finish("stop"), DONE))
+    one = await created(here)
+    sharing = streams(there).sharing
+    assert sharing is not None
+    elsewhere = sharing.elsewhere
+    finding = asyncio.create_task(elsewhere.find(one["id"], number=3))
+    await eventually(lambda: len(elsewhere) == 1)
+    relieve(elsewhere)
+    gate.set()
+    found = await finding
+    assert found is not None
+    await eventually(lambda: found.log.ended)
+    relieve(elsewhere)
+    assert len(elsewhere) == 0
+
+
+async def test_a_viewer_of_a_copy_that_was_dropped_before_it_came_is_cut(
+    two: MakeTwo, upstream: ScriptedUpstream
+) -> None:
+    """It comes back, and gets another copy. It would wait for ever for what the first one does not get."""
+    here, there = await two()
+    upstream.script(stream(delta("a"), Stall()))
+    one = await created(here)
+    sharing = streams(there).sharing
+    assert sharing is not None
+    elsewhere = sharing.elsewhere
+    found = await elsewhere.find(one["id"])
+    assert found is not None
+    relieve(elsewhere)
+    was_cut = asyncio.Event()
+    found.attach(was_cut.set)
+    async with asyncio.timeout(1):
+        await was_cut.wait()
+    found.detach(was_cut.set)
+    assert len(elsewhere) == 0
+
+
+async def test_a_copy_whose_only_client_left_while_it_was_read_is_dropped(
+    two: MakeTwo, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the same time as any other without viewers."""
+    here, there = await two()
+    upstream.script(stream(delta("a"), Stall()))
+    one = await created(here)
+    sharing = streams(there).sharing
+    assert sharing is not None
+    elsewhere = sharing.elsewhere
+    load, begun, gate = elsewhere._reader.load, asyncio.Event(), asyncio.Event()
+
+    async def slowly(stream_id: str, take: Take) -> None:
+        begun.set()
+        await gate.wait()
+        await load(stream_id, take)
+
+    monkeypatch.setattr(elsewhere._reader, "load", slowly)
+    finding = asyncio.create_task(elsewhere.find(one["id"]))
+    await begun.wait()
+    finding.cancel()
+    gate.set()
+    await eventually(lambda: len(elsewhere) == 1)
+    assert elsewhere._streams[one["id"]].timer is not None

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from gateway.entries import Entry, Kind
 from gateway.upstream.dialects.chunks import Chunk, Delta, as_object, decode_chunk, dump, read_chunk, read_json
 
+_LONGEST = 8_388_608  # bytes of text that is remembered: as many as `stream.max_bytes` has for an answer that is kept
+
 
 class Diverged(Exception):
     """The answer is not the one that the client has."""
@@ -79,6 +81,31 @@ def _with_content(data: bytes, content: str) -> bytes:
     choice = value["choices"][0]
     choice["delta"] = {**(as_object(choice.get("delta")) or {}), "content": content}
     return dump(value)
+
+
+class PassedText:
+    """The text that was passed on, as UTF-8, as long as it is nothing but text and not too long."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self) -> None:
+        self._text: bytearray | None = bytearray()
+
+    @property
+    def known(self) -> bytes | None:
+        return None if self._text is None else bytes(self._text)
+
+    def add(self, text: bytes) -> None:
+        if self._text is None:
+            return
+        if len(self._text) + len(text) > _LONGEST:
+            self._text = None
+        else:
+            self._text += text
+
+    def forget(self) -> None:
+        """Something else was passed on. Nothing is remembered from now on."""
+        self._text = None
 
 
 def text_of(entries: Sequence[Entry]) -> bytes | None:

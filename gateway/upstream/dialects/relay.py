@@ -20,6 +20,7 @@ from gateway.upstream.dialects.error_reasons import only_one
 from gateway.upstream.dialects.finishes import says_nothing
 from gateway.upstream.dialects.halves import Halves
 from gateway.upstream.dialects.openai import Decoder
+from gateway.upstream.dialects.prefix import PassedText
 
 _CHUNK = Kind.CHUNK
 _FINISH = re.compile(rb'"finish_reason"\s*:\s*"')
@@ -154,13 +155,12 @@ class RememberingRelay(Relay):
 
     def __init__(self, *, hide_usage: bool) -> None:
         super().__init__(whole=False, hide_usage=hide_usage)
-        self._text = bytearray()
-        self._is_plain = True  # nothing but text was passed on
+        self._passed = PassedText()
 
     @property
     def passed_text(self) -> bytes | None:
-        """The text. None if anything else was passed on."""
-        return bytes(self._text) if self._is_plain else None
+        """The text. None if anything else was passed on, or too much of it."""
+        return self._passed.known
 
     def decode(self, event: Event, entries: list[Entry], chunk: Chunk | None = None) -> Chunk | None:
         """Of an event that reports an error nothing is passed on, and nothing is remembered."""
@@ -169,12 +169,13 @@ class RememberingRelay(Relay):
         if chunk is not None:
             deltas = [choice.delta or choice.message or Delta() for choice in chunk.choices or []]
             text = "".join([delta.content or "" for delta in deltas]).encode()
-            self._text += text
-            self._is_plain &= self.said - said == len(text) and not self.passed_finish
+            self._passed.add(text)
+            if self.said - said != len(text) or self.passed_finish:
+                self._passed.forget()
         return chunk
 
     def _take_text(self, payload: bytes, data: bytes, entries: list[Entry]) -> None:
-        self._text += payload
+        self._passed.add(payload)
         super()._take_text(payload, data, entries)
 
 

@@ -1,12 +1,15 @@
 """What is remembered of an answer that nothing holds: its text, as long as it is nothing but text."""
 
 import json
+import tracemalloc
+from collections.abc import Callable
 
 import pytest
 
 from gateway.entries import Entry, Kind
 from gateway.errors import UpstreamError
 from gateway.sse import Event
+from gateway.upstream.dialects.relay import RememberingRelay
 from gateway.upstream.dialects.remembering import RememberingDecoder
 
 
@@ -51,3 +54,33 @@ def test_text_before_an_error_is_remembered() -> None:
     with pytest.raises(UpstreamError):
         decoder.decode(Event(json.dumps(event).encode()), entries)
     assert decoder.passed_text == b"".join([entry.payload for entry in entries])
+
+
+MAKES: list[Callable[[], RememberingDecoder | RememberingRelay]] = [
+    RememberingDecoder,
+    lambda: RememberingRelay(hide_usage=False),
+]
+
+
+@pytest.mark.parametrize("make", MAKES, ids=["decoder", "relay"])
+@pytest.mark.parametrize("is_plain", [True, False])
+def test_what_is_remembered_has_a_bound(
+    make: Callable[[], RememberingDecoder | RememberingRelay], is_plain: bool
+) -> None:
+    """An answer that is passed on may be endless. Beyond the bound, and behind anything else, nothing is held."""
+    decoder, part = make(), data(content="x" * 262_144)
+    if not is_plain:
+        decoder.decode_data(data(reasoning_content="hm"), [])
+    tracemalloc.start()
+    try:
+        for number in range(36):
+            decoder.decode_data(part, [])
+            if not is_plain:
+                assert decoder.passed_text is None
+                assert tracemalloc.get_traced_memory()[0] < 2_000_000
+            elif number == 31:  # 8 MiB
+                assert decoder.passed_text == b"x" * 8_388_608
+        assert decoder.passed_text is None
+        assert tracemalloc.get_traced_memory()[0] < 2_000_000
+    finally:
+        tracemalloc.stop()
