@@ -216,6 +216,7 @@ async def test_a_deleted_answer_that_is_still_watched_does_not_end_the_next_one(
     gate = asyncio.Event()
     upstream.script(stream(delta("old"), Stall()), stream(delta("new"), Until(gate), finish("stop"), DONE))
     old = await response_of(here, background=True)
+    await upstream.until(requests=1)
     (deleted,) = streams(here)
     deleted.attach(cut := lambda: None)
     await delete(here, old)
