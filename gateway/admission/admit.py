@@ -1,7 +1,8 @@
 """Turns the fields of a request into an order: the caller, the model, the prompts and the parameters. Raises errors.
 
-The native surface has assistants and composes the upstream's request. The OpenAI surface passes the request on. The
-rules about what a caller may ask, and at which endpoints, are here, and are the same for both.
+The native surface has assistants and composes the upstream's request. The OpenAI surface passes the request on.
+Requests of other APIs come translated. The rules about what a caller may ask, and at which endpoints, are here, and are
+the same for all.
 """
 
 from collections.abc import Mapping

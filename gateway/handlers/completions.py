@@ -34,7 +34,14 @@ from gateway.admission.fields import POLICY, completion_request
 from gateway.admission.limits import allowance
 from gateway.config import Assistant
 from gateway.endpoints import Endpoint
-from gateway.handlers.reading import IDEMPOTENCY, authenticate, idempotency_key, read_fields, read_query
+from gateway.handlers.reading import (
+    IDEMPOTENCY,
+    LARGEST_V1_BODY,
+    authenticate,
+    idempotency_key,
+    read_fields,
+    read_query,
+)
 from gateway.handlers.replies import Answer, Attached, success
 from gateway.handlers.services import BOUNDS, EXCHANGE
 from gateway.handlers.sinks import EventStreamSink, deliver
@@ -47,8 +54,6 @@ from gateway.streams.idempotency import Key
 from gateway.streams.surfaces import OpenAISurface, Surface
 from gateway.streams.viewer import Viewer, until
 from gateway.streams.watched import Watched
-
-_LARGEST_BODY = 33_554_432  # bytes: requests contain images, and OpenAI takes about as much
 
 Asked = HeldStream[Window] | Watched
 """An answer that is passed on, or one that is recorded."""
@@ -64,7 +69,7 @@ async def create(request: web.Request, endpoint: Endpoint = Endpoint.CHAT) -> An
     limits = allowance(caller, None, Assistant())
     if key is None:  # with one, the answer may exist already
         await services.streams.check(limits)
-    fields = await read_fields(request, caller, query, _LARGEST_BODY, at_a_time=limits.max_streams)
+    fields = await read_fields(request, caller, query, LARGEST_V1_BODY, at_a_time=limits.max_streams)
     asked = admit_completion(
         services.config,
         caller,

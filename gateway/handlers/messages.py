@@ -15,7 +15,7 @@ from gateway.admission.limits import allowance
 from gateway.admission.tokens import prompt
 from gateway.config import Assistant
 from gateway.endpoints import Endpoint
-from gateway.handlers.reading import authenticate, read_fields, read_query
+from gateway.handlers.reading import LARGEST_V1_BODY, authenticate, read_fields, read_query
 from gateway.handlers.replies import Answer, Attached, counted, json_response, success
 from gateway.handlers.services import BOUNDS, EXCHANGE
 from gateway.handlers.sinks import EventStreamSink, deliver
@@ -28,8 +28,6 @@ from gateway.sse import HEARTBEAT
 from gateway.streams.held import HeldStream
 from gateway.streams.viewer import Viewer, until
 from gateway.streams.watched import Watched
-
-_LARGEST_BODY = 33_554_432  # bytes: requests contain images, and Anthropic takes as much
 
 
 async def create(request: web.Request) -> Answer:
@@ -57,7 +55,7 @@ async def _admitted(request: web.Request, *, is_asked: bool = True) -> tuple[Mes
     limits = allowance(caller, None, Assistant())
     if is_asked:
         await services.streams.check(limits)
-    fields = await read_fields(request, caller, query, _LARGEST_BODY, at_a_time=limits.max_streams)
+    fields = await read_fields(request, caller, query, LARGEST_V1_BODY, at_a_time=limits.max_streams)
     asked = message_request(fields, is_asked=is_asked)
     admitted = admit_translated(
         services.config,

@@ -24,6 +24,7 @@ from gateway.handlers.services import BOUNDS, EXCHANGE
 from gateway.upstream.codings import DECODED, Inflater
 
 IDEMPOTENCY = frozenset({"idempotency_key"})  # the name of an idempotency key in the query
+LARGEST_V1_BODY = 33_554_432  # bytes: requests contain images, and OpenAI and Anthropic take about as much
 _LONGEST_QUERY = 8192  # bytes: what proxies and servers commonly take in a request line
 _MOST_FIELDS = 100  # in a query: ours has five
 _LONGEST_IDEMPOTENCY = 255  # characters; a UUID has 36

@@ -30,7 +30,14 @@ from gateway.errors import (
     ResponseNotFound,
 )
 from gateway.handlers import upstream_responses
-from gateway.handlers.reading import IDEMPOTENCY, authenticate, idempotency_key, read_fields, read_query
+from gateway.handlers.reading import (
+    IDEMPOTENCY,
+    LARGEST_V1_BODY,
+    authenticate,
+    idempotency_key,
+    read_fields,
+    read_query,
+)
 from gateway.handlers.replies import Answer, Attached, claim, counted, json_response, success
 from gateway.handlers.services import BOUNDS, EXCHANGE
 from gateway.handlers.sinks import EventStreamSink, deliver
@@ -44,7 +51,6 @@ from gateway.streams.frames import SequentialFrames
 from gateway.streams.viewer import Viewer, until
 from gateway.streams.watched import Watched
 
-_LARGEST_BODY = 33_554_432  # bytes: requests contain images, and OpenAI takes about as much
 _QUERY = frozenset({"stream", "starting_after"})  # the SDKs send `include[]`, too, once for each value
 _SHARED = 1_048_576  # bytes of a head that is shared: Redis takes it within the time limit of an operation
 _AT_ONCE = 1_000  # entries that are read again in one turn of the event loop; they take about 1 ms
@@ -69,7 +75,7 @@ async def create(request: web.Request) -> web.StreamResponse | Answer:
     limits = allowance(caller, None, Assistant())
     if key is None:  # with one, the response may exist already
         await services.streams.check(limits)
-    fields = await read_fields(request, caller, query, _LARGEST_BODY, at_a_time=limits.max_streams)
+    fields = await read_fields(request, caller, query, LARGEST_V1_BODY, at_a_time=limits.max_streams)
     if upstream_responses.makes(request, caller, fields):
         return await upstream_responses.create(request, caller, fields, key)
     asked = response_request(fields, await _known(request, caller, references_in(fields)))
@@ -98,8 +104,8 @@ def _admitted(request: web.Request, caller: Caller, asked: ResponseRequest, earl
         request_id=exchange.request_id,
         span=exchange.span,
     )
-    if len(admitted.payload.fields) > _LARGEST_BODY:
-        raise BodyTooLarge(f"The conversation is over {_LARGEST_BODY} bytes.")
+    if len(admitted.payload.fields) > LARGEST_V1_BODY:
+        raise BodyTooLarge(f"The conversation is over {LARGEST_V1_BODY} bytes.")
     shown = {**asked.shown, "model": msgspec.Raw(_encode_json(admitted.model or ""))}
     if left_out := asked.conversation.left_out:
         note = f"{left_out} items of reasoning were left out of `input`, because a chat takes none."
