@@ -20,10 +20,11 @@ imported by one module or one room only. `tests/test_architecture.py` checks bot
     handover/        other processes on this machine: folder, neighbours, offers
     streams/         registry, held, retention (shedding), unwatched (life), tickets, idempotency, epoch; viewer,
                      frames; generation, attempts (dependencies, hedging, surfaces), failures, attempt,
-                     response_body, watchdog, outcome; sharing: elsewhere (followed), presence, claims
+                     response_body, watchdog, outcome; sharing: elsewhere (followed), presence, claims; resumed
     messages/        Anthropic's Messages API over chats: request (conversation, places), events and message (head,
                      blocks), errors
-    responses/       OpenAI's Responses API over chats: request (items), head, events (output)
+    responses/       OpenAI's Responses API over chats: request (items), head, events (output); places, of responses
+                     that upstreams make themselves
     admission/       admit, fields, auth, addresses; limits, refusals, memory_limiter (limits), redis_limiter (through
                      limit_line, by limit_commands); tokens, body_room, descriptors
     upstream/        client/ (aiohttp's: posting, response, connections, translation), payload, tap and chunked (reads);
@@ -37,7 +38,8 @@ imported by one module or one room only. `tests/test_architecture.py` checks bot
 To change:
 
     the form of a provider's stream          upstream/dialects/: chunks (fields), extras and halves (texts), openai;
-                                             and its rows in the test table; texts and values for other endpoints
+                                             and its rows in the test table; texts, values and responses for other
+                                             endpoints
     what Anthropic's server is asked         upstream/dialects/anthropic/: request, conversation; what it sends: answer
     the form of an entry for clients         one view in log/views.py
     the storage of streams                   one file in log/ (the log of a stream, not of the process), by the ports in
@@ -51,6 +53,7 @@ To change:
     a field of a request                     admission/fields.py, and admission/admit.py for its use
     what a response shows of an answer       responses/events.py, for SDKs that speak the Responses API
     what a message shows of an answer        messages/blocks.py, for SDKs that speak Anthropic's API
+    what waits for a tool call               upstream/dialects/turns.py, for both of these
     an endpoint                              handlers/ and its row in app.py; .github/docs/http.md; endpoints.py if it
                                              asks a model
     a command                                cli.py, and a module in commands/

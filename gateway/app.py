@@ -43,6 +43,7 @@ from gateway.observe.formatters import OneLine
 from gateway.observe.lag import LagMeter
 from gateway.observe.metrics import Metrics
 from gateway.observe.spans import Tracer
+from gateway.responses.places import Places
 from gateway.shared.base import Connection
 from gateway.streams.gauges import gauges
 from gateway.streams.registry import Streams
@@ -157,7 +158,7 @@ async def _services(
         ended=counted.stream_ended,
         epoch="" if neighbours is None else neighbours.epoch,
     )
-    sharing = None if connection is None else Sharing(config.store, connection, held.find)
+    sharing = None if connection is None else Sharing(config.store, connection, held.find, held.knows)
     if sharing is not None:
         held.share(sharing)
     lag = LagMeter(loop, counted.lagged)
@@ -168,7 +169,18 @@ async def _services(
     catalogue = _catalogue(client, config, descriptors)
     bodies = BodyRoom(config.server.max_bodies_bytes)
     app[SERVICES] = Services(
-        config, KeyRing(config.keys), client, catalogue, held, targets, bodies, descriptors, counted, tracer, neighbours
+        config,
+        KeyRing(config.keys),
+        client,
+        catalogue,
+        held,
+        targets,
+        bodies,
+        descriptors,
+        counted,
+        tracer,
+        Places(loop.time),
+        neighbours,
     )
     yield
     lag.stop()

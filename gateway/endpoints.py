@@ -22,7 +22,7 @@ class Endpoint(StrEnum):
 
     @property
     def asked_as(self) -> "Endpoint":
-        """The endpoint of the upstream that is asked."""
+        """The endpoint of an upstream that has chats only. See `Upstream.asked_at` for others."""
         return Endpoint.CHAT if self in _TRANSLATED else self
 
     @property

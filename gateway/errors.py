@@ -320,7 +320,8 @@ class UpstreamError(GatewayError):
 
     `recovery` says what may help before the first content. `is_targets_fault`: it speaks against the target that was
     asked, and not against the request. `wait` is the number of seconds after which the upstream wants to be asked
-    again, if it said so. `is_final`: it does not want to be asked again with this request.
+    again, if it said so. `is_final`: it does not want to be asked again with this request. `is_told`: the client has
+    got the upstream's own event about it.
     """
 
     status = 502
@@ -332,6 +333,10 @@ class UpstreamError(GatewayError):
     is_targets_fault: ClassVar[bool] = True
     wait: float | None = None
     is_final: bool = False
+    is_told: bool = False
+
+    def failure(self) -> dict[str, Any]:
+        return super().failure() | ({"is_told": True} if self.is_told else {})
 
 
 class UpstreamUnreachable(UpstreamError):

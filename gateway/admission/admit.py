@@ -53,7 +53,9 @@ class AdmittedRequest(msgspec.Struct, frozen=True):
     span: RequestSpan | None = None  # of the request, if it is traced
 
     def timeouts(self, target: Target) -> Timeouts:
-        return _only_total(target.timeouts) if self.is_whole else target.timeouts
+        """A response that an upstream makes in the background may be silent for long, until its turn comes."""
+        waits_for_all = self.is_whole or (self.in_background and target.endpoint is Endpoint.RESPONSES)
+        return _only_total(target.timeouts) if waits_for_all else target.timeouts
 
     def asks_usage(self, target: Target) -> bool:
         """Whether the gateway adds `stream_options` for this target."""
@@ -118,21 +120,27 @@ def admit_completion(
     endpoint: Endpoint = Endpoint.CHAT,
     *,
     is_kept: bool = False,
+    in_background: bool = False,
+    upstream: str | None = None,
     request_id: str = "",
     span: RequestSpan | None = None,
 ) -> Completion:
     """Passes all fields on, except that the model is the target's and that a stream asks for usage.
 
-    `endpoint` is one that the upstream has, too. `is_kept`: the answer is recorded, for clients that ask again. Raises
-    Unauthorized, InvalidRequest, EndpointNotSupported, ModelNotFound or PolicyNotAllowed.
+    `endpoint` is one that the upstream has, too. `is_kept`: the answer is recorded, for clients that ask again. Of the
+    targets, only those at `upstream` may be asked, if it is named. Raises Unauthorized, InvalidRequest,
+    EndpointNotSupported, ModelNotFound or PolicyNotAllowed.
     """
     check_key(config, caller)
     model, targets = _routed(config, caller, asked.model or _assistants_model(config, endpoint), endpoint)
+    if upstream is not None:
+        targets = targets.at(upstream)
     fields = {name: value for name, value in asked.fields.items() if name not in ("model", "on_disconnect")}
     options = asked.stream_options
     is_streamed = asked.stream and endpoint.is_written
     wanted = own = None
-    if is_streamed and not isinstance(options, msgspec.Raw):
+    asks_usage = endpoint is not Endpoint.RESPONSES  # whose events have it in any case
+    if is_streamed and asks_usage and not isinstance(options, msgspec.Raw):
         own = fields.pop("stream_options", None)
         wanted = msgspec.Raw(_encode_json({**(options or {}), "include_usage": True}))
     request = AdmittedRequest(
@@ -145,6 +153,7 @@ def admit_completion(
         is_kept and is_streamed,  # a client has nothing of a whole answer that failed, and may ask again
         is_stored=asked.fields.get("store") != _FALSE,
         asked_at=endpoint,
+        in_background=in_background,
         is_whole=not is_streamed,
         adds_options=wanted is not None and options is None,
         same_answer=_can_go_on(asked, endpoint) and _is_same_answer(targets, fields),
@@ -155,6 +164,16 @@ def admit_completion(
     hide_usage = wanted is not None and not _has_usage(options)
     choices = asked.choices * (asked.prompts if endpoint is Endpoint.COMPLETIONS else 1)
     return Completion(request, is_streamed, hide_usage, choices)
+
+
+def is_passed(config: Config, caller: Caller, model: str | None, endpoint: Endpoint) -> bool:
+    """Whether the upstreams of the model have this endpoint themselves, so that a request at it need not be translated.
+
+    Raises Unauthorized, InvalidRequest, EndpointNotSupported or ModelNotFound.
+    """
+    check_key(config, caller)
+    _, found = _routed(config, caller, model or _assistants_model(config, endpoint), endpoint)
+    return found.endpoint is endpoint
 
 
 def _can_go_on(asked: CompletionRequest, endpoint: Endpoint) -> bool:

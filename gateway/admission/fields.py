@@ -62,6 +62,13 @@ class CompletionRequest(msgspec.Struct, frozen=True):
     on_disconnect: OnDisconnect | None
 
 
+class ResponseFields(msgspec.Struct, frozen=True):
+    """Of a request for a response that its upstream makes: what the gateway has to know."""
+
+    previous: str | None
+    background: bool
+
+
 class _Message(msgspec.Struct):
     role: str
 
@@ -151,6 +158,14 @@ def completion_request(fields: Fields) -> CompletionRequest:
         choices=_choices_in(fields),
         prompts=prompts_in(fields.get("prompt")),
         on_disconnect=value_in(fields, "on_disconnect", _ON_DISCONNECT),
+    )
+
+
+def response_fields(fields: Fields) -> ResponseFields:
+    """Raises InvalidRequest."""
+    return ResponseFields(
+        previous=value_in(fields, "previous_response_id", _TEXT) or None,
+        background=value_in(fields, "background", _BOOLEAN) or False,
     )
 
 

@@ -26,7 +26,10 @@ _FORM = 256  # bytes of braces, names and labels that are not counted, as in a s
 _STRUCTURE = frozenset({"messages", "role", "content", "type", "text", "image_url", "url", "tool_calls"})
 _LABELS = frozenset({"role", "type"})
 _LONGEST_LABEL = 16  # characters of such a value; a longer one could hide a text
-_SETTINGS = ("model", "stream", "stream_options", "n", "max_tokens", "max_completion_tokens", "temperature")
+_SETTINGS = (
+    *("model", "stream", "stream_options", "n", "max_tokens", "max_completion_tokens", "max_output_tokens"),
+    "temperature",
+)
 _MILLION = 1_000_000
 
 _encode_json = msgspec.json.Encoder().encode
@@ -52,8 +55,9 @@ def tokens_to_reserve(body: bytes, endpoint: Endpoint = Endpoint.CHAT) -> int:
         request = msgspec.json.decode(body, type=_Request)
     except (ValueError, RecursionError):
         request = _Request()
-    bounds = [_count(bound) for bound in (request.max_completion_tokens, request.max_tokens) if bound is not None]
-    answer = max(bounds, default=_ANSWER) or _ANSWER  # the upstream decides which of the two applies
+    named = (request.max_completion_tokens, request.max_tokens, request.max_output_tokens)
+    bounds = [_count(bound) for bound in named if bound is not None]
+    answer = max(bounds, default=_ANSWER) or _ANSWER  # the upstream decides which of them applies
     return prompt(body) + answer * _answers(request, endpoint)
 
 
@@ -94,18 +98,19 @@ def prompt(body: bytes) -> int:
 def _take_media(request: dict[str, Any]) -> int:
     """Removes the data of images and audio from the messages, and returns their tokens."""
     tokens = 0
-    messages = request.get("messages")
-    for message in messages if isinstance(messages, list) else ():
-        content = message.get("content") if isinstance(message, dict) else None
-        for part in content if isinstance(content, list) else ():
-            tokens += _take_medium(part) if isinstance(part, dict) else 0
+    for name in ("messages", "input"):  # of a chat, and of a response
+        messages = request.get(name)
+        for message in messages if isinstance(messages, list) else ():
+            content = message.get("content") if isinstance(message, dict) else None
+            for part in content if isinstance(content, list) else ():
+                tokens += _take_medium(part) if isinstance(part, dict) else 0
     return tokens
 
 
 def _take_medium(part: dict[str, Any]) -> int:
-    """Tokens of an `image_url` with a `data:` URL, or of an `input_audio`; removes the data."""
+    """Tokens of an image with a `data:` URL, or of an `input_audio`; removes the data."""
     kind = part.get("type")
-    if kind == "image_url":
+    if kind in ("image_url", "input_image"):
         holder = part["image_url"] if isinstance(part.get("image_url"), dict) else part
         name = "url" if holder is not part else "image_url"
         if isinstance(holder.get(name), str) and holder[name].startswith("data:image/"):
@@ -148,6 +153,7 @@ def cost(tokens: Tokens, prices: Prices) -> float:
 class _Request(msgspec.Struct):
     max_tokens: Any = None
     max_completion_tokens: Any = None
+    max_output_tokens: Any = None  # of a response
     n: Any = None
     best_of: Any = None
     prompt: msgspec.Raw = msgspec.Raw()

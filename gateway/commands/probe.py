@@ -33,6 +33,7 @@ _UNHEARD = (UpstreamUnreachable, UpstreamTLS, Timeout, OutOfDescriptors)  # the 
 _MOST_NAMES = 5  # of missing models that are reported
 _QUESTIONS: dict[Endpoint, dict[str, object]] = {
     Endpoint.CHAT: {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1, "stream": True},
+    Endpoint.RESPONSES: {"input": "Hi", "max_output_tokens": 16, "store": False},  # OpenAI takes no lower bound
     Endpoint.COMPLETIONS: {"prompt": "Hi", "max_tokens": 1},
     Endpoint.EMBEDDINGS: {"input": "Hi"},
     Endpoint.MODERATIONS: {"input": "Hi"},

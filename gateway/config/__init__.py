@@ -5,6 +5,7 @@ from gateway.config.load import Faults, checked, load
 from gateway.config.rules import digest, is_loopback
 from gateway.config.schema import (
     DEFAULT_TIMEOUTS,
+    Api,
     Assistant,
     BreakerLimits,
     Config,
@@ -28,6 +29,7 @@ from gateway.config.schema import (
 
 __all__ = [
     "DEFAULT_TIMEOUTS",
+    "Api",
     "Assistant",
     "BreakerLimits",
     "Config",

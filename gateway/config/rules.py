@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from gateway.config.schema import Config, Dialect, Key, Model, Secret, Traces
+from gateway.config.schema import Api, Config, Dialect, Key, Model, Secret, Traces, Upstream
 from gateway.endpoints import Endpoint
 
 _SHORTEST_KEY = 16  # characters: 64 bits if they are hexadecimal, too many to try out over a network
@@ -81,6 +81,9 @@ def _url_faults(config: Config) -> Iterator[str]:
 
 
 def _endpoint_faults(config: Config) -> Iterator[str]:
+    for index, upstream in enumerate(config.upstreams):
+        if upstream.dialect is Dialect.ANTHROPIC and upstream.api is not Api.CHAT:
+            yield f"upstreams[{index}].api: the dialect anthropic has chats only; leave this line out"
     served = {upstream.name: upstream.endpoints for upstream in config.upstreams}
     for index, model in enumerate(config.models):
         targets = [served[target.upstream] for target in model.targets if target.upstream in served]
@@ -88,9 +91,20 @@ def _endpoint_faults(config: Config) -> Iterator[str]:
             yield f"models[{index}].endpoints: its targets have none of them; the dialect anthropic has chats only"
         if not model.endpoints:
             yield f"models[{index}].endpoints: expected at least one; without this line, the model has all of them"
+        upstreams = [upstream for upstream in config.upstreams if _is_target(upstream, model)]
         for place, endpoint in enumerate(model.endpoints):
-            if endpoint.asked_as not in model.endpoints:
+            needed = {upstream.asked_at(endpoint) for upstream in upstreams} or {endpoint.asked_as}
+            if len(needed) > 1:
+                yield (
+                    f"models[{index}].targets: their upstreams differ in `api`, so not all of them make {endpoint}; "
+                    f"leave {endpoint} out of models[{index}].endpoints, or split the model"
+                )
+            elif not needed <= {*model.endpoints}:
                 yield f"models[{index}].endpoints[{place}]: {endpoint} needs {endpoint.asked_as}; add it, too"
+
+
+def _is_target(upstream: Upstream, model: Model) -> bool:
+    return any(target.upstream == upstream.name for target in model.targets)
 
 
 def _header_faults(headers: Mapping[str, Secret], path: str) -> Iterator[str]:

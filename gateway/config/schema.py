@@ -6,7 +6,7 @@
 import hmac
 from datetime import date
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -63,6 +63,13 @@ class Dialect(StrEnum):
 
     OPENAI = "openai"
     ANTHROPIC = "anthropic"  # the Messages API
+
+
+class Api(StrEnum):
+    """What an upstream speaks below its `base_url`, beside the endpoints that it shares with the gateway."""
+
+    CHAT = "chat"  # responses are translated to chats
+    RESPONSES = "responses"  # it makes responses itself, and gets them as they were asked for
 
 
 class Server(Struct, frozen=True, forbid_unknown_fields=True):
@@ -152,7 +159,9 @@ class Upstream(Struct, frozen=True, forbid_unknown_fields=True):
     timeouts: Timeouts = Timeouts()
     proxy: str | None = None
     ca_file: str | None = None
+    api: Api = Api.CHAT
     stream_usage: bool = True
+    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     max_streams: Count | None = None  # that run at the same time, in this process
     dialect: Dialect = Dialect.OPENAI
     max_tokens: Count = 8192  # of an answer whose request has no bound: Anthropic's API wants one
@@ -165,6 +174,10 @@ class Upstream(Struct, frozen=True, forbid_unknown_fields=True):
     def endpoints(self) -> tuple[Endpoint, ...]:
         """Those at which its models can be asked. Anthropic's API has chats only."""
         return tuple(Endpoint) if self.dialect is Dialect.OPENAI else CHATS
+
+    def asked_at(self, endpoint: Endpoint) -> Endpoint:
+        """Its endpoint that is asked for a request at `endpoint` of the gateway."""
+        return endpoint if self.api is Api.RESPONSES and endpoint is Endpoint.RESPONSES else endpoint.asked_as
 
 
 class Prices(Struct, frozen=True, forbid_unknown_fields=True):

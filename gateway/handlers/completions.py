@@ -29,7 +29,7 @@ that reads slowly slows the upstream down.
 
 from aiohttp import web
 
-from gateway.admission.admit import admit_completion, check_key
+from gateway.admission.admit import Completion, admit_completion, check_key
 from gateway.admission.fields import POLICY, completion_request
 from gateway.admission.limits import allowance
 from gateway.config import Assistant
@@ -38,12 +38,13 @@ from gateway.handlers.reading import IDEMPOTENCY, authenticate, idempotency_key,
 from gateway.handlers.replies import Answer, Attached, success
 from gateway.handlers.services import BOUNDS, EXCHANGE
 from gateway.handlers.sinks import EventStreamSink, deliver
-from gateway.log.views import body_view, chunk_view
+from gateway.log.views import View, body_view, chunk_view
 from gateway.log.window import Window
 from gateway.sse import HEARTBEAT
 from gateway.streams.frames import Frames, Source
 from gateway.streams.held import HeldStream
-from gateway.streams.surfaces import OpenAISurface
+from gateway.streams.idempotency import Key
+from gateway.streams.surfaces import OpenAISurface, Surface
 from gateway.streams.viewer import Viewer, until
 from gateway.streams.watched import Watched
 
@@ -73,11 +74,17 @@ async def create(request: web.Request, endpoint: Endpoint = Endpoint.CHAT) -> An
         request_id=exchange.request_id,
         span=exchange.span,
     )
-    view, send = (chunk_view, _streamed) if asked.stream else (body_view, _whole)
+    return await passed_on(request, asked, key, OpenAISurface(asked), chunk_view)
+
+
+async def passed_on(request: web.Request, asked: Completion, key: Key | None, surface: Surface, events: View) -> Answer:
+    """The answer, as one body or as `events`. With an idempotency key, it is recorded."""
+    streams = request[EXCHANGE].services.streams
+    view, send = (events, _streamed) if asked.stream else (body_view, _whole)
     if key is not None:
-        recorded = await services.streams.record(asked.request, key, lambda log: OpenAISurface(asked))
+        recorded = await streams.record(asked.request, key, lambda log: surface)
         return send(request, recorded, Frames(recorded.log, view))
-    stream = await services.streams.relay(asked, view)
+    stream = await streams.relay(asked.request, view, surface)
     return send(request, stream, stream.log)
 
 

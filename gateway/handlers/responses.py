@@ -9,6 +9,7 @@ of a response in the background does not wait, because its client comes back in 
 
 import asyncio
 import time
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -21,25 +22,27 @@ from gateway.admission.limits import allowance
 from gateway.config import Assistant, OnDisconnect
 from gateway.endpoints import Endpoint
 from gateway.errors import (
+    BodyTooLarge,
     IdempotencyConflict,
     InvalidRequest,
     PreviousResponseNotFound,
     PreviousResponseRunning,
     ResponseNotFound,
 )
+from gateway.handlers import upstream_responses
 from gateway.handlers.reading import IDEMPOTENCY, authenticate, idempotency_key, read_fields, read_query
 from gateway.handlers.replies import Answer, Attached, claim, counted, json_response, success
 from gateway.handlers.services import BOUNDS, EXCHANGE
 from gateway.handlers.sinks import EventStreamSink, deliver
 from gateway.log.views import event_id, read_event_id
 from gateway.responses.events import ResponseEvents
-from gateway.responses.head import Head, read_head, response_id, stream_id, write_head
-from gateway.responses.request import ResponseRequest, response_request
+from gateway.responses.head import Head, read_head, response_id, stream_id, stream_of_item, write_head
+from gateway.responses.items import Conversation
+from gateway.responses.request import ResponseRequest, references_in, response_request
 from gateway.sse import HEARTBEAT
 from gateway.streams.frames import SequentialFrames
 from gateway.streams.viewer import Viewer, until
 from gateway.streams.watched import Watched
-from gateway.upstream.dialects.completion import completion
 
 _LARGEST_BODY = 33_554_432  # bytes: requests contain images, and OpenAI takes about as much
 _QUERY = frozenset({"stream", "starting_after"})  # the SDKs send `include[]`, too, once for each value
@@ -66,7 +69,10 @@ async def create(request: web.Request) -> web.StreamResponse | Answer:
     limits = allowance(caller, None, Assistant())
     if key is None:  # with one, the response may exist already
         await services.streams.check(limits)
-    asked = response_request(await read_fields(request, caller, query, _LARGEST_BODY, at_a_time=limits.max_streams))
+    fields = await read_fields(request, caller, query, _LARGEST_BODY, at_a_time=limits.max_streams)
+    if upstream_responses.makes(request, caller, fields):
+        return await upstream_responses.create(request, caller, fields, key)
+    asked = response_request(fields, await _known(request, caller, references_in(fields)))
     admitted = _admitted(request, caller, asked, await _earlier(request, caller, asked))
     stream = await services.streams.record(admitted, key)
     head = read_head(stream.head)
@@ -92,10 +98,22 @@ def _admitted(request: web.Request, caller: Caller, asked: ResponseRequest, earl
         request_id=exchange.request_id,
         span=exchange.span,
     )
+    if len(admitted.payload.fields) > _LARGEST_BODY:
+        raise BodyTooLarge(f"The conversation is over {_LARGEST_BODY} bytes.")
     shown = {**asked.shown, "model": msgspec.Raw(_encode_json(admitted.model or ""))}
-    if asked.conversation.notes:
-        shown["notes"] = msgspec.Raw(_encode_json(asked.conversation.notes))
-    head = write_head(Head(int(time.time()), shown, messages if asked.store else [], asked.background, asked.store))
+    if left_out := asked.conversation.left_out:
+        note = f"{left_out} items of reasoning were left out of `input`, because a chat takes none."
+        shown["notes"] = msgspec.Raw(_encode_json([note]))
+    head = write_head(
+        Head(
+            int(time.time()),
+            shown,
+            msgspec.Raw(_encode_json(messages if asked.store else [])),
+            asked.qualified,
+            background=asked.background,
+            store=asked.store,
+        )
+    )
     is_stored = asked.store and len(head) <= _SHARED
     return msgspec.structs.replace(admitted, head=head, is_stored=is_stored, in_background=asked.background)
 
@@ -118,9 +136,24 @@ async def _earlier(request: web.Request, caller: Caller, asked: ResponseRequest)
     log = stream.log
     if not log.ended and not await until(log, lambda: log.ended, within=_END_SECONDS):
         raise PreviousResponseRunning(param="previous_response_id")
-    (choice,) = completion(stream.log.entries, stream.outcome(), reasoning=False)["choices"]
-    message = {name: value for name, value in choice["message"].items() if value is not None or name == "content"}
-    return [*head.messages, message]
+    conversation = Conversation()
+    for item in (await _response(stream, head))["output"]:
+        conversation.add_item(item, "previous_response_id")
+    return [*msgspec.json.decode(head.messages), *conversation.messages]
+
+
+async def _known(request: web.Request, caller: Caller, names: list[str]) -> dict[str, Any]:
+    """The items of these ids, as far as they are of responses that the caller has stored.
+
+    Each id of an item has that of its response in it. An item that is not found is refused where it is named.
+    """
+    known: dict[str, Any] = {}
+    for name in names:
+        if name not in known and (stream_name := stream_of_item(name)) is not None:
+            with suppress(ResponseNotFound):
+                stream, head = await _found(request, caller, response_id(stream_name))
+                known |= {item["id"]: item for item in (await _response(stream, head))["output"]}
+    return known
 
 
 async def _begun(request: web.Request, stream: Watched, head: Head) -> web.StreamResponse:
@@ -170,7 +203,9 @@ async def _send(
     sink = EventStreamSink(request, header_alone=not start)
     await sink.open()
     if start:
-        await sink.write(start)
+        with counted(stream, len(start)):
+            await sink.write(start)
+        start = b""  # it need not be held for all of the stream
     frames = SequentialFrames(stream.log, events.add, cursor=cursor)
     await Viewer(frames, sink, cursor=cursor, heartbeat=heartbeat, bounds=request.app[BOUNDS]).run()
     return sink.response
@@ -192,22 +227,30 @@ async def _read_again(stream: Watched, events: ResponseEvents, *, until: int) ->
 
 async def retrieve(request: web.Request) -> web.StreamResponse | Answer:
     query = read_query(request, only=_QUERY)
-    stream, head = await _found(request, authenticate(request), request.match_info["id"])
-    if query.get("stream", "false") in ("true", "1"):
-        return _rest(request, stream, head, _starting_after(query))
-    return await _deliver(request, stream, head)
+    caller = authenticate(request)
+    after = _starting_after(query) if query.get("stream", "false") in ("true", "1") else None
+    if (target := upstream_responses.found(request, caller)) is not None:
+        return upstream_responses.retrieve(request, caller, target, after)
+    stream, head = await _found(request, caller, request.match_info["id"])
+    return await _deliver(request, stream, head) if after is None else _rest(request, stream, head, after)
 
 
 async def cancel(request: web.Request) -> web.StreamResponse:
     """Stops the response, and answers with what there is of it. If it has ended already, nothing changes."""
-    stream, head = await _found(request, authenticate(request), request.match_info["id"])
+    caller = authenticate(request)
+    if (target := upstream_responses.found(request, caller)) is not None:
+        return await upstream_responses.cancel(request, target)
+    stream, head = await _found(request, caller, request.match_info["id"])
     await stream.stop()
     return await _deliver(request, stream, head)
 
 
-async def delete(request: web.Request) -> web.Response:
+async def delete(request: web.Request) -> web.StreamResponse:
     """Stops the response, and forgets it."""
-    stream, _ = await _found(request, authenticate(request), request.match_info["id"])
+    caller = authenticate(request)
+    if (target := upstream_responses.found(request, caller)) is not None:
+        return await upstream_responses.delete(request, target)
+    stream, _ = await _found(request, caller, request.match_info["id"])
     await stream.delete()
     return json_response({"id": response_id(stream.id), "object": "response", "deleted": True})
 
@@ -221,6 +264,8 @@ async def _found(request: web.Request, caller: Caller, name: str) -> tuple[Watch
         raise ResponseNotFound()
     stream = await services.streams.seek(known)
     if stream is None or stream.asked_at is not Endpoint.RESPONSES or stream.owner != caller.name:
+        raise ResponseNotFound()
+    if not stream.head:  # it is that of an upstream, and was recorded for an idempotency key
         raise ResponseNotFound()
     head = read_head(stream.head)
     if not head.store:
@@ -240,9 +285,13 @@ def _starting_after(query: dict[str, str]) -> int:
 
 async def _deliver(request: web.Request, stream: Watched, head: Head) -> web.StreamResponse:
     """The response as it is now."""
+    response = json_response(await _response(stream, head))
+    with counted(stream, response.content_length or 0):
+        return await deliver(request, response)
+
+
+async def _response(stream: Watched, head: Head) -> dict[str, Any]:
     events = ResponseEvents(stream.id, head, after=_NONE)
     events.begin()
     await _read_again(stream, events, until=_NONE)
-    response = json_response(events.response())
-    with counted(stream, response.content_length or 0):
-        return await deliver(request, response)
+    return events.response()

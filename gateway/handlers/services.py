@@ -13,6 +13,7 @@ from gateway.config import Config
 from gateway.handover.neighbours import Neighbours
 from gateway.observe.metrics import Metrics
 from gateway.observe.spans import RequestSpan, Tracer
+from gateway.responses.places import Places
 from gateway.streams.held import HeldStream
 from gateway.streams.registry import Streams
 from gateway.upstream.catalogue import Catalogue
@@ -34,6 +35,7 @@ class Services:
     descriptors: Descriptors
     metrics: Metrics
     tracer: Tracer | None  # None: nothing is traced
+    places: Places  # of the responses that upstreams made
     neighbours: Neighbours | None = None  # with `server.runtime_dir`, or with several workers
 
 

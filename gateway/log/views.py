@@ -98,6 +98,23 @@ def chunk_view(number: int, entry: Entry) -> bytes:
     return b"data: [DONE]\n\n" if msgspec.json.decode(payload)["reason"] == EndReason.COMPLETE else b""
 
 
+def response_view(number: int, entry: Entry) -> bytes:
+    """The events of a response as the upstream sent them. Its numbers of events count from 0.
+
+    A failure is the `error` event of the Responses API. The official SDKs raise it by the `error` that it has, too.
+    """
+    kind, payload = entry.kind, entry.payload
+    if kind is _CHUNK:
+        return payload
+    failure = msgspec.json.decode(payload)
+    if kind is not Kind.FAILURE or failure.get("is_told"):
+        return b""
+    error = failure["error"]
+    words = {name: error[name] for name in ("code", "message", "param")}
+    fields = {"type": "error", **words, "sequence_number": number - 1, "error": error}
+    return encode(Event(_encode_json(fields), "error"))
+
+
 def body_view(number: int, entry: Entry) -> bytes:
     """A whole answer as the upstream sent it."""
     kind, payload = entry.kind, entry.payload

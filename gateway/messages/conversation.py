@@ -46,6 +46,10 @@ class _Message(msgspec.Struct):
     content: str | list[_Block]
 
 
+class _Sized(msgspec.Struct):
+    content: list[Raw] | Any = None
+
+
 class _Source(msgspec.Struct):
     type: str
     media_type: str | None = None
@@ -56,6 +60,9 @@ class _Source(msgspec.Struct):
 _MESSAGES = Decoder(list[_Message])
 _CONTENT: Decoder[str | list[_Block] | None] = Decoder(str | list[_Block] | None)
 _SOURCE = Decoder(_Source)
+_SIZES = Decoder(list[_Sized])
+
+_MOST = 20_000  # messages and blocks in all, whose translation takes about 50 ms; long conversations have some hundreds
 
 _BETWEEN_TEXTS = "\n\n"
 _THINKING = frozenset({"thinking", "redacted_thinking"})
@@ -66,6 +73,8 @@ _ERROR = "Error: "  # a chat has no other mark for a tool that failed
 
 def chat_messages(messages: Raw, system: Raw) -> list[Object]:
     """Raises InvalidRequest."""
+    if sum([1 + (len(one.content) if isinstance(one.content, list) else 0) for one in _counted(messages)]) > _MOST:
+        raise InvalidRequest(f"There are over {_MOST} messages and blocks.", param="messages")
     read_messages = read(messages, _MESSAGES, "messages")
     if not read_messages:
         raise InvalidRequest("There are no messages.", code="question_missing", param="messages")
@@ -81,6 +90,14 @@ def chat_messages(messages: Raw, system: Raw) -> list[Object]:
         for one in translate(message.content, f"{where}.content"):
             _add(chat, one)
     return [_finished(one) for one in chat]
+
+
+def _counted(messages: Raw) -> "list[_Sized]":
+    """Nothing for what has another form, which is told where it is read."""
+    try:
+        return _SIZES.decode(messages)
+    except msgspec.ValidationError:
+        return []
 
 
 def _add(chat: list[Object], message: Object) -> None:

@@ -51,7 +51,7 @@ class MessageEvents:
         elif kind is Kind.END:
             self._finish(msgspec.json.decode(entry.payload))
         else:
-            blocks.add(kind, entry.payload)
+            blocks.add(entry)
         return self._writer.taken()
 
     def _fail(self, body: Object) -> None:

@@ -6,8 +6,9 @@ import msgspec
 
 from gateway.entries import Entry, Kind
 from gateway.errors import UpstreamError
-from gateway.messages.blocks import Blocks, input_of
+from gateway.messages.blocks import Blocks
 from gateway.messages.head import TRUNCATED, Head, Object, stop_reason
+from gateway.upstream.dialects.tool_calls import input_of
 
 _FIELDS = {"text": "text", "thinking": "thinking"}
 
@@ -43,7 +44,7 @@ def whole_message(entries: Iterable[Entry], stream_id: str, head: Head) -> Objec
         if entry.kind is Kind.END:
             end = msgspec.json.decode(entry.payload)
         else:
-            blocks.add(entry.kind, entry.payload)
+            blocks.add(entry)
     blocks.end()
     reason = stop_reason(end.get("finish_reason"), blocks)
     if reason not in TRUNCATED:

@@ -7,8 +7,10 @@ entries makes the same events, and a client can resume behind any of them.
 
     created ─> in_progress ─> items ─> completed, incomplete or failed
 
-Items follow each other, as clients expect. The fragments of several function calls may alternate, though. So what comes
-while the arguments of a call are not whole, and is not of that call, waits until they are.
+Items follow each other, as clients expect. So what comes in the middle of a function call waits for its end.
+
+Clients make a call that is completed. So one whose arguments are half is never that, and an answer with calls that
+cannot be made fails at its end, whatever the end says.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -17,17 +19,23 @@ from typing import Any
 import msgspec
 
 from gateway.entries import EndReason, Entry, Kind
+from gateway.errors import UpstreamError
 from gateway.responses.head import Head, response_id
 from gateway.responses.output import Event, FunctionCall, Item, Message, Object, Reasoning
 from gateway.upstream.dialects.chunks import as_object, read_json
-from gateway.upstream.dialects.tool_calls import Call, Calls
+from gateway.upstream.dialects.tool_calls import Call
+from gateway.upstream.dialects.turns import Part, Turns
 from gateway.upstream.dialects.usage import measured
 
 _encode_json = msgspec.json.Encoder().encode
-_TEXT = Kind.TEXT  # a module's name is looked up faster than an enum's member, and this is done once per event
 _NO_LOGPROBS = b',"logprobs":[]'
 
-_INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
+_INCOMPLETE = {
+    "length": "max_output_tokens",
+    "max_tokens": "max_output_tokens",  # the words of other servers, as for messages
+    "model_length": "max_output_tokens",
+    "content_filter": "content_filter",
+}
 _CANCELLED = frozenset({EndReason.STOPPED, EndReason.CLIENT_GONE})
 _RATE_LIMITED = frozenset({"rate_limit_error", "rate_limit_exceeded", "insufficient_quota"})
 
@@ -46,17 +54,17 @@ class ResponseEvents:
         self._out: list[bytes] = []
         self._items: list[Item] = []
         self._open: Item | None = None  # the item that grows
-        self._delta: tuple[bytes, bytes] | None = None  # the bytes around a delta of the open message or reasoning
-        self._delta_kind = Kind.END
+        self._delta_kind: Kind | None = None  # that of the entries which add to the open part
+        self._around = b"", b""  # the bytes around such a delta
         self._grow: Callable[[bytes], None] = lambda piece: None  # adds to the open part
-        self._calls = Calls()
-        self._called: dict[int, FunctionCall] = {}  # those that have begun
-        self._waiting: list[tuple[Call | None, Callable[[], None]]] = []  # for the end of the open call, in order
+        self._turns = Turns()
+        self._is_complete = False
         self._status = "queued" if head.background else "in_progress"
         self._error: Object | None = None
         self._incomplete: Object | None = None
         self._usage: Object | None = None
         self._failure: Mapping[str, Any] | None = None
+        self._fault: Mapping[str, Any] | None = None  # of the calls: the answer cannot be complete
 
     @property
     def number(self) -> int:
@@ -92,37 +100,29 @@ class ResponseEvents:
         return self._taken()
 
     def add(self, entry: Entry) -> bytes:
-        kind = entry.kind
-        if kind is self._delta_kind and self._delta is not None:
-            payload, number = entry.payload, self._number
-            self._number = number + 1
-            self._grow(payload)
-            if number <= self._after:
-                return b""
-            head, tail = self._delta
-            return b"%b%b%b%d}\n\n" % (head, _encode_json(payload.decode()), tail, number)
+        if entry.kind is self._delta_kind:  # nearly always
+            return self._delta(entry.payload)
         self._status = "in_progress"
-        self._add(kind, entry.payload)
-        return self._taken()
-
-    def _add(self, kind: Kind, payload: bytes) -> None:
-        match kind:
-            case Kind.TEXT:
-                self._in_turn(lambda: self._say(payload, is_refusal=False))
-            case Kind.REFUSAL:
-                self._in_turn(lambda: self._say(payload, is_refusal=True))
-            case Kind.REASONING:
-                self._in_turn(lambda: self._think(payload))
-            case Kind.TOOL:
-                self._tool(payload)
-            case Kind.EXTRA:
-                self._extra(payload)
+        match entry.kind:
+            case Kind.TEXT | Kind.REFUSAL | Kind.REASONING | Kind.EXTRA | Kind.TOOL:
+                self._take(entry)
             case Kind.FAILURE:
-                self._failure = msgspec.json.decode(payload)["error"]
+                self._failure = msgspec.json.decode(entry.payload)["error"]
             case Kind.END:
-                self._finish(payload)
+                self._finish(entry.payload)
             case _:
                 pass  # fields about the reasoning that only their provider can read
+        return self._taken()
+
+    def _delta(self, payload: bytes) -> bytes:
+        """The event of one more entry of the kind that was expected."""
+        number = self._number
+        self._number = number + 1
+        self._grow(payload)
+        if number <= self._after:
+            return b""
+        head, tail = self._around
+        return b"%b%b%b%d}\n\n" % (head, _encode_json(payload.decode()), tail, number)
 
     def _taken(self) -> bytes:
         data = b"".join(self._out)
@@ -142,20 +142,25 @@ class ResponseEvents:
 
     # One item after the other
 
-    def _in_turn(self, step: Callable[[], None], call: Call | None = None) -> None:
-        """Takes the step, which may be about a call, or lets it wait."""
-        item = self._open
-        if isinstance(item, FunctionCall) and item.call is not call and (self._waiting or not item.call.is_whole()):
-            self._waiting.append((call, step))
-        else:
-            step()
+    def _take(self, entry: Entry) -> None:
+        try:
+            self._tell(self._turns.add(entry))
+        except UpstreamError as error:
+            self._fault = self._fault or error.body()["error"]
 
-    def _go_on(self) -> None:
-        """Ends the open item, and takes the steps that waited for that."""
-        self._close()
-        waiting, self._waiting = self._waiting, []
-        for call, step in waiting:
-            self._in_turn(step, call)
+    def _tell(self, parts: Iterable[Part]) -> None:
+        for part in parts:
+            match part:
+                case Entry(Kind.REASONING, payload):
+                    self._think(payload)
+                case Entry(Kind.EXTRA, payload):
+                    self._extra(payload)
+                case Entry(kind, payload):
+                    self._say(kind, payload)
+                case Call():
+                    self._call(part)
+                case arguments:
+                    self._argue(arguments)
 
     def _begin(self, item: Item) -> None:
         """Ends the open item, and adds another one."""
@@ -165,10 +170,11 @@ class ResponseEvents:
         self._emit("response.output_item.added", {"output_index": item.index, "item": item.value()})
 
     def _close(self, *, is_whole: bool = True) -> None:
-        item, self._open, self._delta = self._open, None, None
+        item, self._open, self._delta_kind = self._open, None, None
         if item is not None:
+            is_made = not isinstance(item, FunctionCall) or item.is_made(if_empty=self._is_complete)
+            item.status = "completed" if is_whole and is_made else "incomplete"
             self._emit_all(item.end())
-            item.status = "completed" if is_whole else "incomplete"
             self._emit("response.output_item.done", {"output_index": item.index, "item": item.value()})
 
     def _name(self) -> str:
@@ -176,18 +182,17 @@ class ResponseEvents:
 
     # Messages and reasoning
 
-    def _say(self, payload: bytes, *, is_refusal: bool) -> None:
-        message = self._open
+    def _say(self, kind: Kind, payload: bytes) -> None:
+        message, is_refusal = self._open, kind is Kind.REFUSAL
         if not isinstance(message, Message):
             message = Message(self._name(), len(self._items))
             self._begin(message)
-        kind = Kind.REFUSAL if is_refusal else _TEXT
-        if self._delta is None or self._delta_kind is not kind:
+        if self._delta_kind is not kind:
             self._emit_all(message.open(is_refusal=is_refusal))
             name = "response.refusal.delta" if is_refusal else "response.output_text.delta"
             tail = b"" if is_refusal else _NO_LOGPROBS
             self._expect(kind, name, message.place, message.parts[-1].add, tail=tail)
-        self._out.append(self.add(Entry(kind, payload)))
+        self._out.append(self._delta(payload))
 
     def _think(self, payload: bytes) -> None:
         item = self._open
@@ -196,14 +201,14 @@ class ResponseEvents:
             self._begin(item)
             self._emit_all(item.open())
             self._expect(Kind.REASONING, "response.reasoning_summary_text.delta", item.place, item.add)
-        self._out.append(self.add(Entry(Kind.REASONING, payload)))
+        self._out.append(self._delta(payload))
 
     def _expect(
         self, kind: Kind, event_type: str, place: Object, grow: Callable[[bytes], None], *, tail: bytes = b""
     ) -> None:
         """More entries of this kind are nearly always next. All of their events but the delta is made once."""
         head = _encode_json({"type": event_type, **place})[:-1]
-        self._delta = (
+        self._around = (
             b'event: %b\ndata: %b,"delta":' % (event_type.encode(), head),
             tail + b',"sequence_number":',
         )
@@ -212,7 +217,7 @@ class ResponseEvents:
     def _extra(self, payload: bytes) -> None:
         """Annotations of a text are shown. A response has no place for other fields."""
         message = self._open
-        if not isinstance(message, Message) or self._delta_kind is not _TEXT:
+        if not isinstance(message, Message) or self._delta_kind is not Kind.TEXT:
             return
         fields = as_object(read_json(payload)) or {}
         given = fields.get("annotations")
@@ -224,39 +229,35 @@ class ResponseEvents:
 
     # Function calls
 
-    def _tool(self, payload: bytes) -> None:
-        call = self._calls.add(payload)
-        if call.name:  # it has to come first in the events of a call
-            self._in_turn(lambda: self._call(call), call)
-            if self._waiting and self._is_open(call) and call.is_whole():
-                self._go_on()
-
     def _call(self, call: Call) -> None:
-        item = self._called.get(id(call))
-        if item is None:
-            item = self._called[id(call)] = FunctionCall(call, self._name(), len(self._items))
-            self._begin(item)
-        if item is self._open:  # else its arguments were whole, and what comes behind them is not of them
-            self._emit_all(item.argue())
+        self._begin(FunctionCall(call, self._name(), len(self._items), self._head.qualified.get(call.name)))
 
-    def _is_open(self, call: Call) -> bool:
-        return isinstance(self._open, FunctionCall) and self._open.call is call
+    def _argue(self, arguments: str) -> None:
+        assert isinstance(self._open, FunctionCall)
+        self._emit(*self._open.argue(arguments))
 
     # The end
 
     def _finish(self, payload: bytes) -> None:
         end = msgspec.json.decode(payload)
         reason, finish = end["reason"], end.get("finish_reason")
-        is_whole = reason == EndReason.COMPLETE and finish not in _INCOMPLETE
-        while self._waiting:
-            self._go_on()
-        for call in self._calls.all:
-            if id(call) not in self._called:  # it never got a name
-                self._call(call)
-        self._close(is_whole=is_whole)
+        if reason == EndReason.COMPLETE and (fault := self._checked(finish)) is not None:
+            reason, self._failure = EndReason.UPSTREAM_ERROR, fault
+        self._is_complete = reason == EndReason.COMPLETE and finish not in _INCOMPLETE
+        self._tell(self._turns.end())
+        self._close(is_whole=self._is_complete)
         if (usage := as_object(end.get("usage"))) is not None:
             self._usage = _usage(usage)
         self._emit(self._final(reason, finish), {"response": self.response()})
+
+    def _checked(self, finish: str | None) -> Mapping[str, Any] | None:
+        """What is wrong with the calls. Those of an answer that was cut may be half."""
+        if self._fault is None and finish not in _INCOMPLETE:
+            try:
+                self._turns.check()
+            except UpstreamError as error:
+                self._fault = error.body()["error"]
+        return self._fault
 
     def _final(self, reason: str, finish: str | None) -> str:
         """Sets the last status. Returns the type of the last event."""

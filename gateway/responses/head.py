@@ -4,22 +4,27 @@ All of a response can be made of it and of the stream's entries, wherever these 
 another process.
 """
 
-from typing import Any
+import re
 
 import msgspec
+from msgspec import Raw
 
 _PREFIX = "resp_"
+_ITEM = re.compile(r"(?:msg|rs|fc)_([A-Za-z0-9_-]{22,26})_[0-9]{1,9}", re.ASCII)
 
 
 class Head(msgspec.Struct, frozen=True):
-    """`fields` are those of the response object that the request determines. `messages` are the input as chat messages.
+    """`created_at` is in seconds since the epoch. `fields` are those of the response that the request determines.
 
-    `messages` include those of earlier responses, and not the instructions. `created_at` is in seconds since the epoch.
+    `messages` are the input as a list of chat messages, with those of earlier responses, and without the instructions.
+    Only a response that goes on with this one reads them. `qualified` are the functions of namespaces, by their names
+    in the chat: each is a namespace and a name.
     """
 
     created_at: int
-    fields: dict[str, msgspec.Raw]
-    messages: list[Any]
+    fields: dict[str, Raw]
+    messages: Raw
+    qualified: dict[str, tuple[str, str]] = {}
     background: bool = False
     store: bool = True
 
@@ -35,3 +40,9 @@ def response_id(stream_id: str) -> str:
 def stream_id(name: str) -> str | None:
     """The stream of a response. None if this is not the id of a response."""
     return name.removeprefix(_PREFIX) if name.startswith(_PREFIX) else None
+
+
+def stream_of_item(name: str) -> str | None:
+    """The stream in the id of an item, such as `msg_STREAM_0`. None if it has another form."""
+    match = _ITEM.fullmatch(name)
+    return None if match is None else match[1]

@@ -2,40 +2,103 @@
 
 https://platform.openai.com/docs/api-reference/responses/create#responses-create-input
 
-What a chat has no place for is an error that names it. Reasoning is an exception: clients send that of earlier answers
-back, and no chat takes it, so it is left out with a note.
+What a chat has no place for is an error that names it, with two exceptions. Reasoning of earlier answers is left out
+with a note, because no chat takes it back. A chat's result of a tool is a text, so an image in it is shown in a message
+of the user behind all results.
 """
 
+from collections.abc import Mapping
 from typing import Any
+
+import msgspec
+from msgspec import Raw
 
 from gateway.errors import InvalidRequest
 
 Object = dict[str, Any]
 
 _ROLES = {"user": "user", "assistant": "assistant", "system": "system", "developer": "system"}
+_TEXTS = frozenset({"input_text", "output_text", "text"})
+_IMAGE_RESULT = "The result is an image. It follows."
+_MOST = 20_000  # items and parts in all, whose translation takes about 50 ms; long conversations have some hundreds
+
+_NOTHING: Mapping[str, Object] = {}
+
+
+class _Reference(msgspec.Struct):
+    type: str | None = None
+    id: str | None = None
+
+
+class _Parts(msgspec.Struct):
+    """The lists in an item, to count them before they are read."""
+
+    content: list[Raw] | Any = None
+    output: list[Raw] | Any = None
+
+
+_list = msgspec.json.Decoder(list[Raw]).decode
+_reference = msgspec.json.Decoder(_Reference).decode
+_parts = msgspec.json.Decoder(_Parts).decode
+_object = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+def references(value: Raw) -> list[str]:
+    """The ids of items of earlier responses that the input names without repeating them."""
+    found = [_reference(item) for item in _items(value) if item[:1] == b"{" and b"item_reference" in item]
+    return [item.id for item in found if item.type == "item_reference" and item.id is not None]
+
+
+def _items(value: Raw) -> list[bytes]:
+    """The items of the input. Raises InvalidRequest for too many."""
+    items = [bytes(item) for item in _list(value)] if _begins(value) == b"[" else []
+    if len(items) > _MOST:
+        raise _too_many()
+    return items
+
+
+def _begins(value: Raw) -> bytes:
+    """The first byte, without a copy of all."""
+    return bytes(memoryview(value)[:1])
 
 
 class Conversation:
-    """Collects chat messages, item by item. `notes` tell what was left out."""
+    """Collects chat messages, item by item. `known` are items of earlier responses by their ids."""
 
-    def __init__(self) -> None:
+    def __init__(self, known: Mapping[str, Object] = _NOTHING) -> None:
         self.messages: list[Object] = []
-        self.notes: list[str] = []
+        self.left_out = 0  # items of reasoning
+        self._known = known
+        self._images: list[Object] = []  # of results of tools
+        self._size = 0  # items and parts
 
-    def add_input(self, value: Any) -> None:
+    def add_input(self, value: Raw) -> None:
         """Adds a text, or a list of items. Raises InvalidRequest."""
-        if isinstance(value, str):
-            self.messages.append({"role": "user", "content": value})
-        elif isinstance(value, list):
-            for index, item in enumerate(value):
-                self._add_item(item, f"input[{index}]")
+        kind = _begins(value)
+        if kind == b'"':
+            self.messages.append({"role": "user", "content": msgspec.json.decode(value)})
+        elif kind == b"[":
+            for index, item in enumerate(_items(value)):
+                self._count(item)
+                self.add_item(_object(item) if item[:1] == b"{" else None, f"input[{index}]")
         else:
             raise InvalidRequest("`input` must be a text or a list of items.", param="input")
+        self._show_images()
 
-    def _add_item(self, item: Any, where: str) -> None:
-        if not isinstance(item, dict):
+    def _count(self, item: bytes) -> None:
+        self._size += 1
+        if item[:1] == b"{":
+            parts = _parts(item)
+            self._size += sum([len(found) for found in (parts.content, parts.output) if isinstance(found, list)])
+        if self._size > _MOST:
+            raise _too_many()
+
+    def add_item(self, item: Object | None, where: str) -> None:
+        if item is None:
             raise InvalidRequest("Each item of `input` must be an object.", param=where)
         kind = item.get("type") or ("message" if "role" in item else None)
+        if kind != "function_call_output":
+            self._show_images()
         match kind:
             case "message":
                 self._add_message(item, where)
@@ -44,20 +107,30 @@ class Conversation:
             case "function_call_output":
                 self._add_call_output(item, where)
             case "reasoning":
-                self.notes.append(f"{where}: reasoning was left out, because a chat takes none.")
+                self.left_out += 1
+            case "item_reference" if (known := self._known.get(str(item.get("id")))) is not None:
+                self.add_item(known, where)
             case _:
-                raise _unknown("item", kind, where)
+                raise _unknown(kind, where)
 
     def _add_message(self, item: Object, where: str) -> None:
         role = item.get("role")
         if not isinstance(role, str) or role not in _ROLES:
             words = "The role of a message must be `user`, `assistant`, `system` or `developer`."
             raise InvalidRequest(words, param=f"{where}.role")
-        self.messages.append({"role": _ROLES[role], **_content(item.get("content"), role, f"{where}.content")})
+        message = {"role": _ROLES[role], **_content(item.get("content"), role, f"{where}.content")}
+        if role == "assistant" and self.messages and "tool_calls" in self.messages[-1]:
+            last = self.messages[-1]  # what is said behind calls has to come before their results
+            last["content"] = (last["content"] or "") + message.pop("content")
+            last |= {name: value for name, value in message.items() if name == "refusal"}
+        else:
+            self.messages.append(message)
 
     def _add_call(self, item: Object, where: str) -> None:
         """Calls that follow a text of the model, or each other, are those of one message."""
-        function = {"name": _text(item, "name", where), "arguments": _text(item, "arguments", where)}
+        namespace = None if item.get("namespace") is None else _text(item, "namespace", where)
+        name = qualified(namespace, _text(item, "name", where))
+        function = {"name": name, "arguments": _text(item, "arguments", where)}
         call = {"id": _text(item, "call_id", where), "type": "function", "function": function}
         last = self.messages[-1] if self.messages else {}
         if last.get("role") != "assistant":
@@ -68,10 +141,24 @@ class Conversation:
     def _add_call_output(self, item: Object, where: str) -> None:
         output = item.get("output")
         if isinstance(output, list):
-            output = "".join([_text_part(part, f"{where}.output[{index}]") for index, part in enumerate(output)])
+            parts = [_user_part(part, f"{where}.output[{index}]") for index, part in enumerate(output)]
+            images = [part for part in parts if part["type"] != "text"]
+            self._images += images
+            texts = "".join([part["text"] for part in parts if part["type"] == "text"])
+            output = texts or (_IMAGE_RESULT if images else "")
         if not isinstance(output, str):
-            raise InvalidRequest("The `output` of a call must be a text or a list of texts.", param=f"{where}.output")
+            raise InvalidRequest("The `output` of a call must be a text or a list of parts.", param=f"{where}.output")
         self.messages.append({"role": "tool", "tool_call_id": _text(item, "call_id", where), "content": output})
+
+    def _show_images(self) -> None:
+        if self._images:
+            self.messages.append({"role": "user", "content": self._images})
+            self._images = []
+
+
+def qualified(namespace: str | None, name: str) -> str:
+    """The name of a function in a chat."""
+    return name if namespace is None else f"{namespace}__{name}"
 
 
 # Contents
@@ -101,8 +188,9 @@ def _is_refusal(part: Any) -> bool:
 
 
 def _text_part(part: Any, where: str) -> str:
-    if not isinstance(part, dict) or part.get("type") not in ("input_text", "output_text", "text"):
-        raise _unknown("part", part.get("type") if isinstance(part, dict) else None, where)
+    kind = part.get("type") if isinstance(part, dict) else None
+    if kind not in _TEXTS:
+        raise _unknown(kind, where)
     return _text(part, "text", where)
 
 
@@ -143,12 +231,12 @@ def _text(item: Object, name: str, where: str) -> str:
     return value
 
 
-def _unknown(what: str, kind: Any, where: str) -> InvalidRequest:
+def _unknown(kind: Any, where: str) -> InvalidRequest:
     if isinstance(kind, str):
-        words = (
-            f"A chat has no place for an {what} of type `{kind[:64]}`."
-            if what == "item"
-            else (f"A chat has no place for a {what} of type `{kind[:64]}` here.")
-        )
+        words = f"A chat has no place for the type `{kind[:64]}` here."
         return InvalidRequest(words, code="unsupported_value", param=where)
-    return InvalidRequest(f"Each {what} must have a `type`.", param=where)
+    return InvalidRequest("Items and parts must have a `type`.", param=where)
+
+
+def _too_many() -> InvalidRequest:
+    return InvalidRequest(f"`input` has over {_MOST} items and parts.", param="input")

@@ -3,10 +3,10 @@
 https://platform.openai.com/docs/api-reference/responses/object#responses/object-output
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
-from gateway.upstream.dialects.tool_calls import Call
+from gateway.upstream.dialects.tool_calls import Call, is_object
 
 Object = dict[str, Any]
 Event = tuple[str, Object]
@@ -29,8 +29,10 @@ class Part:
     def is_refusal(self) -> bool:
         return self._type == "refusal"
 
-    def add(self, piece: bytes) -> None:
-        self._pieces.append(piece)
+    @property
+    def add(self) -> Callable[[bytes], None]:
+        """Adds a piece. It is the list's own method: one in Python cost an event 5 % more."""
+        return self._pieces.append
 
     @property
     def text(self) -> str:
@@ -93,8 +95,9 @@ class Reasoning:
         summary = [self._part(self.text)] if self._is_open else []
         return {"id": self.id, "type": "reasoning", "status": self.status, "summary": summary}
 
-    def add(self, piece: bytes) -> None:
-        self._pieces.append(piece)
+    @property
+    def add(self) -> Callable[[bytes], None]:
+        return self._pieces.append
 
     def open(self) -> Iterator[Event]:
         self._is_open = True
@@ -116,14 +119,14 @@ class Reasoning:
 class FunctionCall:
     """Its name and its id are fixed when it begins."""
 
-    def __init__(self, call: Call, name: str, index: int) -> None:
+    def __init__(self, call: Call, name: str, index: int, qualified: tuple[str, str] | None) -> None:
+        """`qualified` is its namespace and its name in there, if it has one."""
         self.id = f"fc_{name}"
         self.index = index
         self.status: Status = "in_progress"
-        self.call = call
         self._call_id = call.id or f"call_{name}"
-        self._name = call.name
-        self._told = 0  # fragments of the arguments
+        self._names = {"name": call.name} if qualified is None else {"namespace": qualified[0], "name": qualified[1]}
+        self._pieces: list[str] = []  # of the arguments, as they were told
 
     @property
     def place(self) -> Object:
@@ -135,19 +138,29 @@ class FunctionCall:
             "type": "function_call",
             "status": self.status,
             "call_id": self._call_id,
-            "name": self._name,
-            "arguments": self.call.arguments if self._told else "",
+            **self._names,
+            "arguments": self.arguments,
         }
 
-    def argue(self) -> Iterator[Event]:
-        """What is new of the arguments."""
-        if delta := self.call.arguments_after(self._told):
-            self._told = self.call.fragments
-            yield "response.function_call_arguments.delta", {**self.place, "delta": delta}
+    @property
+    def arguments(self) -> str:
+        return "".join(self._pieces)
+
+    def argue(self, delta: str) -> Event:
+        """More of the arguments."""
+        self._pieces.append(delta)
+        return "response.function_call_arguments.delta", {**self.place, "delta": delta}
+
+    def is_made(self, *, if_empty: bool) -> bool:
+        """Whether it can be made as it is. Arguments may have been about to come."""
+        arguments = self.arguments
+        return is_object(arguments) if arguments.strip() else if_empty
 
     def end(self) -> Iterator[Event]:
-        said = {"name": self._name, "arguments": self.call.arguments if self._told else ""}
-        yield "response.function_call_arguments.done", {**self.place, **said}
+        """Nobody is told that the arguments of half a call are done: clients make the call then."""
+        if self.status == "completed":
+            said = {"name": self._names["name"], "arguments": self.arguments}
+            yield "response.function_call_arguments.done", {**self.place, **said}
 
 
 Item = Message | Reasoning | FunctionCall

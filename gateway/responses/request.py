@@ -16,8 +16,8 @@ from msgspec.json import Decoder
 
 from gateway.admission.fields import Fields, name_in, value_in
 from gateway.config import OnDisconnect
-from gateway.errors import InvalidRequest
-from gateway.responses.items import Conversation, Object
+from gateway.errors import BodyTooLarge, InvalidRequest
+from gateway.responses.items import Conversation, Object, qualified, references
 
 T = TypeVar("T")
 
@@ -30,6 +30,7 @@ class _Function(msgspec.Struct):
     description: str | None = None
     parameters: dict[str, Any] | None = None
     strict: bool | None = None
+    tools: list[Any] = []  # those of a namespace
 
 
 class _Format(msgspec.Struct):
@@ -58,6 +59,7 @@ class ResponseRequest(msgspec.Struct, frozen=True):
     previous: str | None
     fields: Mapping[str, Any]
     shown: dict[str, Raw]
+    qualified: dict[str, tuple[str, str]]  # see Head
     stream: bool
     background: bool
     store: bool
@@ -74,6 +76,7 @@ _CONFIG: Decoder[_Text | None] = Decoder(_Text | None)
 _REASONING: Decoder[_Reasoning | None] = Decoder(_Reasoning | None)
 _ON_DISCONNECT: Decoder[OnDisconnect | None] = Decoder(OnDisconnect | None)
 
+_LARGEST_SHOWN = 2_097_152  # bytes; the instructions and tools of coding agents have about 100,000
 _NULL, _TRUE = Raw(b"null"), Raw(b"true")
 
 # Fields of the response object that repeat those of the request, and what they are without.
@@ -103,7 +106,7 @@ _SHOWN = {
 _OWN = frozenset(
     {
         *("input", "instructions", "model", "previous_response_id", "stream", "background", "store", "on_disconnect"),
-        *("max_output_tokens", "reasoning", "text", "tool_choice", "tools", "parallel_tool_calls"),
+        *("max_output_tokens", "reasoning", "text", "tool_choice", "tools", "parallel_tool_calls", "truncation"),
         *("format", "assistant", "messages", "stream_options", "n"),
     }
 )
@@ -117,8 +120,8 @@ _IGNORED = frozenset(
 _REFUSED = frozenset({"context_management", "conversation", "moderation", "prompt", "top_logprobs"})
 
 
-def response_request(fields: Fields) -> ResponseRequest:
-    """Raises InvalidRequest."""
+def response_request(fields: Fields, known: Mapping[str, Object]) -> ResponseRequest:
+    """`known` are items of earlier responses by their ids, for `references_in`. Raises InvalidRequest."""
     for name in sorted(_REFUSED & fields.keys()):
         if fields[name] != _NULL:
             raise _unsupported(f"`{name}` has no counterpart in a chat.", name)
@@ -128,15 +131,20 @@ def response_request(fields: Fields) -> ResponseRequest:
     store = value_in(fields, "store", _BOOLEAN)
     if background and store is False:
         raise InvalidRequest("A response in the background must be stored.", param="store")
-    conversation = Conversation()
+    conversation = Conversation(known)
     conversation.add_input(_input(fields))
+    tools = _Tools()
+    given = value_in(fields, "tools", _TOOLS)
+    for index, tool in enumerate(given or []):
+        tools.add(tool, f"tools[{index}]")
     return ResponseRequest(
         model=name_in(fields, "model"),
         instructions=value_in(fields, "instructions", _TEXT),
         conversation=conversation,
         previous=value_in(fields, "previous_response_id", _TEXT) or None,
-        fields=_chat_fields(fields),
-        shown={name: fields.get(name, default) for name, default in _SHOWN.items()},
+        fields=_chat_fields(fields) | tools.fields(fields),
+        qualified=tools.qualified,
+        shown=_shown(fields),
         stream=value_in(fields, "stream", _BOOLEAN) or False,
         background=background,
         store=store is not False,
@@ -144,17 +152,32 @@ def response_request(fields: Fields) -> ResponseRequest:
     )
 
 
-def _input(fields: Fields) -> Any:
-    if fields.get("input", _NULL) == _NULL:
+def _shown(fields: Fields) -> dict[str, Raw]:
+    """Raises BodyTooLarge: they are repeated in several events, which wait in memory for clients that are slow."""
+    shown = {
+        name: given if (given := fields.get(name, _NULL)) != _NULL else default for name, default in _SHOWN.items()
+    }
+    if sum(map(len, shown.values())) > _LARGEST_SHOWN:
+        words = f"`instructions`, `tools`, `text` and `metadata` have over {_LARGEST_SHOWN} bytes together."
+        raise BodyTooLarge(words)
+    return shown
+
+
+def references_in(fields: Fields) -> list[str]:
+    """The ids of items of earlier responses that the input names. Raises InvalidRequest."""
+    return references(_input(fields))
+
+
+def _input(fields: Fields) -> Raw:
+    given = fields.get("input", _NULL)
+    if given == _NULL:
         raise InvalidRequest("There is no `input`.", code="question_missing", param="input")
-    return value_in(fields, "input", _ANY)
+    return given
 
 
 def _chat_fields(fields: Fields) -> dict[str, Any]:
     chat: dict[str, Any] = {
-        name: value
-        for name, value in fields.items()
-        if value != _NULL and name not in _OWN and name not in _IGNORED and name not in ("truncation",)
+        name: value for name, value in fields.items() if value != _NULL and name not in _OWN and name not in _IGNORED
     }
     if (most := value_in(fields, "max_output_tokens", _INTEGER)) is not None:
         chat["max_tokens"] = most  # the name that all servers know; those that know a second one are fewer
@@ -164,13 +187,6 @@ def _chat_fields(fields: Fields) -> dict[str, Any]:
     text = value_in(fields, "text", _CONFIG)
     if text is not None:
         chat |= _text_fields(text)
-    tools = value_in(fields, "tools", _TOOLS)
-    if tools:
-        chat["tools"] = [_tool(tool, f"tools[{index}]") for index, tool in enumerate(tools)]
-        if (choice := _choice(value_in(fields, "tool_choice", _ANY))) is not None:
-            chat["tool_choice"] = choice
-        if fields.get("parallel_tool_calls", _NULL) != _NULL:
-            chat["parallel_tool_calls"] = value_in(fields, "parallel_tool_calls", _BOOLEAN)
     return chat
 
 
@@ -184,26 +200,62 @@ def _text_fields(text: _Text) -> Object:
         case _Format(type="json_schema") as form:
             known = {"name": form.name, "description": form.description, "schema": form.schema, "strict": form.strict}
             schema = {name: value for name, value in known.items() if value is not None}
+            if form.name is None or form.schema is None:
+                raise InvalidRequest("A format `json_schema` has a `name` and a `schema`.", param="text.format")
             return fields | {"response_format": {"type": "json_schema", "json_schema": schema}}
         case form:
             raise _unsupported(f"A chat has no format of type `{form.type[:64]}`.", "text.format")
 
 
-def _tool(tool: Any, where: str) -> Object:
-    try:
-        function = msgspec.convert(tool, _Function)
-    except msgspec.ValidationError as error:
-        raise InvalidRequest(f"The tool has the wrong form: {str(error).replace('`', '')}.", param=where) from None
-    if function.type != "function":
-        words = f"The tool `{function.type[:64]}` is run by OpenAI's servers. Only functions can be called here."
-        raise _unsupported(words, where)
-    known = {
-        "name": function.name,
-        "description": function.description,
-        "parameters": function.parameters,
-        "strict": function.strict or None,  # false is what a chat does by itself
-    }
-    return {"type": "function", "function": {name: value for name, value in known.items() if value is not None}}
+class _Tools:
+    """Functions as those of a chat. A chat has no namespaces, so the names of functions in one are qualified by it."""
+
+    def __init__(self) -> None:
+        self.qualified: dict[str, tuple[str, str]] = {}
+        self._functions: list[Object] = []
+        self._names: set[str] = set()
+
+    def fields(self, fields: Fields) -> dict[str, Any]:
+        """The fields of a chat about tools."""
+        if not self._functions:
+            return {}
+        chat: dict[str, Any] = {"tools": self._functions}
+        if (choice := _choice(value_in(fields, "tool_choice", _ANY))) is not None:
+            chat["tool_choice"] = choice
+        if (parallel := value_in(fields, "parallel_tool_calls", _BOOLEAN)) is not None:
+            chat["parallel_tool_calls"] = parallel
+        return chat
+
+    def add(self, tool: Any, where: str, namespace: str | None = None) -> None:
+        try:
+            given = msgspec.convert(tool, _Function)
+        except msgspec.ValidationError as error:
+            raise InvalidRequest(f"The tool has the wrong form: {str(error).replace('`', '')}.", param=where) from None
+        if given.type == "namespace" and namespace is None:
+            for index, inner in enumerate(given.tools):
+                self.add(inner, f"{where}.tools[{index}]", given.name)
+        elif given.type == "function":
+            self._add_function(given, namespace, where)
+        else:
+            words = f"The tool `{given.type[:64]}` is run by OpenAI's servers. Only functions can be called here."
+            raise _unsupported(words, where)
+
+    def _add_function(self, function: _Function, namespace: str | None, where: str) -> None:
+        name = qualified(namespace, function.name)
+        if not function.name or name in self._names:
+            words = "A function needs a `name`." if not function.name else f"Two functions are called `{name[:64]}`."
+            raise InvalidRequest(words, param=f"{where}.name")
+        self._names.add(name)
+        if namespace is not None:
+            self.qualified[name] = (namespace, function.name)
+        known = {
+            "name": name,
+            "description": function.description,
+            "parameters": function.parameters,
+            "strict": function.strict or None,  # false is what a chat does by itself
+        }
+        described = {field: value for field, value in known.items() if value is not None}
+        self._functions.append({"type": "function", "function": described})
 
 
 def _choice(choice: Any) -> Any:

@@ -12,6 +12,7 @@ class StreamMeta(msgspec.Struct, frozen=True):
     """`process` produces the stream, and `owner` is the name of the key that asked.
 
     `asked_at` is its endpoint, or empty for the native surface; `head` is what that endpoint keeps of the request.
+    `is_kept`: the client who asked can resume it, so what it showed before a failure counts as seen.
     `tickets` are hashes, and whether each may stop the stream. They expire at `expires_at`, in seconds since the epoch.
     """
 
@@ -21,6 +22,7 @@ class StreamMeta(msgspec.Struct, frozen=True):
     tickets: Mapping[bytes, bool]
     asked_at: str = ""
     head: bytes = b""
+    is_kept: bool = True
     is_deleted: bool = False
 
 
@@ -29,6 +31,7 @@ def write_meta(meta: StreamMeta) -> dict[str, str | bytes]:
         "process": meta.process,
         "expires": str(meta.expires_at),
         "asked_at": meta.asked_at,
+        "kept": str(int(meta.is_kept)),
     }
     if meta.owner is not None:
         fields["owner"] = meta.owner
@@ -42,7 +45,12 @@ def ticket_fields(tickets: Mapping[bytes, bool]) -> dict[str, str | bytes]:
 
 
 def read_meta(fields: Mapping[bytes, bytes]) -> StreamMeta:
-    """Raises KeyError or ValueError if this is not what `write_meta` wrote."""
+    """Raises KeyError or ValueError if this is neither what `write_meta` wrote nor a stream that was deleted.
+
+    Of the latter Redis may have nothing else, if it had lost the stream before.
+    """
+    if b"deleted" in fields:
+        return _DELETED
     owner = fields.get(b"owner")
     tickets = {
         bytes.fromhex(name.decode().removeprefix(_TICKET)): value == b"1"
@@ -56,5 +64,8 @@ def read_meta(fields: Mapping[bytes, bytes]) -> StreamMeta:
         tickets=tickets,
         asked_at=fields.get(b"asked_at", b"").decode(),
         head=fields.get(b"head", b""),
-        is_deleted=b"deleted" in fields,
+        is_kept=fields.get(b"kept") != b"0",
     )
+
+
+_DELETED = StreamMeta(process="", owner=None, expires_at=0.0, tickets={}, is_deleted=True)

@@ -11,7 +11,7 @@ each stream that Redis lost is written again.
 import asyncio
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from gateway.errors import RedisUnavailable
 from gateway.log.base import StreamLog
@@ -47,18 +47,37 @@ class Published(Protocol):
 
 
 class _Progress:
-    """How much of a stream is in Redis: the number of the last entry there, and the version of its fields."""
+    """How much of a stream is in Redis: the number of the last entry there, and the version of its fields.
 
-    __slots__ = ("is_forgotten", "keep", "life", "sent", "stream", "version")
+    Both are what Redis has acknowledged. `sending` is done when the reply to what is on its way has come. Nothing else
+    is sent meanwhile: it could overtake that, on another connection.
+    """
+
+    __slots__ = ("is_forgotten", "keep", "life", "sending", "sent", "stream", "version")
 
     def __init__(self, stream: Published, life: float, keep: float) -> None:
         self.stream = stream
         self.life, self.keep = int(life * 1000), int(keep * 1000)  # milliseconds, as Redis takes them
         self.is_forgotten = False  # by its process, although not all of it is sent
+        self.sending: asyncio.Future[None] | None = None
         self.restart()
 
     def restart(self) -> None:
         self.sent, self.version = 0, -1  # nothing is there
+
+    async def settle(self) -> None:
+        """Returns when nothing of it is on its way."""
+        while self.sending is not None:
+            await asyncio.wait([self.sending])
+
+
+class _Sent(NamedTuple):
+    """What a pipeline has of a stream: up to which entry, which version, and the place behind its commands."""
+
+    progress: _Progress
+    last: int
+    version: int
+    behind: int
 
 
 class Publisher:
@@ -102,8 +121,14 @@ class Publisher:
 
     async def publish(self, stream_id: str) -> None:
         """Sends what is new of one stream at once. Raises RedisUnavailable."""
-        if (progress := self._running.get(stream_id)) is not None:
+        if (progress := self._known(stream_id)) is None:
+            return
+        await progress.settle()
+        if self._known(stream_id) is progress:
             await self._send([progress])
+
+    def _known(self, stream_id: str) -> _Progress | None:
+        return self._running.get(stream_id) or self._ended.get(stream_id)
 
     def __len__(self) -> int:
         """The number of streams that are not yet sent to their ends."""
@@ -129,13 +154,13 @@ class Publisher:
             except RedisUnavailable:
                 self._is_lost = True
                 raise
-        await self._send(list(self._running.values()))
+        await self._send([progress for progress in self._running.values() if progress.sending is None])
 
     # What is new
 
     async def _send(self, streams: Sequence[_Progress]) -> None:
         commands: list[Command] = []
-        sent: list[tuple[_Progress, int, int]] = []  # a stream, its last entry, and the place behind its commands
+        sent: list[_Sent] = []
         size = 0
         for place, progress in enumerate(streams):
             if size >= _TICK_BYTES:
@@ -144,21 +169,32 @@ class Publisher:
             stream = progress.stream
             if stream.log.last == progress.sent and stream.version == progress.version:
                 continue
-            last, taken = self._add(progress, commands)
+            version = stream.version
+            last, taken = self._add(progress, version, commands)
             size += taken
-            sent.append((progress, last, len(commands)))
+            sent.append(_Sent(progress, last, version, len(commands)))
         if not commands:
             return
+        replies = await self._replies(commands, sent)
+        start = 0
+        for some in sent:
+            self._look_at(some, commands[start : some.behind], replies[start : some.behind])
+            start = some.behind
+
+    async def _replies(self, commands: Sequence[Command], sent: Sequence[_Sent]) -> list[Any]:
+        sending = asyncio.get_running_loop().create_future()
+        for some in sent:
+            some.progress.sending = sending
         try:
-            replies = await self._connection.run_all(commands)
+            return await self._connection.run_all(commands)
         except RedisUnavailable:
             self._is_lost = True  # some of it may have been written
             self._running = {key: value for key, value in self._running.items() if not value.is_forgotten}
             raise
-        start = 0
-        for progress, last, behind in sent:
-            self._look_at(progress, last, commands[start:behind], replies[start:behind])
-            start = behind
+        finally:
+            for some in sent:
+                some.progress.sending = None
+            sending.set_result(None)
 
     def _postpone(self, streams: Sequence[_Progress]) -> None:
         """The others come first in the next tick."""
@@ -166,15 +202,14 @@ class Publisher:
             if self._running.pop(progress.stream.id, None) is not None:
                 self._running[progress.stream.id] = progress
 
-    def _add(self, progress: _Progress, commands: list[Command]) -> tuple[int, int]:
+    def _add(self, progress: _Progress, version: int, commands: list[Command]) -> tuple[int, int]:
         """Appends the commands for what is new. Returns the number of the last entry, and the bytes of payloads."""
         stream = progress.stream
         log, meta = self._keys.log(stream.id), self._keys.meta(stream.id)
         if progress.version < 0:
             commands.append(("DEL", log, meta))
-        if progress.version != stream.version:
+        if progress.version != version:
             commands += [("HSET", meta, *_flat(stream.fields())), ("PEXPIRE", meta, progress.life)]
-            progress.version = stream.version
         last, size = progress.sent, 0
         for number, data in batches(stream.log.entries, progress.sent + 1, _STREAM_BYTES):
             if last:
@@ -186,14 +221,15 @@ class Publisher:
             commands += [("PEXPIRE", log, progress.keep), ("PEXPIRE", meta, progress.keep)]
         return last, size
 
-    def _look_at(self, progress: _Progress, last: int, commands: Sequence[Command], replies: Sequence[Any]) -> None:
+    def _look_at(self, some: _Sent, commands: Sequence[Command], replies: Sequence[Any]) -> None:
+        progress = some.progress
         for command, reply in zip(commands, replies, strict=True):
             if command[0] == "XADD" and reply is None:
                 progress.restart()  # the key is gone
                 return
             if isinstance(reply, CommandError) and command[0] != "XADD":  # a refused XADD was written already
                 logger.error("Redis refused %s of a stream: %s", command[0], reply)
-        progress.sent = max(progress.sent, last)
+        progress.sent, progress.version = max(progress.sent, some.last), some.version
         log = progress.stream.log
         if not log.ended or progress.sent < log.last:
             return
@@ -204,16 +240,22 @@ class Publisher:
 
     async def _find_lost(self) -> None:
         """Asks for the last entry of each stream that was sent. Those that Redis does not have are sent again."""
-        known = [progress for progress in [*self._running.values(), *self._ended.values()] if progress.version >= 0]
+        every = [*self._running.values(), *self._ended.values()]
+        known = [progress for progress in every if progress.version >= 0 and progress.sending is None]
         for start in range(0, len(known), _CHECKED_AT_ONCE):
             some = known[start : start + _CHECKED_AT_ONCE]
             commands = list(self._questions(some))
             replies = await self._connection.run_all(commands)
             for progress, exists, log in zip(some, replies[::2], replies[1::2], strict=True):
                 if not exists or _last_number(log) != progress.sent:
+                    await progress.settle()
                     progress.restart()
-                    self._ended.pop(progress.stream.id, None)
-                    self._running[progress.stream.id] = progress
+                if progress.version != progress.stream.version:  # also where fields that changed did not get there
+                    self._run_again(progress)
+
+    def _run_again(self, progress: _Progress) -> None:
+        if self._ended.pop(progress.stream.id, None) is not None:  # its process has not forgotten it meanwhile
+            self._running[progress.stream.id] = progress
 
     def _questions(self, streams: Sequence[_Progress]) -> Iterator[Command]:
         for progress in streams:
@@ -225,7 +267,8 @@ class Publisher:
         await end([self._task])
         try:
             async with asyncio.timeout(_LAST_SECONDS):
-                while any(progress.sent < progress.stream.log.last for progress in self._running.values()):
+                while rest := [some for some in self._running.values() if some.sent < some.stream.log.last]:
+                    await rest[0].settle()
                     await self._tick()
                     if not self._connection.is_up:
                         return

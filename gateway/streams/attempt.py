@@ -19,7 +19,7 @@ from gateway.observe.spans import AttemptSpan
 from gateway.streams.outcome import is_refusal
 from gateway.streams.response_body import Decoding, Reading
 from gateway.streams.watchdog import Watchdog
-from gateway.upstream.client import UpstreamClient, UpstreamResponse
+from gateway.upstream.client import UpstreamResponse
 from gateway.upstream.dialects import openai
 from gateway.upstream.dialects.anthropic.answer import Answer
 from gateway.upstream.dialects.assembled import Assembled
@@ -31,6 +31,16 @@ from gateway.upstream.shapes import Shape
 
 _HELD = 65_536  # bytes of chunks before the first content; Azure's remarks on a prompt, the longest known, take 1,000
 _ENTRY = 80  # bytes that an entry takes beside its payload
+
+
+class Client(Protocol):
+    """Who asks the upstream."""
+
+    async def open(
+        self, target: Target, body: bytes, *, accept: str, span: AttemptSpan | None = None
+    ) -> UpstreamResponse:
+        """Raises a GatewayError."""
+        ...
 
 
 class Owner(Protocol):
@@ -82,7 +92,7 @@ class Attempt:
         body: bytes,
         decoder: openai.Decoder,
         *,
-        client: UpstreamClient,
+        client: Client,
         limits: Stream,
         timeouts: Timeouts,
         asked_at: float,

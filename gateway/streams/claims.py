@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from gateway.admission.admit import AdmittedRequest
-from gateway.entries import EndReason
 from gateway.errors import IdempotencyConflict, RedisUnavailable
 from gateway.shared.base import Connection
 from gateway.shared.keys import Keys
@@ -24,11 +23,19 @@ if there and there ~= ARGV[1] then return there end
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
 return false
 """
+# Frees the key, if it still names this stream.
+_RELEASE = """
+local there = redis.call('GET', KEYS[1])
+if there and string.find(there, ' ' .. ARGV[1] .. ' ', 1, true) then redis.call('DEL', KEYS[1]) end
+"""
 _LOOKS = 10  # for the stream of a key that was claimed a moment ago; each takes 0.2 s, a start takes some milliseconds
 _ATTEMPTS = 3  # each ends with a claim, unless another process claims the key in the same moment
 
 Own = Callable[[str], HeldStream[Any] | None]
 """Finds a stream of this process."""
+
+Knows = Callable[[Key], bool]
+"""Whether this process has started, or is starting, a stream for a key that is not free again."""
 
 Find = Callable[[str], Awaitable[FollowedStream | None]]
 
@@ -36,17 +43,21 @@ Find = Callable[[str], Awaitable[FollowedStream | None]]
 class Claims:
     """`process` is the name of this one. `own` finds its streams, and `find` those in Redis."""
 
-    def __init__(self, process: str, connection: Connection, keys: Keys, own: Own, find: Find) -> None:
+    def __init__(self, process: str, connection: Connection, keys: Keys, own: Own, knows: Knows, find: Find) -> None:
         self._process = process
         self._connection = connection
         self._keys = keys
         self._find = find
         self._own = own
+        self._knows = knows
 
-    async def claim(self, key: Key, request: AdmittedRequest, epoch: str, *, life: float) -> str | FollowedStream:
-        """The id under which this process starts the answer, or the stream that another one has started for the key.
+    async def claim(
+        self, key: Key, request: AdmittedRequest, epoch: str, *, life: float
+    ) -> str | FollowedStream | None:
+        """The new id under which this process starts the answer, or the stream in Redis that the key has started.
 
-        A claim lasts for `life` seconds. Raises IdempotencyConflict, RedisUnavailable, RecordingLost or Busy.
+        None if this process knows the key by now. A claim lasts for `life` seconds. Raises IdempotencyConflict,
+        RedisUnavailable, RecordingLost or Busy.
         """
         name, asked, replaced = self._keys.idempotency(*key), fingerprint(request).hex(), b""
         for _ in range(_ATTEMPTS):
@@ -56,26 +67,28 @@ class Claims:
             if there is None:
                 return stream_id
             process, known, other = there.decode().split(" ")
-            if other != asked:
-                if self._own(known) is not None or await self._started(known) is not None:
+            stream = await (self._forgotten(key, known) if process == self._process else self._started(known))
+            if self._knows(key):  # and compares what was asked
+                return None
+            if stream is not None and not is_void(stream):
+                if other != asked:
                     raise IdempotencyConflict()
-            elif process == self._process:
-                if (stream_or_id := await self._own_or_stored(known, request)) is not None:
-                    return stream_or_id
-            elif (stream := await self._started(known)) is not None and not _is_void(stream, request):
                 return stream
             replaced = there
         raise RedisUnavailable()
 
-    async def _own_or_stored(self, stream_id: str, request: AdmittedRequest) -> str | FollowedStream | None:
-        """What a key means that this process has claimed before. None if it is free again."""
-        stored = None if self._own(stream_id) is not None else await self._find(stream_id)
-        own = self._own(stream_id)  # it may have been started meanwhile
-        if own is not None:
-            return None if is_void(own) else stream_id
-        if stored is None:
-            return stream_id  # another request claimed the key, and has not started its stream
-        return None if _is_void(stored, request) else stored  # this process has forgotten it
+    async def release(self, key: Key, stream_id: str) -> None:
+        """The stream is deleted: the key may start another one. Raises RedisUnavailable."""
+        await self._connection.run("EVAL", _RELEASE, 1, self._keys.idempotency(*key), stream_id)
+
+    async def _forgotten(self, key: Key, stream_id: str) -> FollowedStream | None:
+        """A stream for whose key this process has made a claim, if it rests in Redis alone.
+
+        None if this process knows the key, or holds the stream although it does not: then the key is free again.
+        """
+        if self._knows(key) or self._own(stream_id) is not None:
+            return None
+        return await self._find(stream_id)  # another request may have made the claim, and start it meanwhile
 
     async def _started(self, stream_id: str) -> FollowedStream | None:
         """The stream, which may be about to start. None if its process was killed, or its client left, before that."""
@@ -83,14 +96,3 @@ class Claims:
             if (stream := await self._find(stream_id)) is not None:
                 return stream
         return None
-
-
-def _is_void(stream: FollowedStream, request: AdmittedRequest) -> bool:
-    """Whether the answer failed before any client saw content, or was cancelled: a retry starts a new one.
-
-    `request` asks the same as the first one. If it is for one JSON body, clients saw nothing of an answer that failed.
-    """
-    if not stream.log.ended:
-        return False
-    was_seen = stream.has_content and not request.is_whole
-    return stream.reason == EndReason.CLIENT_GONE or (stream.failure is not None and not was_seen)

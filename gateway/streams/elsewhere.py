@@ -79,7 +79,7 @@ class Elsewhere:
                 loading = self._loading[stream_id] = self._loop.create_task(self._load(stream_id, meta))
                 loading.add_done_callback(lambda _: self._loading.pop(stream_id))
             stream = await asyncio.shield(loading)
-        stream.tickets = _tickets(meta)
+        stream.tickets, stream.is_kept = _tickets(meta), meta.is_kept
         stream.missing_since = None
         self._expire(stream)
         if stream.log.last < number and not stream.log.ended:

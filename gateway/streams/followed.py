@@ -47,6 +47,7 @@ class FollowedStream:
         "head",
         "id",
         "is_attended",
+        "is_kept",
         "log",
         "missing_since",
         "owner",
@@ -80,6 +81,7 @@ class FollowedStream:
         self.frames: SharedFrames = []
         self.snapshot: Snapshot | None = None
         self.cuts: list[Callable[[], None]] = []
+        self.is_kept = True  # see StreamMeta
         self.is_attended = False  # a viewer who may stop it is among them
         self.missing_since: float | None = None  # on the loop's clock, since when Redis does not have it
         self.timer: asyncio.TimerHandle | None = None  # fires if no viewer comes in time

@@ -9,6 +9,7 @@ from gateway.log.views import Format, View
 
 # Bytes of one write: asyncio's own flow control begins there, and a stall is measured from write to write.
 _PIECE = 65_536
+_ENTRIES = 1_000  # of one piece, because a view that depends on earlier ones may show nothing for many
 
 
 class Source(Protocol):
@@ -83,8 +84,8 @@ class SequentialFrames:
     def _next(self, cursor: int, entries: Sequence[Entry]) -> tuple[bytes, int]:
         if cursor + 1 == len(entries):  # nearly always
             return self._show(entries[cursor]), cursor + 1
-        frames, size = [], 0
-        while cursor < len(entries) and size < _PIECE:
+        frames, size, behind = [], 0, min(len(entries), cursor + _ENTRIES)
+        while cursor < behind and size < _PIECE:
             frame = self._show(entries[cursor])
             frames.append(frame)
             size += len(frame)

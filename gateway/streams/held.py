@@ -55,6 +55,7 @@ class HeldStream(Generic[R]):
         "is_attended",
         "is_claimed",
         "is_kept",
+        "is_shared",
         "left_at",
         "on_disconnect",
         "owner",
@@ -77,6 +78,7 @@ class HeldStream(Generic[R]):
         self.owner = request.owner
         self.on_disconnect = request.on_disconnect
         self.is_kept = request.is_kept  # a client can resume it after its end
+        self.is_shared = False  # its entries are written for other processes, too
         self.asked_at = request.asked_at
         self.head = request.head
         generation.log.grow(len(request.head))
@@ -125,6 +127,11 @@ class HeldStream(Generic[R]):
     @property
     def passed_finish(self) -> bool:
         return self.generation.passed_finish
+
+    @property
+    def reason(self) -> str | None:
+        """Why it ended. None while it runs."""
+        return self.record.end
 
     @property
     def failure(self) -> GatewayError | None:

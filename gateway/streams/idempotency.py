@@ -12,6 +12,7 @@ from gateway.admission.admit import AdmittedRequest
 from gateway.entries import EndReason
 from gateway.errors import IdempotencyConflict
 from gateway.log.base import StreamLog
+from gateway.streams.followed import FollowedStream
 from gateway.streams.held import HeldStream
 
 Key = tuple[str, str]
@@ -72,11 +73,11 @@ class _Started:
         return self.stream is not None and is_void(self.stream)
 
 
-def is_void(stream: Kept) -> bool:
-    """Whether its key is free again."""
-    was_seen = stream.generation.has_content and stream.is_kept
-    failed = stream.generation.failure is not None and not was_seen
-    return failed or stream.record.end is EndReason.CLIENT_GONE
+def is_void(stream: Kept | FollowedStream) -> bool:
+    """Whether its key is free again: nobody saw content before it failed, or its client left and it was cancelled."""
+    was_seen = stream.has_content and stream.is_kept
+    failed = stream.failure is not None and not was_seen
+    return failed or stream.reason == EndReason.CLIENT_GONE
 
 
 def fingerprint(request: AdmittedRequest) -> bytes:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from gateway.admission.admit import AdmittedRequest, Completion
+from gateway.admission.admit import AdmittedRequest
 from gateway.admission.descriptors import Descriptors
 from gateway.admission.limits import Allowance, Limiter, Reservation
 from gateway.admission.tokens import tokens_to_reserve
@@ -27,13 +27,16 @@ from gateway.streams.followed import FollowedStream
 from gateway.streams.generation import Generation
 from gateway.streams.held import HeldStream
 from gateway.streams.idempotency import Key, Once
+from gateway.streams.resumed import Resumed
 from gateway.streams.retention import Holding
 from gateway.streams.sharing import Sharing
-from gateway.streams.surfaces import NativeSurface, OpenAISurface, PassingSurface, Surface
+from gateway.streams.surfaces import NativeSurface, PassingSurface, Surface
 from gateway.streams.tickets import Tickets
 from gateway.streams.unwatched import Unwatched
 from gateway.streams.watched import Watched
 from gateway.upstream.client import UpstreamClient
+from gateway.upstream.dialects.openai import Decoder
+from gateway.upstream.routing import Target
 from gateway.upstream.targets import Targets
 
 _CLOSE_SECONDS = 5.0  # to close upstream connections, which is quick; after that the process ends in any case
@@ -65,6 +68,7 @@ class Streams:
         self._epoch = epoch
         self._running = 0
         self._once = Once()
+        self._resumed: set[Resumed] = set()
         self.sharing: Sharing | None = None  # None: streams rest in the memory of this process alone
         self._holding = Holding(store, config, self._forgotten)
         self._unwatched = Unwatched(config.stream, self._holding)
@@ -123,7 +127,7 @@ class Streams:
         return key in self._once
 
     async def _claim(self, sharing: Sharing, key: Key, request: AdmittedRequest) -> str | FollowedStream | None:
-        """The id for a new stream, or the stream that another process has started. None if nobody can tell."""
+        """The id for a new stream, or one that is in Redis. None if this process has one, or if nobody can tell."""
         life = request.route.total + self._dependencies.config.stream.keep_seconds
         try:
             return await sharing.claim(key, request, self._epoch, life=life)
@@ -150,12 +154,13 @@ class Streams:
 
     def _publish(self, stream: HeldStream[StreamLog], request: AdmittedRequest) -> None:
         if self.sharing is not None and request.is_stored:
+            stream.is_shared = True
             keep = self._dependencies.config.stream.keep_seconds
             self.sharing.add(stream, life=request.route.total + keep, keep=keep)
 
-    async def relay(self, asked: Completion, view: View) -> HeldStream[Window]:
+    async def relay(self, request: AdmittedRequest, view: View, surface: Surface) -> HeldStream[Window]:
         """Starts an answer that is passed on, chunk by chunk or as one body. Raises the same errors as `record`."""
-        return await self._pass_on(self.new_id(), asked.request, view, OpenAISurface(asked))
+        return await self._pass_on(self.new_id(), request, view, surface)
 
     async def pass_on(self, stream_id: str, request: AdmittedRequest, view: View) -> HeldStream[Window]:
         """Starts an answer whose entries are shown to one client and not kept. Raises the same errors as `record`.
@@ -169,6 +174,14 @@ class Streams:
     ) -> HeldStream[Window]:
         reservation = await self._reserve(request)
         return self._start(stream_id, request, Window(view, count=self._store.grow), surface, reservation)
+
+    def resume(self, target: Target, path: str, decoder: Decoder, view: View) -> Resumed:
+        """Gets the events of a response again, from the upstream that has it. Raises ShuttingDown, Busy or the like."""
+        self._check()
+        resumed = Resumed(target, path, decoder, view, dependencies=self._dependencies, count=self._store.grow)
+        self._resumed.add(resumed)
+        resumed.task.add_done_callback(lambda _: self._resumed.discard(resumed))
+        return resumed
 
     def new_id(self) -> str:
         return new_id(self._epoch)
@@ -271,10 +284,11 @@ class Streams:
     async def delete(self, stream: HeldStream[Any]) -> None:
         """Ends the stream, and forgets it. Its viewers get the end. Raises RedisUnavailable."""
         self._once.forget(stream)
+        key = stream.idempotency_key
         stream.is_kept, stream.idempotency_key = False, None
         stream.generation.interrupt(EndReason.STOPPED)
-        if self.sharing is not None:
-            await self.sharing.delete(stream.id)
+        if self.sharing is not None and stream.is_shared:
+            await self.sharing.delete(stream.id, key)
         if stream.is_done and not stream.viewers:
             self._holding.forget(stream)
 
@@ -333,7 +347,7 @@ class Streams:
             hurried.cancel()
 
     async def close(self) -> None:
-        """Ends all running streams with ShuttingDown, and waits until every upstream connection is closed.
+        """Ends all that runs with ShuttingDown, and waits until every upstream connection is closed.
 
         Viewers get a moment to read the end. Then their connections are closed. Those of streams of other processes are
         closed at once, because these streams go on.
@@ -345,8 +359,11 @@ class Streams:
         running = [stream.generation for stream in self._holding.streams.values() if not stream.is_done]
         for generation in running:
             generation.interrupt(ShuttingDown())
-        if running:
-            await asyncio.wait([generation.task for generation in running], timeout=_CLOSE_SECONDS)
+        resumed = list(self._resumed)
+        for one in resumed:
+            one.interrupt(ShuttingDown())
+        if tasks := [*[generation.task for generation in running], *[one.task for one in resumed]]:
+            await asyncio.wait(tasks, timeout=_CLOSE_SECONDS)
         for stream in self:
             stream.cancel_timer()
 

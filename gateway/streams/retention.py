@@ -7,7 +7,7 @@ chooses which of them end.
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from typing import Any
 
 from gateway.config import Config
@@ -74,14 +74,15 @@ class Holding:
         return stream.snapshot.parts()  # the log counts them, so snapshots or streams may be dropped
 
     def forget(self, stream: HeldStream[Any]) -> None:
+        """Does nothing to another stream that has the same id by now."""
         stream.cancel_timer()
-        self._idle.pop(stream.id, None)
-        self._polled.pop(stream.id, None)
-        if self.streams.pop(stream.id, None) is not None:
-            self._dying -= stream.dying
+        _drop(self._idle, stream)
+        _drop(self._polled, stream)
         stream.log.abandon()
-        self._store.discard(stream.id)
-        self._forgotten(stream)
+        if _drop(self.streams, stream):
+            self._dying -= stream.dying
+            self._store.discard(stream.id)
+            self._forgotten(stream)
 
     # Too many bytes
 
@@ -117,3 +118,11 @@ class Holding:
         wait = 0.0 if stream.log.ended else _LAST_WORDS_SECONDS
         stream.generation.interrupt(AnswerTooLarge(_SHED))  # does nothing if it has ended
         self._loop.call_later(wait, stream.cut_all)
+
+
+def _drop(streams: MutableMapping[str, HeldStream[Any]], stream: HeldStream[Any]) -> bool:
+    """Returns whether it was this very stream that was there."""
+    if streams.get(stream.id) is not stream:
+        return False
+    del streams[stream.id]
+    return True

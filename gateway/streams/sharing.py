@@ -28,7 +28,7 @@ from gateway.shared.meta import StreamMeta, write_meta
 from gateway.shared.process import CHECK_SECONDS, RENEW_SECONDS, Process
 from gateway.shared.publisher import Publisher
 from gateway.shared.reader import Reader
-from gateway.streams.claims import Claims, Own
+from gateway.streams.claims import Claims, Knows, Own
 from gateway.streams.elsewhere import Elsewhere
 from gateway.streams.followed import FollowedStream
 from gateway.streams.held import HeldStream
@@ -41,7 +41,9 @@ logger = logging.getLogger(__name__)
 
 
 class Sharing:
-    def __init__(self, store: Store, connection: Connection, own: Own) -> None:
+    """`own` finds a stream of this process, and `knows` tells whether this process has started one for a key."""
+
+    def __init__(self, store: Store, connection: Connection, own: Own, knows: Knows) -> None:
         self.connection = connection
         self._own = own
         keys = Keys(store.prefix)
@@ -51,7 +53,7 @@ class Sharing:
         self._reader = Reader(self._process.name, connection, keys, self._hear)
         copies = MemoryStore(max_streams=store.max_streams, max_bytes=store.max_bytes)
         self.elsewhere = Elsewhere(self._process, connection, keys, self._reader, copies)
-        self._claims = Claims(self._process.name, connection, keys, own, self.elsewhere.find)
+        self._claims = Claims(self._process.name, connection, keys, own, knows, self.elsewhere.find)
         self._deleting: set[asyncio.Task[None]] = set()
         connection.listen(self._changed)
         self._tasks = [self._every(RENEW_SECONDS, self._process.renew), self._every(CHECK_SECONDS, self._look)]
@@ -74,9 +76,11 @@ class Sharing:
         """This process forgets the stream. Others can read it for as long as it rests in Redis."""
         self._publisher.remove(stream_id)
 
-    async def delete(self, stream_id: str) -> None:
-        """Nobody finds the stream from now on. Raises RedisUnavailable."""
+    async def delete(self, stream_id: str, key: Key | None) -> None:
+        """Nobody finds the stream from now on, by its id or the key that started it. Raises RedisUnavailable."""
         await self._publisher.delete(stream_id)
+        if key is not None:
+            await self._claims.release(key, stream_id)
 
     async def publish(self, stream_id: str) -> None:
         """Writes what is new of a stream at once, so that any process finds it. Does nothing while Redis is away."""
@@ -90,7 +94,9 @@ class Sharing:
         """
         return await self.elsewhere.find(stream_id, number=number)
 
-    async def claim(self, key: Key, request: AdmittedRequest, epoch: str, *, life: float) -> str | FollowedStream:
+    async def claim(
+        self, key: Key, request: AdmittedRequest, epoch: str, *, life: float
+    ) -> str | FollowedStream | None:
         """See Claims."""
         return await self._claims.claim(key, request, epoch, life=life)
 
@@ -167,9 +173,10 @@ class _Publication:
 
     @property
     def version(self) -> int:
-        return self._stream.tickets.issued
+        return 2 * self._stream.tickets.issued + self._stream.is_kept
 
     def fields(self) -> Mapping[str, str | bytes]:
         stream = self._stream
         meta = StreamMeta(self._process, stream.owner, self._expires_at, stream.tickets.hashes)
-        return write_meta(msgspec.structs.replace(meta, asked_at=stream.asked_at or "", head=stream.head))
+        more = {"asked_at": stream.asked_at or "", "head": stream.head, "is_kept": stream.is_kept}
+        return write_meta(msgspec.structs.replace(meta, **more))

@@ -1,17 +1,22 @@
 """How the answers of the surfaces differ: their decoders, and what is known of the text that a client has."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 from gateway.admission.admit import Completion
 from gateway.endpoints import Endpoint
 from gateway.entries import Kind
 from gateway.log.base import StreamLog
+from gateway.responses.places import Places
 from gateway.upstream.dialects.openai import Decoder
 from gateway.upstream.dialects.prefix import text_of
 from gateway.upstream.dialects.relay import Relay, RememberingRelay
 from gateway.upstream.dialects.remembering import RememberingDecoder
+from gateway.upstream.dialects.responses import ResponseRelay
 from gateway.upstream.dialects.texts import TextRelay
 from gateway.upstream.dialects.values import ValueRelay
+from gateway.upstream.redaction import cleaned, redacted
 from gateway.upstream.routing import Target
 
 
@@ -93,3 +98,35 @@ class OpenAISurface:
 
     def held_text(self) -> bytes | None:
         return None
+
+
+class ResponsesSurface:
+    """See `Surface`. The upstream makes the response itself, and `places` gets to know where it is."""
+
+    __slots__ = ("_owner", "_places", "_whole")
+
+    def __init__(self, asked: Completion, places: Places) -> None:
+        self._whole = not asked.stream
+        self._owner = asked.request.owner
+        self._places = places
+
+    def decoder(self, target: Target) -> Decoder:
+        return response_relay(target, whole=self._whole, owner=self._owner, places=self._places)
+
+    def passed_text(self, decoder: Decoder) -> bytes | None:
+        return None
+
+    def held_text(self) -> bytes | None:
+        return None
+
+
+def response_relay(
+    target: Target, *, whole: bool, owner: str | None, places: Places, is_resumed: bool = False
+) -> ResponseRelay:
+    made = partial(places.add, owner=owner, upstream=target.upstream.name)
+    return ResponseRelay(whole=whole, made=made, clean=cleaner(target), is_resumed=is_resumed)
+
+
+def cleaner(target: Target) -> Callable[[str], str]:
+    """Takes what is the gateway's own out of words of the target's upstream."""
+    return lambda words: redacted(cleaned(words), target.upstream)

@@ -89,7 +89,7 @@ class Viewer:
                 if data:
                     await self._write(data, self._sink.write)
                 elif self._cursor > before:
-                    continue
+                    await asyncio.sleep(0)  # nothing of many entries is shown, and there may be more
                 elif self._silent:
                     await self._write(HEARTBEAT, self._sink.write)
                 else:

@@ -1,10 +1,14 @@
-"""The body of a request, which is the same for all targets except for their names of the model and their options."""
+"""The body of a request, which is the same for all targets except for the names that they use, and their options."""
 
 import msgspec
 
 from gateway.upstream.routing import Target
 
+_MAX_TOKENS = "max_tokens"
+_QUOTED = b'"max_tokens"'
+
 _encode_json = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 class Payload(msgspec.Struct, frozen=True):
@@ -25,10 +29,22 @@ class Payload(msgspec.Struct, frozen=True):
             options = self.usage_options
         if options is not None:
             head["stream_options"] = options
+        fields = self.fields
+        if target.upstream.max_tokens_field != _MAX_TOKENS and _QUOTED in fields:
+            fields = _renamed(fields, target.upstream.max_tokens_field)
         if not head:
-            return self.fields
+            return fields
         start = _encode_json(head)
-        return start if self.fields == b"{}" else start[:-1] + b"," + self.fields[1:]
+        return start if fields == b"{}" else start[:-1] + b"," + fields[1:]
+
+
+def _renamed(fields: bytes, name: str) -> bytes:
+    """With the bound of an answer under another name, unless it is there under both."""
+    decoded = _decode(fields)
+    if _MAX_TOKENS in decoded and name not in decoded:
+        decoded[name] = decoded.pop(_MAX_TOKENS)
+        return _encode_json(decoded)
+    return fields
 
 
 NO_PAYLOAD = Payload(b"")

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 import msgspec
-from msgspec.structs import force_setattr
+from msgspec.structs import force_setattr, replace
 
 from gateway.config import DEFAULT_TIMEOUTS, Config, Model, Prices, Retry, Strategy, TargetName, Timeouts, Upstream
 from gateway.endpoints import Endpoint
@@ -59,6 +59,15 @@ class Route(msgspec.Struct, frozen=True):
         """The longest time, in seconds, that an answer may take."""
         return max(target.timeouts.total or 0 for target in self.targets)
 
+    @property
+    def endpoint(self) -> Endpoint:
+        """The one that is asked, the same for all targets: the rules of the configuration see to that."""
+        return self.targets[0].endpoint
+
+    def at(self, upstream: str) -> "Route":
+        """Only the targets at the upstream of this name. There may be none."""
+        return replace(self, targets=tuple([one for one in self.targets if one.upstream.name == upstream]))
+
 
 # From a name to targets
 
@@ -77,7 +86,7 @@ def route(config: Config, name: str | None, endpoint: Endpoint = Endpoint.CHAT) 
             code="model_missing",
             param="model",
         )
-    return _latest.route(config, name, endpoint.asked_as)
+    return _latest.route(config, name, endpoint)
 
 
 class _Routes:
@@ -109,7 +118,7 @@ def _made(config: Config, name: str, endpoint: Endpoint) -> Route:
     if not config.models:
         upstream = config.upstreams[0]
         timeouts = _timeouts(config, upstream, Timeouts())
-        target = Target(upstream, name, timeouts, is_named=False, endpoint=endpoint)
+        target = Target(upstream, name, timeouts, is_named=False, endpoint=upstream.asked_at(endpoint))
         return Route((target,), endpoints=upstream.endpoints)
     for model in config.models:
         if model.name == name:
@@ -118,6 +127,14 @@ def _made(config: Config, name: str, endpoint: Endpoint) -> Route:
             endpoints = [one for one in model.endpoints if any(one in target.upstream.endpoints for target in every)]
             return Route(targets, model.strategy, model.hedge_seconds, model.same_answer, endpoints)
     raise unknown_model([model.name for model in config.models])
+
+
+def whole_upstream(config: Config, name: str, endpoint: Endpoint) -> Target | None:
+    """A target for what an upstream has apart from its models. None if the configuration has no such upstream."""
+    upstream = next((upstream for upstream in config.upstreams if upstream.name == name), None)
+    if upstream is None:
+        return None
+    return Target(upstream, "", _timeouts(config, upstream, Timeouts()), is_named=False, endpoint=endpoint)
 
 
 def unknown_model(known: Sequence[str]) -> ModelNotFound:
@@ -139,7 +156,8 @@ def _target(config: Config, model: Model, named: TargetName, endpoint: Endpoint)
     upstream = next(upstream for upstream in config.upstreams if upstream.name == named.upstream)
     timeouts = _timeouts(config, upstream, model.timeouts)
     prices = named.prices or model.prices
-    return Target(upstream, named.model or model.name, timeouts, prices, named.weight, named.context, endpoint=endpoint)
+    name, asked_at = named.model or model.name, upstream.asked_at(endpoint)
+    return Target(upstream, name, timeouts, prices, named.weight, named.context, endpoint=asked_at)
 
 
 def _timeouts(config: Config, upstream: Upstream, timeouts: Timeouts) -> Timeouts:

@@ -174,6 +174,14 @@ def test_what_is_reserved(case: str) -> None:
     assert tokens_to_reserve(request) == tokens
 
 
+def test_what_a_response_reserves() -> None:
+    """Its input counts as a chat's messages do."""
+    picture = {"type": "input_image", "image_url": "data:image/png;base64," + "A" * 100_000}
+    request = json.dumps({"input": [user([picture])], "max_output_tokens": 10}).encode()
+    assert tokens_to_reserve(request, Endpoint.RESPONSES) == prompt(request) + 10
+    assert 1000 <= prompt(request) < 1100
+
+
 def test_a_value_has_no_tokens_of_its_own() -> None:
     request = json.dumps({"input": "x" * 4000, "max_tokens": 7, "n": 3}).encode()
     for endpoint in (Endpoint.EMBEDDINGS, Endpoint.MODERATIONS, Endpoint.RERANK):

@@ -58,6 +58,15 @@ async def test_a_model_without_chats_is_asked_where_it_can_be(upstream: Scripted
     assert upstream.requests[1].json["model"] == "m"
 
 
+async def test_a_model_with_responses_alone_is_asked_for_one(upstream: ScriptedUpstream) -> None:
+    upstream.script(NOT_FOUND, answer(200, {"output": []}))
+    rows = '[[models]]\nname = "m"\ntargets = [{upstream = "maker"}]\nendpoints = ["responses"]\n'
+    rows += f'[[upstreams]]\nname = "maker"\napi = "responses"\nbase_url = "{upstream.url}/v1"\n'
+    findings = await asyncio.to_thread(probe.probe, configured(upstream.url, rows))
+    assert "without a list of models; m answers" in [finding.words.removeprefix("reachable, ") for finding in findings]
+    assert "/v1/responses" in [request.path for request in upstream.requests]
+
+
 @pytest.mark.parametrize("case", MET)
 async def test_what_it_met(upstream: ScriptedUpstream, case: str) -> None:
     scripts, is_fault, words = MET[case]

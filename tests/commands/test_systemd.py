@@ -34,7 +34,16 @@ UNIT = ROOT / ".github" / "gateway.service"
 DIRECTIVES = {
     "Unit": {"Description", "After", "Wants", "StartLimitIntervalSec", "StartLimitBurst"},
     "Service": {
-        *("Type", "ExecStart", "ExecReload", "Restart", "RestartPreventExitStatus", "RestartSec"),
+        *(
+            "Type",
+            "NotifyAccess",
+            "ExecStart",
+            "ExecReload",
+            "ExecStop",
+            "Restart",
+            "RestartPreventExitStatus",
+            "RestartSec",
+        ),
         *(
             "TimeoutStopSec",
             "WatchdogSec",
@@ -187,9 +196,9 @@ async def test_a_socket_that_does_not_exist_is_told_in_the_log(
 
 
 def unit() -> dict[str, dict[str, list[str]]]:
-    """Its directives by section. A name may occur more than once."""
+    """Its directives by section. A name may occur more than once. A backslash at an end continues a line."""
     sections: dict[str, dict[str, list[str]]] = {}
-    for line in UNIT.read_text().splitlines():
+    for line in UNIT.read_text().replace("\\\n", " ").splitlines():
         if heading := re.fullmatch(r"\[(\w+)\]", line):
             directives = sections.setdefault(heading[1], {})
         elif line and not line.startswith("#"):
@@ -207,7 +216,8 @@ def test_its_commands_are_taken() -> None:
     """A reload checks the file first, so that `systemctl reload` fails with the faults."""
     service = unit()["Service"]
     assert service["ExecReload"][1:] == ["kill -HUP $MAINPID"]
-    for command in (service["ExecStart"][0], service["ExecReload"][0]):
+    serve = service["ExecStart"][0].partition("; ")[2].partition(" & ")[0]
+    for command in (serve, service["ExecReload"][0]):
         program, *arguments = shlex.split(command)
         assert program == "/opt/gateway/bin/gateway"
         assert build_parser().parse_args(arguments).config == Path("/etc/gateway/config.toml")

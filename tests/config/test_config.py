@@ -77,6 +77,8 @@ def test_the_defaults() -> None:
     assert astuple(config.traces) == (None, {}, 1.0, "gateway", False)
     assert astuple(DEFAULT_TIMEOUTS) == (5.0, 120.0, 60.0, 600.0)
     assert load(UPSTREAM, {}).upstreams[0].stream_usage
+    assert load(UPSTREAM, {}).upstreams[0].api == "chat"
+    assert load(UPSTREAM, {}).upstreams[0].max_tokens_field == "max_tokens"
     assert load(UPSTREAM + model("m", "up"), {}).models[0].endpoints == list(Endpoint)
 
 
@@ -213,6 +215,10 @@ FAULTS = {
     "a value that is none of a few, in a list": (
         f'[[keys]]\nname = "k"\nhash = "sha256:{"0f" * 32}"\non_disconnect = ["stop"]',
         ["keys[0].on_disconnect[0]: expected one of cancel, drain, detach"],
+    ),
+    "an API that does not exist": (
+        UPSTREAM + 'api = "completions"',
+        ["upstreams[0].api: expected one of chat, responses"],
     ),
     "an endpoint that does not exist": (
         UPSTREAM + '[[models]]\nname = "m"\ntargets = [{upstream = "up"}]\nendpoints = ["embeddings", "chat"]',
@@ -432,6 +438,13 @@ RULES = {
     "an endpoint without the one that it needs": (
         UPSTREAM + model("m", "up") + 'endpoints = ["embeddings", "responses"]',
         "models[0].endpoints[1]: responses needs chat/completions; add it, too",
+    ),
+    "targets of different APIs": (
+        UPSTREAM
+        + '[[upstreams]]\nname = "maker"\nbase_url = "http://h/v1"\napi = "responses"\n'
+        + '[[models]]\nname = "m"\ntargets = [{upstream = "up"}, {upstream = "maker"}]\n',
+        "models[0].targets: their upstreams differ in `api`, so not all of them make responses; "
+        "leave responses out of models[0].endpoints, or split the model",
     ),
     "an assistant whose model has no chats": (
         UPSTREAM + model("m", "up") + 'endpoints = ["rerank"]\n[assistants.a]\nmodel = "m"',
@@ -757,3 +770,12 @@ def test_every_option_stands_in_the_example(kind: type[msgspec.Struct]) -> None:
     options = [field.encode_name for field in msgspec.structs.fields(kind) if field.name != "default_model"]
     for option in options:
         assert re.search(rf"(?m)^(# |\[+)?{option}( =|\]|\.)|[{{ ]{option} = ", EXAMPLE), option
+
+
+def test_targets_of_different_apis_may_share_chats() -> None:
+    """What makes responses needs no chats for that."""
+    maker = '[[upstreams]]\nname = "maker"\nbase_url = "http://h/v1"\napi = "responses"\n'
+    both = '[[models]]\nname = "m"\ntargets = [{upstream = "up"}, {upstream = "maker"}]\n'
+    alone = '[[models]]\nname = "r"\ntargets = [{upstream = "maker"}]\nendpoints = ["responses"]\n'
+    config = load(UPSTREAM + maker + both + 'endpoints = ["chat/completions"]\n' + alone, {})
+    assert config.models[1].endpoints == [Endpoint.RESPONSES]

@@ -280,13 +280,13 @@ async def test_an_answer_that_is_stopped_does_not_look_whole(gateway: MakeGatewa
 
 
 @both_ways
-async def test_a_call_with_an_end_in_its_middle_ends_the_answer(
+async def test_a_part_behind_the_end_of_a_call_ends_the_answer(
     gateway: MakeGateway, upstream: ScriptedUpstream
 ) -> None:
     """It is refused while the upstream is still talking, and the upstream is left."""
     first, rest = (
-        [{"index": 0, "id": "c", "function": {"name": "f", "arguments": "{"}}],
-        [{"index": 0, "function": {"arguments": "}"}}],
+        [{"index": 0, "id": "c", "function": {"name": "f", "arguments": "{}"}}],
+        [{"index": 0, "function": {"arguments": "{}"}}],
     )
     upstream.script(stream(event(chunk(tool_calls=first)), delta("b"), event(chunk(tool_calls=rest)), Stall()))
     client = await gateway()

@@ -192,6 +192,18 @@ async def test_a_truncated_answer_is_never_a_whole_response(gateway: MakeGateway
     assert await refused(await gateway(), "POST", "/v1/responses", HI) == (502, "upstream_incomplete")
 
 
+async def test_a_call_that_cannot_be_made_fails_the_response(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
+    """Though the model's server says that it is complete, to whoever asks for it and whenever."""
+    late = fragment(0, arguments="{}")
+    upstream.script(stream(fragment(0, id="c", name="f", arguments="{}"), delta("b"), late, finish("tool_calls"), DONE))
+    client = await gateway()
+    events = await told(client)
+    response = Judge().judge(events)
+    assert (response["status"], response["error"]["cause"]) == ("failed", "upstream_error")
+    assert await got(client, response["id"]) == response
+    assert await rest(client, response["id"], after=3) == events[4:]
+
+
 async def test_silence_is_filled(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
     upstream.script(stream(Pause(0.3), delta("a"), finish(), DONE))
     client = await gateway("[stream]\nheartbeat_seconds = 0.1\n")
@@ -427,3 +439,36 @@ async def test_a_query_of_the_sdks(gateway: MakeGateway, upstream: ScriptedUpstr
     name = (await made(client, HI))["id"]
     async with client.get(f"/v1/responses/{name}?include[]=a&include[]=b") as response:
         assert response.status == 200
+
+
+async def test_items_are_named_by_their_ids(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
+    """As the AI SDK does for what is stored."""
+    upstream.script(stream(*RICH), stream(delta("done"), finish(), DONE))
+    client = await gateway(KEYS)
+    own, other = bearer("test-key-of-a-12345"), bearer("test-key-of-b-12345")
+    first = await made(client, HI, **own)
+    named = [{"type": "item_reference", "id": item["id"]} for item in first["output"]]
+    outputs = [{"type": "function_call_output", "call_id": name, "output": "1"} for name in ("c0", "c1")]
+    asked = {"model": "m", "input": [{"role": "user", "content": "hi"}, *named, *outputs]}
+    second = await made(client, asked, **own)
+    assert second["notes"]
+    by_id = {"model": "m", "input": outputs, "previous_response_id": first["id"]}
+    await made(client, by_id, **own)
+    assert upstream.requests[1].json["messages"] == upstream.requests[2].json["messages"]
+    assert await refused(client, "POST", "/v1/responses", asked, **other) == (400, "unsupported_value")
+    await made(client, {**asked, "input": named[1:2]}, **own)
+    for name in ("msg_x", "msg_" + "x" * 22 + "_0"):
+        body = {**asked, "input": [{"type": "item_reference", "id": name}]}
+        assert await refused(client, "POST", "/v1/responses", body, **own) == (400, "unsupported_value")
+
+
+async def test_calls_without_an_id_have_the_same_one_later(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
+    upstream.script(stream(fragment(0, name="f", arguments="{}"), finish("tool_calls"), DONE), stream(*RICH))
+    client = await gateway()
+    first = await made(client, HI)
+    (call,) = first["output"]
+    output = {"type": "function_call_output", "call_id": call["call_id"], "output": "1"}
+    await made(client, {"model": "m", "input": [output], "previous_response_id": first["id"]})
+    messages: Any = upstream.requests[1].json["messages"]
+    _, asked, result = messages
+    assert asked["tool_calls"][0]["id"] == result["tool_call_id"] == call["call_id"]

@@ -162,6 +162,19 @@ def test_calls_that_alternate_come_one_after_the_other() -> None:
     assert shown == [3, 0, 1, 0, 4, 3, 3]
 
 
+def test_a_text_in_the_middle_of_a_call_waits_for_its_end() -> None:
+    entries = [call(0, "f", '{"a"', id="c0"), text("b"), text("B"), call(0, arguments=":1}")]
+    wanted = [{"type": "tool_use", "id": "c0", "name": "f", "input": {"a": 1}}, {"type": "text", "text": "bB"}]
+    assert message(*entries, end(finish_reason="tool_calls"))["content"] == wanted
+    (half, said) = message(*entries[:3], end(finish_reason="length"))["content"]
+    assert (half["input"], said["text"]) == ({}, "bB")
+
+
+def test_what_waits_for_a_call_is_bounded() -> None:
+    told = events(call(0, "f", "{", id="c0"), *[text("b" * 100)] * 10, end())
+    assert told[-1]["error"]["code"] == "answer_too_large"
+
+
 def test_a_call_is_shown_as_it_comes() -> None:
     machine = MessageEvents(STREAM, HEAD)
     machine.frame(1, call(0, "f", "", id="c0"))
@@ -190,8 +203,12 @@ def test_calls_without_ids_get_some() -> None:
     assert [block["id"] for block in blocks] == [f"toolu_{STREAM}_0", f"toolu_{STREAM}_1"]
 
 
+def test_space_behind_a_call_is_no_part_of_it() -> None:
+    entries = [call(0, "f", "{}", id="c0"), text("b"), call(0, arguments="\n"), end(finish_reason="tool_calls")]
+    assert [block["type"] for block in message(*entries)["content"]] == ["tool_use", "text"]
+
+
 def test_long_calls_that_alternate() -> None:
-    """Long arguments are not read again with each fragment, and come whole all the same."""
     head = msgspec.structs.replace(HEAD, most=1_000_000)
     first = json.dumps({"a": ["}"] * 20_000})
     entries = [call(0, "f", first[:1], id="c0"), call(1, "g", "{}", id="c1")]
@@ -287,7 +304,11 @@ BROKEN_CALLS = {
     "half": [call(0, "f", '{"a"')],
     "no object": [call(0, "f", "[1]")],
     "more than one": [call(0, "f", "{}"), call(0, arguments="{}")],
-    "a part behind its end": [call(0, "f", '{"a"', id="c0"), text("b"), call(0, arguments=":1}")],
+    "a part behind its end": [call(0, "f", "{}", id="c0"), text("b"), call(0, arguments=":1}")],
+    "a part behind the end of one that waited": [
+        *(call(0, "f", "{", id="c0"), call(1, "g", "{}", id="c1"), text("b")),
+        *(call(0, arguments="}"), call(1, arguments="{}")),
+    ],
 }
 
 

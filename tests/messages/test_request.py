@@ -93,6 +93,18 @@ CONVERSATIONS: dict[str, tuple[list[Any], list[Any]]] = {
 }
 
 
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [{"role": "user", "content": "a"}] * 20_001,
+        [{"role": "user", "content": [{"type": "text", "text": "a"}] * 20_000}],
+    ],
+)
+def test_too_many_are_refused(messages: list[Any]) -> None:
+    with pytest.raises(InvalidRequest, match="over 20000 messages and blocks"):
+        translated(messages=messages)
+
+
 @pytest.mark.parametrize("case", CONVERSATIONS)
 def test_messages(case: str) -> None:
     given, wanted = CONVERSATIONS[case]

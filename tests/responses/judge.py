@@ -30,7 +30,7 @@ class Judge:
     def __init__(self) -> None:
         self.added: list[Object] = []  # by output index
         self.done: dict[int, Object] = {}
-        self.parts: dict[int, list[Object]] = {}  # what the deltas of an item say, by its index
+        self.parts: dict[int, list[Any]] = {}  # what the deltas of an item say, by its index
         self.open_parts: dict[int, str] = {}  # the text of the open part of an item
         self.is_over = False
 
@@ -48,6 +48,8 @@ class Judge:
         response: Object = last["response"]
         assert response["output"] == [self.done[index] for index in range(len(self.added))]
         assert (response["status"] == "completed") == (last["type"] == "response.completed")
+        if response["status"] == "completed":
+            assert {item["status"] for item in response["output"]} <= {"completed"}
         assert (response["error"] is not None) == (last["type"] == "response.failed")
         return response
 
@@ -74,6 +76,8 @@ class Judge:
     def on_output_item_done(self, event: Object) -> None:
         item, index = event["item"], event["output_index"]
         assert not self.is_done(index)
+        if item["type"] == "function_call" and item["status"] == "incomplete":  # nobody is told that it is done
+            self.parts[index].append(self.open_parts.pop(index))
         assert index not in self.open_parts
         assert item["id"] == self.added[index]["id"]
         assert item["status"] in ("completed", "incomplete")
@@ -87,6 +91,8 @@ class Judge:
             case "function_call":
                 assert [item["arguments"]] == self.parts[index]
                 assert item["name"] == self.added[index]["name"]
+                if item["status"] == "completed":
+                    assert isinstance(json.loads(item["arguments"].strip() or "{}"), dict)
         self.done[index] = item
 
     def at(self, event: Object) -> int:

@@ -7,14 +7,15 @@ import msgspec
 import pytest
 
 from gateway.admission.fields import body_fields
-from gateway.errors import InvalidRequest
+from gateway.errors import BodyTooLarge, InvalidRequest
 from gateway.responses.request import ResponseRequest, response_request
 
+NAMED = {"type": "function", "name": "f"}
 FUNCTION = {"type": "function", "name": "f", "description": "d", "parameters": {"type": "object"}}
 
 
 def translated(**body: Any) -> ResponseRequest:
-    return response_request(body_fields(json.dumps({"input": "hi", **body}).encode()))
+    return response_request(body_fields(json.dumps({"input": "hi", **body}).encode()), {})
 
 
 def chat(**body: Any) -> Any:
@@ -99,11 +100,51 @@ def test_input(given: object, messages: object) -> None:
     assert translated(input=given).conversation.messages == messages
 
 
-def test_reasoning_is_left_out_with_a_note() -> None:
-    (note,) = translated(
-        input=[{"role": "user", "content": "a"}, {"type": "reasoning", "summary": []}]
-    ).conversation.notes
-    assert note.startswith("input[1]: ")
+def test_reasoning_is_left_out_and_counted() -> None:
+    items = [{"role": "user", "content": "a"}, {"type": "reasoning", "summary": []}]
+    assert translated(input=items).conversation.left_out == 1
+
+
+def test_a_text_behind_calls_comes_before_their_results() -> None:
+    """As servers want it: results are right behind the message with the calls."""
+    call = {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}
+    output = {"type": "function_call_output", "call_id": "c", "output": "1"}
+    messages = translated(input=[call, {"role": "assistant", "content": "I ask."}, output]).conversation.messages
+    assert [message["role"] for message in messages] == ["assistant", "tool"]
+    assert messages[0]["content"] == "I ask."
+
+
+def test_images_of_results_are_shown_behind_all_results() -> None:
+    image = {"type": "input_image", "image_url": "data:image/png;base64,AA"}
+    outputs = [
+        {"type": "function_call_output", "call_id": "c", "output": [image]},
+        {"type": "function_call_output", "call_id": "d", "output": [{"type": "input_text", "text": "2"}, image]},
+    ]
+    *results, shown = translated(input=outputs).conversation.messages
+    assert [result["content"] for result in results] == ["The result is an image. It follows.", "2"]
+    assert shown == {"role": "user", "content": [{"type": "image_url", "image_url": {"url": image["image_url"]}}] * 2}
+
+
+@pytest.mark.parametrize(
+    "items",
+    [
+        [{"role": "user", "content": "a"}] * 20_001,
+        [{"role": "user", "content": [{"type": "input_text", "text": "a"}] * 20_000}],
+    ],
+)
+def test_too_many_are_refused(items: list[Any]) -> None:
+    with pytest.raises(InvalidRequest, match="over 20000 items and parts"):
+        translated(input=items)
+
+
+def test_what_a_response_repeats_is_bounded() -> None:
+    with pytest.raises(BodyTooLarge):
+        translated(instructions="a" * 2_097_152)
+
+
+def test_null_is_as_if_it_was_not_sent() -> None:
+    shown = translated(tools=None, metadata=None, store=None, parallel_tool_calls=None).shown
+    assert [bytes(shown[name]) for name in ("tools", "metadata", "store")] == [b"[]", b"{}", b"true"]
 
 
 @pytest.mark.parametrize(
@@ -159,6 +200,15 @@ def test_parameters(given: dict[str, Any], expected: object) -> None:
     assert chat(**given) == expected
 
 
+def test_functions_of_a_namespace_are_qualified_by_it() -> None:
+    tools = [NAMED, {"type": "namespace", "name": "files", "tools": [{"type": "function", "name": "read"}]}]
+    call = {"type": "function_call", "namespace": "files", "call_id": "c", "name": "read", "arguments": "{}"}
+    asked = translated(tools=tools, input=[call])
+    assert [tool["function"]["name"] for tool in asked.fields["tools"]] == ["f", "files__read"]
+    assert asked.qualified == {"files__read": ("files", "read")}
+    assert asked.conversation.messages[0]["tool_calls"][0]["function"]["name"] == "files__read"
+
+
 @pytest.mark.parametrize(
     ("given", "param"),
     [
@@ -182,12 +232,16 @@ def test_parameters(given: dict[str, Any], expected: object) -> None:
         ({"input": [{"type": "function_call_output", "call_id": "c", "output": 5}]}, "input[0].output"),
         (
             {"input": [{"type": "function_call_output", "call_id": "c", "output": [{"type": "input_image"}]}]},
-            "input[0].output[0]",
+            "input[0].output[0].image_url",
         ),
         ({"input": [{"type": "function_call", "name": "f", "arguments": "{}"}]}, "input[0].call_id"),
         ({"tools": [{"type": "web_search"}]}, "tools[0]"),
         ({"tools": [FUNCTION, {"type": "mcp"}]}, "tools[1]"),
         ({"tools": [5]}, "tools[0]"),
+        ({"tools": [{"type": "function"}]}, "tools[0].name"),
+        ({"tools": [NAMED, NAMED]}, "tools[1].name"),
+        ({"text": {"format": {"type": "json_schema", "name": "n"}}}, "text.format"),
+        ({"tools": [{"type": "namespace", "name": "n", "tools": [{"type": "custom"}]}]}, "tools[0].tools[0]"),
         ({"tools": [FUNCTION], "tool_choice": {"type": "file_search"}}, "tool_choice"),
         ({"text": {"format": {"type": "grammar"}}}, "text.format"),
         ({"text": 5}, "text"),

@@ -1,6 +1,8 @@
 """Answers of the OpenAI APIs at two gateways on one Redis: whichever a client comes back to has all of them."""
 
 import asyncio
+import io
+import json
 
 import pytest
 
@@ -60,6 +62,34 @@ async def test_a_deleted_response_is_nowhere(two: list[Client], upstream: Script
     async with two[at].delete(f"/v1/responses/{name}") as response:
         assert response.status == 200
     await asyncio.sleep(0.2)
+    for client in two:
+        assert await refused(client, "GET", f"/v1/responses/{name}") == (404, "response_not_found")
+
+
+async def test_a_deleted_one_that_was_too_large_to_share_is_nowhere(
+    two: list[Client], upstream: ScriptedUpstream, redis: RedisServer
+) -> None:
+    """Redis is told nothing of it: neither what it was, nor that it is gone."""
+    upstream.script(stream(*RICH))
+    body = io.BytesIO(json.dumps({**HI, "input": "x" * 1_100_000}).encode())
+    async with two[0].post("/v1/responses", data=body, headers={"Content-Type": "application/json"}) as answered:
+        name = (await answered.json())["id"]
+    async with two[0].delete(f"/v1/responses/{name}") as response:
+        assert response.status == 200
+    assert b"gateway:s:" not in await redis.say("KEYS", "*")
+    for client in two:
+        assert await refused(client, "GET", f"/v1/responses/{name}") == (404, "response_not_found")
+
+
+async def test_a_deleted_one_that_redis_had_lost_is_nowhere(
+    two: list[Client], upstream: ScriptedUpstream, redis: RedisServer
+) -> None:
+    upstream.script(stream(*RICH))
+    name = (await told(two[0], STREAMED))[0]["response"]["id"]
+    await asyncio.sleep(0.2)
+    await redis.say("EVAL", "for _, key in ipairs(redis.call('KEYS', '*:s:*')) do redis.call('DEL', key) end", "0")
+    async with two[0].delete(f"/v1/responses/{name}") as response:
+        assert response.status == 200
     for client in two:
         assert await refused(client, "GET", f"/v1/responses/{name}") == (404, "response_not_found")
 

@@ -676,6 +676,7 @@ async def test_where_what_runs_fills_the_store_new_ones_are_refused(
     assert (await ask(client)).end["reason"] == "complete"
 
 
+@pytest.mark.memory
 async def test_an_ended_stream_is_held_for_a_while(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
     """Counted from its end, however often it is looked at. What was asked for as JSON or text is not held at all."""
     upstream.script(OK)

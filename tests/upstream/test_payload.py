@@ -53,3 +53,21 @@ def test_the_fields_pass_to_the_digit() -> None:
 def test_the_upstreams_default_model_is_not_named(fields: bytes, sent: bytes) -> None:
     target = Target(Upstream("up", "http://up/v1"), "", Timeouts())
     assert Payload(fields).for_target(target) == sent
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        (b'{"max_tokens":9,"seed":1}', {"max_completion_tokens": 9, "seed": 1}),
+        (b'{"max_tokens":9,"max_completion_tokens":8}', {"max_tokens": 9, "max_completion_tokens": 8}),
+        (b'{"messages":["max_tokens"]}', {"messages": ["max_tokens"]}),
+        (b"{}", {}),
+    ],
+)
+def test_the_bound_of_an_answer_has_the_name_that_the_upstream_knows(
+    fields: bytes, expected: dict[str, object]
+) -> None:
+    upstream = Upstream("up", "http://up/v1", max_tokens_field="max_completion_tokens")
+    assert json.loads(Payload(fields).for_target(Target(upstream, "m", Timeouts()))) == {"model": "m", **expected}
+    other = Target(Upstream("up", "http://up/v1"), "m", Timeouts())
+    assert json.loads(Payload(fields).for_target(other)) == {"model": "m", **json.loads(fields)}

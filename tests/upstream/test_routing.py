@@ -2,10 +2,10 @@
 
 import pytest
 
-from gateway.config import Config, Dialect, Model, TargetName, Timeouts, Upstream
+from gateway.config import Api, Config, Dialect, Model, TargetName, Timeouts, Upstream
 from gateway.endpoints import CHATS, Endpoint
 from gateway.errors import InvalidRequest, ModelNotFound
-from gateway.upstream.routing import Target, default_model, longest_answer, route
+from gateway.upstream.routing import Route, Target, default_model, longest_answer, route, whole_upstream
 
 FIRST, SECOND = Upstream("first", "http://first/v1"), Upstream("second", "http://second/v1")
 ANY = Config(upstreams=[FIRST, SECOND])
@@ -97,6 +97,30 @@ VALUES = Config(
 def test_the_default_of_each_endpoint(config: Config, endpoint: Endpoint, name: str | None) -> None:
     """The first model that has it. Where none has, the first one, whose endpoints the error then tells."""
     assert default_model(config, endpoint) == name
+
+
+@pytest.mark.parametrize("endpoint", Endpoint)
+def test_an_upstream_that_makes_responses_is_asked_for_them(endpoint: Endpoint) -> None:
+    """For all else, it is asked as any other."""
+    maker = Upstream("first", "http://first/v1", api=Api.RESPONSES)
+    asked = Endpoint.RESPONSES if endpoint is Endpoint.RESPONSES else endpoint.asked_as
+    for config in (Config(upstreams=[maker]), Config(upstreams=[maker], models=[Model("m", [TargetName("first")])])):
+        found = route(config, "m", endpoint)
+        assert found.endpoint is found.targets[0].endpoint is asked
+
+
+def test_the_targets_at_one_upstream() -> None:
+    found = Route(tuple([Target(upstream, "m", Timeouts()) for upstream in (FIRST, SECOND, FIRST)]))
+    assert [target.upstream for target in found.at("first").targets] == [FIRST, FIRST]
+    assert found.at("third").targets == ()
+
+
+def test_an_upstream_apart_from_its_models() -> None:
+    config = Config(upstreams=[FIRST, Upstream("slow", "http://slow/v1", timeouts=Timeouts(total=9))])
+    found = whole_upstream(config, "slow", Endpoint.RESPONSES)
+    assert found is not None
+    assert (found.key, found.timeouts.total, found.timeouts.connect) == ("slow (responses)", 9, 5)
+    assert whole_upstream(config, "third", Endpoint.RESPONSES) is None
 
 
 @pytest.mark.parametrize("endpoint", Endpoint)

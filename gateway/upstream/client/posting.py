@@ -1,4 +1,4 @@
-"""The client of upstreams: posts requests to them, and asks for their lists of models."""
+"""The client of upstreams: posts requests to them, and asks for their lists of models and for what they have stored."""
 
 import io
 import logging
@@ -72,8 +72,21 @@ class UpstreamClient:
         if target.upstream.dialect is Dialect.ANTHROPIC:
             path, accept = "messages", "text/event-stream"
             body = messages_body(body, max_tokens=target.upstream.max_tokens)
+        return await self._open("POST", _url(target.upstream, f"/{path}"), target, body, accept, span)
+
+    async def ask_about(self, target: Target, method: str, path: str, *, accept: str) -> UpstreamResponse:
+        """Sends a request about something that the upstream has at `path` below the target's endpoint.
+
+        `path` may have a query. Raises the same errors.
+        """
+        url = _url(target.upstream, f"/{target.endpoint}{path}")
+        return await self._open(method, url, target, b"", accept, None)
+
+    async def _open(
+        self, method: str, url: str, target: Target, body: bytes, accept: str, span: AttemptSpan | None
+    ) -> UpstreamResponse:
         try:
-            response = await self._post(target, path, body, accept, span)
+            response = await self._send(method, url, target, body, accept, span)
         except FOREIGN as error:
             raise translated(error, target.upstream) from error
         try:
@@ -113,17 +126,16 @@ class UpstreamClient:
         await self._session.close()
         await self._fresh.close()
 
-    async def _post(
-        self, target: Target, path: str, body: bytes, accept: str, span: AttemptSpan | None
+    async def _send(
+        self, method: str, url: str, target: Target, body: bytes, accept: str, span: AttemptSpan | None
     ) -> aiohttp.ClientResponse:
         options = self._options(target.upstream, _connecting(target.timeouts.connect), accept)
         if span is not None:
             options["headers"] |= span.headers
-        url = _url(target.upstream, f"/{path}")
         opening = connections.Opening()
         token = connections.opening.set(opening)
         try:
-            return await self._session.post(url, data=_payload(body), **options)
+            return await self._session.request(method, url, data=_payload(body) or None, **options)
         except aiohttp.ClientConnectorError:  # there was no connection to be used again
             raise
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
@@ -131,7 +143,7 @@ class UpstreamClient:
                 raise
         finally:
             connections.opening.reset(token)
-        return await self._fresh.post(url, data=_payload(body), **options)
+        return await self._fresh.request(method, url, data=_payload(body) or None, **options)
 
     def _headers_for(self, upstream: Upstream) -> Mapping[str, str]:
         """The fields for every request. After a reload, another upstream may have the name."""

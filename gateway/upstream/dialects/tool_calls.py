@@ -5,18 +5,24 @@ give every call the index 0. So an empty field never overwrites another, and arg
 with another index or another id. Without an id, it begins with another name, or with new arguments after complete ones.
 """
 
-import json
+import re
 from collections.abc import Sequence
 from typing import Any
+
+import msgspec
 
 from gateway.errors import UpstreamError
 from gateway.upstream.dialects.chunks import as_object, dump, read_index, read_json
 
 _LARGEST_INDEX = 1023  # an upstream may send any number; a larger one counts as missing
+_MOST_CALLS = 1024  # as many as there are indexes; models make a few, and each takes about 1 kB
+
+_input = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_ESCAPED = re.compile(r"\\.", re.DOTALL)
 
 
 def assembled(payloads: Sequence[bytes]) -> list[dict[str, Any]]:
-    """The calls in the order of their indexes. Raises UpstreamError for a payload that is not a JSON object."""
+    """The calls in the order of their indexes. Raises UpstreamError as `Calls.add` does."""
     calls = Calls()
     for payload in payloads:
         calls.add(payload)
@@ -35,11 +41,13 @@ class Calls:
         self._highest = -1
 
     def add(self, payload: bytes) -> "Call":
-        """The call that the fragment belongs to. Raises UpstreamError for a payload that is not a JSON object."""
+        """The call that the fragment belongs to. Raises UpstreamError for no JSON object, or a call too many."""
         fragment = _read(payload)
         index = fragment.index
         call = self._last if index is None else self._current.get(index)
         if call is None or call.is_followed_by(fragment):
+            if len(self.all) == _MOST_CALLS:
+                raise UpstreamError("The model called more tools than the gateway allows. Ask again.")
             is_new_index = index is not None and index not in self._current
             call = Call(index if index is not None and is_new_index else self._highest + 1)
             self.all.append(call)
@@ -47,6 +55,23 @@ class Calls:
         call.add(fragment)
         self._last = self._current[call.index if index is None else index] = call
         return call
+
+
+def input_of(arguments: str) -> msgspec.Raw:
+    """The arguments of a call, which are a JSON object. Raises UpstreamError."""
+    if not arguments.strip():
+        return msgspec.Raw(b"{}")
+    if not is_object(arguments):
+        raise UpstreamError("The model called a tool with arguments that are not a JSON object. Ask again.")
+    return msgspec.Raw(arguments.encode())
+
+
+def is_object(arguments: str) -> bool:
+    try:
+        _input.decode(arguments)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def is_empty(payload: bytes) -> bool:
@@ -73,7 +98,19 @@ class _Fragment:
 class Call:
     """`id` and `name` are empty until they have come. `size` counts the characters of the arguments."""
 
-    __slots__ = ("_arguments", "_type", "id", "index", "name", "size")
+    __slots__ = (
+        "_arguments",
+        "_closed",
+        "_escape",
+        "_in_text",
+        "_opened",
+        "_seen",
+        "_type",
+        "id",
+        "index",
+        "name",
+        "size",
+    )
 
     def __init__(self, index: int) -> None:
         self.index = index
@@ -82,6 +119,10 @@ class Call:
         self.name = ""
         self.size = 0
         self._arguments: list[str] = []  # joined once: appending to strings took seconds for a megabyte
+        self._seen = 0  # fragments whose braces are counted
+        self._opened = self._closed = 0  # braces outside of texts
+        self._in_text = False
+        self._escape = ""  # a backslash whose character comes with the next fragment
 
     def is_followed_by(self, fragment: _Fragment) -> bool:
         """Whether the fragment begins another call."""
@@ -116,14 +157,16 @@ class Call:
         return {"id": self.id, "type": self._type, "function": function}
 
     def is_whole(self) -> bool:
-        """Whether the arguments are whole JSON."""
-        if not self._arguments or self._arguments[-1][-1] != "}":  # avoids parsing after every fragment
-            return False
-        try:
-            json.loads(self.arguments)
-        except (ValueError, RecursionError):
-            return False
-        return True
+        """Whether each brace of the arguments is closed, so that an object is whole. Looks at no fragment twice."""
+        text = _ESCAPED.sub("", self._escape + self.arguments_after(self._seen))
+        self._seen = len(self._arguments)
+        self._escape = "\\" if text.endswith("\\") else ""
+        parts = text.split('"')
+        outside = "".join(parts[self._in_text :: 2])
+        self._in_text ^= len(parts) % 2 == 0
+        self._opened += outside.count("{")
+        self._closed += outside.count("}")
+        return self._opened == self._closed > 0 and not self._in_text
 
 
 def _read(payload: bytes) -> _Fragment:

@@ -47,6 +47,17 @@ def of_value(usage: Any, meta: Any) -> dict[str, Any] | None:
     return None if told is None else {**(usage if isinstance(usage, dict) else {}), "prompt_tokens": told}
 
 
+def of_response(usage: dict[str, Any]) -> dict[str, Any]:
+    """The usage of a response, with the names of a chat's."""
+    return {
+        "prompt_tokens": _count(usage, "input_tokens"),
+        "completion_tokens": _count(usage, "output_tokens"),
+        "total_tokens": _count(usage, "total_tokens"),
+        "prompt_tokens_details": usage.get("input_tokens_details"),
+        "completion_tokens_details": usage.get("output_tokens_details"),
+    }
+
+
 def has_counts(usage: bytes) -> bool:
     """Whether this JSON has a count. Some servers send zeros after a real count. True if it cannot be read."""
     try:  # a typed reader, because some servers send usage with every chunk; it is four times as fast as `read_json`
