@@ -43,3 +43,5 @@ _OPERATIONS = {
     Endpoint.MODERATIONS: "moderation",
     Endpoint.RERANK: "rerank",
 }
+
+CHATS = tuple(endpoint for endpoint in Endpoint if endpoint.asked_as is Endpoint.CHAT)

@@ -401,6 +401,17 @@ class ContextLengthExceeded(UpstreamRejected):
         self.recovery = Recovery.ELSEWHERE
 
 
+class UpstreamCannot(UpstreamRejected):
+    """The request cannot be translated to the dialect of the target's server. One with another dialect may take it."""
+
+    code = "upstream_cannot"
+    message = "The model's server has no place for a part of this request. Change it, or ask another model."
+
+    def __init__(self, message: str | None = None, **fields: Any) -> None:
+        super().__init__(message, **fields)
+        self.recovery = Recovery.ELSEWHERE
+
+
 class UpstreamIncomplete(UpstreamError):
     code = "upstream_incomplete"
     end_reason = EndReason.INCOMPLETE

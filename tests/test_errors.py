@@ -68,6 +68,7 @@ CONTRACT = {
     "upstream_rate_limited": (429, "rate_limit_error", True, EndReason.UPSTREAM_ERROR),
     "upstream_rejected": (400, "invalid_request_error", False, EndReason.UPSTREAM_ERROR),
     "context_length_exceeded": (400, "invalid_request_error", False, EndReason.UPSTREAM_ERROR),
+    "upstream_cannot": (400, "invalid_request_error", False, EndReason.UPSTREAM_ERROR),
     "upstream_incomplete": (502, "upstream_error", True, EndReason.INCOMPLETE),
     "producer_lost": (502, "upstream_error", True, EndReason.INCOMPLETE),
     "recording_lost": (410, "upstream_error", True, EndReason.INCOMPLETE),

@@ -21,7 +21,12 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 DOCUMENTS = ROOT / ".github" / "docs"
 EXAMPLE = (ROOT / "config.example.toml").read_text()
-ENVIRON = {"MOONSHOT_API_KEY": "a", "OPENAI_API_KEY": "b", "TEAM_B_KEY": "a-key-of-sixteen-characters"}
+ENVIRON = {
+    "MOONSHOT_API_KEY": "a",
+    "OPENAI_API_KEY": "b",
+    "ANTHROPIC_API_KEY": "c",
+    "TEAM_B_KEY": "a-key-of-sixteen-characters",
+}
 
 
 def blocks(language: str, page: str = README) -> list[str]:

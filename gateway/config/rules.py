@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from gateway.config.schema import Config, Key, Model, Secret, Traces, Upstream
+from gateway.config.schema import Api, Config, Dialect, Key, Model, Secret, Traces, Upstream
 from gateway.endpoints import Endpoint
 
 _SHORTEST_KEY = 16  # characters: 64 bits if they are hexadecimal, too many to try out over a network
@@ -68,6 +68,8 @@ def _url_faults(config: Config) -> Iterator[str]:
             yield f"upstreams[{index}].base_url: the gateway adds the path of each call itself; write {base}"
         if upstream.proxy is not None and not _is_http_url(upstream.proxy, with_user=True):
             yield f"upstreams[{index}].proxy: expected http(s)://[user:password@]host:port"
+        if upstream.dialect is Dialect.ANTHROPIC and not upstream.stream_usage:
+            yield f"upstreams[{index}].stream_usage: is for the dialect openai; Anthropic's API always tells the usage"
         yield from _header_faults(upstream.headers, f"upstreams[{index}].headers")
         if upstream.api_key is not None and not _is_field_value(upstream.api_key):
             yield f"upstreams[{index}].api_key: must be printable ASCII, without line ends"
@@ -79,7 +81,14 @@ def _url_faults(config: Config) -> Iterator[str]:
 
 
 def _endpoint_faults(config: Config) -> Iterator[str]:
+    for index, upstream in enumerate(config.upstreams):
+        if upstream.dialect is Dialect.ANTHROPIC and upstream.api is not Api.CHAT:
+            yield f"upstreams[{index}].api: the dialect anthropic has chats only; leave this line out"
+    served = {upstream.name: upstream.endpoints for upstream in config.upstreams}
     for index, model in enumerate(config.models):
+        targets = [served[target.upstream] for target in model.targets if target.upstream in served]
+        if targets and model.endpoints and not any(set(model.endpoints) & set(endpoints) for endpoints in targets):
+            yield f"models[{index}].endpoints: its targets have none of them; the dialect anthropic has chats only"
         if not model.endpoints:
             yield f"models[{index}].endpoints: expected at least one; without this line, the model has all of them"
         upstreams = [upstream for upstream in config.upstreams if _is_target(upstream, model)]

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from gateway.endpoints import Endpoint
+from gateway.endpoints import CHATS, Endpoint
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Seconds = Annotated[float, Meta(gt=0, le=86400)]
@@ -56,6 +56,13 @@ class Strategy(StrEnum):
     FALLBACK = "fallback"  # in the order of the list
     WEIGHTED = "weighted"  # by chance, in proportion to the weights
     LEAST_BUSY = "least_busy"  # the one with the fewest running requests in proportion to its weight
+
+
+class Dialect(StrEnum):
+    """The form in which an upstream is asked and answers."""
+
+    OPENAI = "openai"
+    ANTHROPIC = "anthropic"  # the Messages API
 
 
 class Api(StrEnum):
@@ -156,10 +163,17 @@ class Upstream(Struct, frozen=True, forbid_unknown_fields=True):
     stream_usage: bool = True
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     max_streams: Count | None = None  # that run at the same time, in this process
+    dialect: Dialect = Dialect.OPENAI
+    max_tokens: Count = 8192  # of an answer whose request has no bound: Anthropic's API wants one
 
     def __post_init__(self) -> None:
         """Strips blanks around the address, which come from copying it."""
         msgspec.structs.force_setattr(self, "base_url", self.base_url.strip())
+
+    @property
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """Those at which its models can be asked. Anthropic's API has chats only."""
+        return tuple(Endpoint) if self.dialect is Dialect.OPENAI else CHATS
 
     def asked_at(self, endpoint: Endpoint) -> Endpoint:
         """Its endpoint that is asked for a request at `endpoint` of the gateway."""

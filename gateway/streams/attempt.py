@@ -11,16 +11,17 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
 from gateway.admission.tokens import taken
-from gateway.config import Stream, Timeouts
+from gateway.config import Dialect, Stream, Timeouts
 from gateway.entries import Entry
 from gateway.errors import AnswerTooLarge, GatewayError, Timeout, UpstreamError
 from gateway.log.base import Recording
 from gateway.observe.spans import AttemptSpan
 from gateway.streams.outcome import is_refusal
-from gateway.streams.response_body import Reading
+from gateway.streams.response_body import Decoding, Reading
 from gateway.streams.watchdog import Watchdog
 from gateway.upstream.client import UpstreamResponse
 from gateway.upstream.dialects import openai
+from gateway.upstream.dialects.anthropic.answer import Answer
 from gateway.upstream.dialects.assembled import Assembled
 from gateway.upstream.dialects.completion import Outcome
 from gateway.upstream.dialects.prefix import Diverged, Prefix
@@ -176,7 +177,10 @@ class Attempt:
                 raise UpstreamError("The model's server sent something else where one JSON body was asked for.")
             choices, most = self.decoder.choices, limits.max_bytes
             self.decoder = Assembled(self._owner.outcome, choices=choices, most=most, count=self._log.grow)
-        return Reading(self.decoder, self._log, self._watchdog, self._append, max_event_bytes=limits.max_event_bytes)
+        decoder: Decoding = self.decoder
+        if self.target.upstream.dialect is Dialect.ANTHROPIC:
+            decoder = Answer(self.decoder, created=self._owner.outcome().created)
+        return Reading(decoder, self._log, self._watchdog, self._append, max_event_bytes=limits.max_event_bytes)
 
     def _expire(self, timeout: Timeout) -> None:
         self._expired = timeout

@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import Protocol
 
 from gateway.entries import Entry
 from gateway.errors import AnswerTooLarge, EventTooLarge, UpstreamIncomplete
 from gateway.log.base import Recording
-from gateway.sse import END, Parser
+from gateway.sse import END, Event, Parser
 from gateway.sse import EventTooLarge as ParserOverflow
 from gateway.streams.watchdog import Watchdog
 from gateway.upstream.client import UpstreamResponse
@@ -16,6 +17,22 @@ _UNFINISHED = 65_536  # bytes of an unfinished event that are worth counting: ne
 _LARGE_READ = 32_768  # bytes: smaller reads make no burst, and are not counted
 _BURST = 131_072  # bytes of large reads that a stream may take in one turn: one read brings 256 KiB at most
 _JSON_BODY = 33_554_432  # bytes of an upstream that answers in one JSON body: its answer, its logprobs, its spaces
+
+
+class Decoding(Protocol):
+    """What the events go to: a decoder, or what translates them for one."""
+
+    @property
+    def done(self) -> bool: ...
+
+    @property
+    def complete(self) -> bool: ...
+
+    def decode_data(self, data: bytes, entries: list[Entry]) -> None: ...
+
+    def decode(self, event: Event, entries: list[Entry]) -> object: ...
+
+    def decode_completion(self, body: bytes, entries: list[Entry]) -> None: ...
 
 
 class Reading:
@@ -28,7 +45,7 @@ class Reading:
 
     def __init__(
         self,
-        decoder: openai.Decoder,
+        decoder: Decoding,
         log: Recording,
         watchdog: Watchdog,
         append: Callable[[list[Entry]], None],

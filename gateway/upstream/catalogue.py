@@ -26,8 +26,6 @@ _LARGEST_MODEL = 16_384  # bytes of one model's fields; the longest, those of Op
 _LARGEST_LIST = 1_048_576  # bytes of the fields in one answer, the size of OpenRouter's whole list
 _KINDS = {"created": int, "owned_by": str}  # SDKs declare these types
 
-_EVERY = msgspec.Raw(msgspec.json.encode(list(Endpoint)))
-
 _Ask = Callable[[Upstream], Awaitable[Sequence[ModelFields]]]
 
 
@@ -73,7 +71,8 @@ class Catalogue:
 
     async def _list_everything(self) -> Sequence[ModelFields]:
         upstream = self._config.upstreams[0]
-        return [{**_told(fields, upstream), "endpoints": _EVERY} for fields in await self._ask(upstream)]
+        endpoints = msgspec.Raw(msgspec.json.encode(upstream.endpoints))
+        return [{**_told(fields, upstream), "endpoints": endpoints} for fields in await self._ask(upstream)]
 
     async def close(self) -> None:
         for listed in self._lists.values():

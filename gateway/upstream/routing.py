@@ -43,7 +43,10 @@ class Target(msgspec.Struct, frozen=True):
 
 
 class Route(msgspec.Struct, frozen=True):
-    """The targets of a model, how to choose among them, and the endpoints at which the model can be asked."""
+    """The targets of a model, how to choose among them, and the endpoints at which the model can be asked.
+
+    A target whose upstream does not have the endpoint is left out.
+    """
 
     targets: tuple[Target, ...]
     strategy: Strategy = Strategy.FALLBACK
@@ -115,11 +118,14 @@ def _made(config: Config, name: str, endpoint: Endpoint) -> Route:
     if not config.models:
         upstream = config.upstreams[0]
         timeouts = _timeouts(config, upstream, Timeouts())
-        return Route((Target(upstream, name, timeouts, is_named=False, endpoint=upstream.asked_at(endpoint)),))
+        target = Target(upstream, name, timeouts, is_named=False, endpoint=upstream.asked_at(endpoint))
+        return Route((target,), endpoints=upstream.endpoints)
     for model in config.models:
         if model.name == name:
-            targets = tuple([_target(config, model, target, endpoint) for target in model.targets])
-            return Route(targets, model.strategy, model.hedge_seconds, model.same_answer, model.endpoints)
+            every = [_target(config, model, target, endpoint) for target in model.targets]
+            targets = tuple([target for target in every if endpoint in target.upstream.endpoints])
+            endpoints = [one for one in model.endpoints if any(one in target.upstream.endpoints for target in every)]
+            return Route(targets, model.strategy, model.hedge_seconds, model.same_answer, endpoints)
     raise unknown_model([model.name for model in config.models])
 
 

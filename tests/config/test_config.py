@@ -493,6 +493,15 @@ RULES = {
         UPSTREAM + model("m", "down"),
         "models[0].targets[0].upstream: there is no upstream named down",
     ),
+    "an unknown dialect": (UPSTREAM + 'dialect = "bedrock"', "upstreams[0].dialect:"),
+    "usage that Anthropic's API tells anyway": (
+        UPSTREAM + 'dialect = "anthropic"\nstream_usage = false',
+        "upstreams[0].stream_usage:",
+    ),
+    "endpoints that Anthropic's API does not have": (
+        UPSTREAM + 'dialect = "anthropic"\n' + model("m", "up") + 'endpoints = ["embeddings"]',
+        "models[0].endpoints: its targets have none of them",
+    ),
     "a model that is not there": (
         UPSTREAM + model("m", "up") + '[assistants.a]\nmodel = "n"',
         "assistants.a.model: there is no model named n",

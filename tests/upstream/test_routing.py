@@ -2,8 +2,8 @@
 
 import pytest
 
-from gateway.config import Api, Config, Model, TargetName, Timeouts, Upstream
-from gateway.endpoints import Endpoint
+from gateway.config import Api, Config, Dialect, Model, TargetName, Timeouts, Upstream
+from gateway.endpoints import CHATS, Endpoint
 from gateway.errors import InvalidRequest, ModelNotFound
 from gateway.upstream.routing import Route, Target, default_model, longest_answer, route, whole_upstream
 
@@ -132,6 +132,17 @@ def test_each_endpoint_has_targets_with_a_state_of_their_own(endpoint: Endpoint)
     assert route(VALUES, "all", endpoint) is route(VALUES, "all", endpoint)
     (unnamed,) = route(ANY, "m", endpoint).targets
     assert unnamed.key == target.key.replace("first/all", "first")
+
+
+def test_targets_are_asked_only_where_their_dialect_has_the_endpoint() -> None:
+    claude = Upstream("claude", "http://claude/v1", dialect=Dialect.ANTHROPIC)
+    both, one = Model("both", [TargetName("claude"), TargetName("first")]), Model("one", [TargetName("claude")])
+    config = Config(upstreams=[claude, FIRST], models=[both, one])
+    assert [target.upstream.name for target in route(config, "both").targets] == ["claude", "first"]
+    assert [target.upstream.name for target in route(config, "both", Endpoint.EMBEDDINGS).targets] == ["first"]
+    assert list(route(config, "both").endpoints) == list(Endpoint)
+    assert list(route(config, "one", Endpoint.EMBEDDINGS).endpoints) == list(CHATS)
+    assert list(route(Config(upstreams=[claude]), "any").endpoints) == list(CHATS)
 
 
 def test_the_endpoints_of_a_route_are_those_of_its_model() -> None:

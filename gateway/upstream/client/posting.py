@@ -13,14 +13,15 @@ from aiohttp import hdrs
 
 from gateway import __version__
 from gateway.bounds import DEFAULT_BOUNDS, Bounds
-from gateway.config import Upstream
+from gateway.config import Dialect, Upstream
 from gateway.endpoints import Endpoint
 from gateway.errors import GatewayError
 from gateway.observe.spans import AttemptSpan
 from gateway.upstream.client import connections
 from gateway.upstream.client.response import UpstreamResponse, start_of
 from gateway.upstream.client.translation import FOREIGN, has_begun, translated
-from gateway.upstream.dialects.listing import ModelFields, models_in
+from gateway.upstream.dialects.anthropic.request import messages_body
+from gateway.upstream.dialects.listing import ModelFields, models_in, with_openais_fields
 from gateway.upstream.dialects.status import error_from_status
 from gateway.upstream.redaction import redact
 from gateway.upstream.routing import Target
@@ -30,6 +31,8 @@ logger = logging.getLogger(__name__)
 _ERROR_BODY = 65_536  # bytes read of an error's body: its message is looked for there, nothing else
 _MODELS_BODY = 4_194_304  # bytes of a list of models: OpenRouter's, the longest, has about one million
 _LARGE_BODY = 1_048_576  # from here on aiohttp warns about bytes and wants a file
+_LISTS = {Dialect.OPENAI: "/models", Dialect.ANTHROPIC: "/models?limit=1000"}  # of which Anthropic's shows 20 by itself
+_ANTHROPIC_VERSION = "2023-06-01"  # the only one of the Messages API
 _BODILESS = frozenset({204, 205})  # of the 2xx: RFC 9110, sections 15.3.5 and 15.3.6
 
 
@@ -58,12 +61,18 @@ class UpstreamClient:
     ) -> UpstreamResponse:
         """Posts `body` to the target's endpoint and returns its response, whose status is a 2xx.
 
+        For a target of another dialect, a chat is translated, and its answer comes as a stream (see `dialects`).
+
         With a span, the request has its fields. Without one it has no `traceparent`, even if the client's request had
         one: the upstream is mostly another company's, and it gets no field of the client unless the operator says so.
 
         Raises an UpstreamError that says what went wrong, or what the upstream answered instead.
         """
-        return await self._open("POST", _url(target.upstream, f"/{target.endpoint}"), target, body, accept, span)
+        path = target.endpoint.value
+        if target.upstream.dialect is Dialect.ANTHROPIC:
+            path, accept = "messages", "text/event-stream"
+            body = messages_body(body, max_tokens=target.upstream.max_tokens)
+        return await self._open("POST", _url(target.upstream, f"/{path}"), target, body, accept, span)
 
     async def ask_about(self, target: Target, method: str, path: str, *, accept: str) -> UpstreamResponse:
         """Sends a request about something that the upstream has at `path` below the target's endpoint.
@@ -99,12 +108,13 @@ class UpstreamClient:
         seconds = self._bounds.models_seconds
         options = self._options(upstream, aiohttp.ClientTimeout(total=seconds), "application/json")
         try:
-            async with self._session.get(_url(upstream, "/models"), **options) as response:
+            async with self._session.get(_url(upstream, _LISTS[upstream.dialect]), **options) as response:
                 await self._check(response)
                 body = await start_of(response, most=_MODELS_BODY, seconds=seconds)
         except FOREIGN as error:
             raise translated(error, upstream) from error
-        return models_in(body)
+        models = models_in(body)
+        return models if upstream.dialect is Dialect.OPENAI else with_openais_fields(models)
 
     async def _check(self, response: aiohttp.ClientResponse, endpoint: Endpoint = Endpoint.CHAT) -> None:
         """Raises unless the response may be an answer."""
@@ -169,7 +179,11 @@ def _headers(upstream: Upstream) -> Mapping[str, str]:
         hdrs.CONTENT_TYPE: "application/json",
         hdrs.USER_AGENT: f"gateway/{__version__}",
     }
-    if upstream.api_key is not None:
+    if upstream.dialect is Dialect.ANTHROPIC:
+        headers["anthropic-version"] = _ANTHROPIC_VERSION
+        if upstream.api_key is not None:
+            headers["x-api-key"] = upstream.api_key.reveal()
+    elif upstream.api_key is not None:
         headers[hdrs.AUTHORIZATION] = f"Bearer {upstream.api_key.reveal()}"
     return headers | {name: secret.reveal() for name, secret in upstream.headers.items()}
 

@@ -15,6 +15,11 @@ from gateway.upstream.shapes import stripped
 ModelFields = Mapping[str, msgspec.Raw]
 
 _MOST_MODELS = 10_000  # that are read, which takes about 10 ms; the longest lists have some hundreds
+_OF_ANTHROPIC = {
+    "object": msgspec.Raw(b'"model"'),
+    "created": msgspec.Raw(b"0"),
+    "owned_by": msgspec.Raw(b'"anthropic"'),
+}
 _UNREADABLE = "The model's server did not say which models it has."
 
 
@@ -34,6 +39,14 @@ def models_in(body: bytes) -> Sequence[ModelFields]:
     if listed and not models:
         raise UpstreamError(_UNREADABLE)
     return models
+
+
+def with_openais_fields(models: Sequence[ModelFields]) -> Sequence[ModelFields]:
+    """Anthropic's models with the fields that OpenAI's SDKs expect: https://platform.claude.com/docs/en/api/models-list
+
+    A model keeps its fields, such as `display_name` and `created_at`, apart from its type.
+    """
+    return [{**_OF_ANTHROPIC, **{name: raw for name, raw in model.items() if name != "type"}} for model in models]
 
 
 def text_in(fields: ModelFields, name: str) -> str | None:
