@@ -172,6 +172,7 @@ async def _begun(request: web.Request, stream: Watched, head: Head) -> web.Strea
 async def _whole(request: web.Request, stream: Watched, head: Head) -> web.StreamResponse:
     with Attached(request, stream):
         await success(stream)
+        await stream.publish()  # its client may ask any process for it at once
         return await _deliver(request, stream, head)
 
 
