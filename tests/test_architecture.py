@@ -98,6 +98,7 @@ DOORS = {  # the one module or room that imports a package; the house's own, msg
     "limits": "gateway.admission.memory_limiter",
     "opentelemetry": "gateway.observe.traces",
     "prometheus_client": "gateway.observe.metrics.*",
+    "hiredis": "gateway.shared.connection",
     "redis": "gateway.shared.connection",
     "uvloop": "gateway.serve",
 }

@@ -1,4 +1,4 @@
-"""The connection to Redis. The only module that uses redis-py.
+"""The connection to Redis. The only module that uses redis-py and hiredis.
 
 Each operation has a time limit. The first one that fails marks Redis as away. From then on operations fail at once, so
 that no request waits for them, and one task asks every second whether Redis is back.
@@ -9,7 +9,9 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from hiredis import pack_command
 from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
@@ -122,13 +124,41 @@ async def _send(redis: Redis, commands: Sequence[Command], seconds: float) -> li
     async with asyncio.timeout(None) as limit:
         first = loop.call_later(half, lambda: limit.reschedule(loop.time() + half))
         try:
-            pipe = redis.pipeline(transaction=False)
-            for command in commands:
-                pipe.execute_command(*command)
-            replies = await pipe.execute(raise_on_error=False)
+            return await _exchange(redis, commands)
         finally:
             first.cancel()
-    return [_reply(reply) for reply in replies]
+
+
+async def _exchange(redis: Redis, commands: Sequence[Command]) -> list[Any]:
+    """Sends all commands at once, and reads a reply to each.
+
+    A pipeline of redis-py does the same, but writes its commands in Python, and calls seven functions for each of them:
+    a command takes 15 µs there, and 6 µs here. Where sending or reading fails, or is cancelled, redis-py closes the
+    connection, so that no reply is left on it.
+    """
+    connection = await redis.connection_pool.get_connection()  # type: ignore[no-untyped-call] # behind a decorator
+    try:
+        await connection.send_packed_command(b"".join([_packed(command) for command in commands]))
+        replies = [await _next_reply(connection) for _ in commands]
+    finally:
+        await redis.connection_pool.release(connection)
+    shapes = redis.response_callbacks
+    return [_shaped(reply, shapes.get(str(command[0]))) for command, reply in zip(commands, replies, strict=True)]
+
+
+def _packed(command: Command) -> bytes:
+    name, *rest = command
+    words = (*str(name).split(), *rest)  # some names have two words, which are sent apart
+    packed: bytes = pack_command(words)  # type: ignore[arg-type] # its stub says a tuple of one
+    return packed
+
+
+async def _next_reply(connection: AbstractConnection) -> Any:
+    """A refused command has its error as its reply: those behind it are read, too."""
+    try:
+        return await connection.read_response()
+    except ResponseError as error:
+        return error
 
 
 def _client(url: str, connections: int) -> Redis:
@@ -144,10 +174,12 @@ def _client(url: str, connections: int) -> Redis:
     return Redis.from_pool(pool)  # closes the pool with itself
 
 
-def _reply(reply: Any) -> Any:
+def _shaped(reply: Any, shape: Callable[[Any], Any] | None) -> Any:
     if isinstance(reply, _NOT_SERVING):
         raise reply
-    return CommandError(str(reply)) if isinstance(reply, ResponseError) else reply
+    if isinstance(reply, ResponseError):
+        return CommandError(str(reply))
+    return reply if shape is None else shape(reply)
 
 
 def _words(error: Exception) -> str:
