@@ -44,6 +44,7 @@ class AdmittedRequest(msgspec.Struct, frozen=True):
     is_kept: bool  # the client can resume it
     is_stored: bool = True  # other processes may have it, if there is a store that they share
     asked_at: Endpoint | None = None  # where alone its answer can be got again; None: at `/chat` and `/streams`
+    form: str = ""  # of the answer, as far as the upstream is not told: another one makes it another request
     in_background: bool = False  # it waits for no client
     head: bytes = b""  # what its surface keeps of the request beside the entries of the answer
     is_whole: bool = False  # the upstream sends one JSON body

@@ -18,6 +18,8 @@ from gateway.streams.watched import Watched
 Answer = Coroutine[Any, Any, web.StreamResponse]
 """Sends a stream. A handler returns it instead of awaiting it, so that the handler's frame ends: see `observed`."""
 
+ENTRIES_AT_ONCE = 1_000  # that are read again in one turn of the event loop; they take about 1 ms
+
 _encode_json = msgspec.json.Encoder().encode
 
 

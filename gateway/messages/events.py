@@ -54,6 +54,19 @@ class MessageEvents:
             blocks.add(entry)
         return self._writer.taken()
 
+    def show(self, entry: Entry) -> bytes:
+        """As `frame`, of an answer that is recorded, and goes on whatever this client can be shown of it.
+
+        An entry that cannot be shown is an `error` event, and nothing is shown behind that.
+        """
+        if self._failed:
+            return b""
+        try:
+            return self.frame(0, entry)
+        except GatewayError as error:
+            self._fail(error_body(error, self._head.request_id))
+            return self._writer.taken()
+
     def _fail(self, body: Object) -> None:
         self._failed = True
         self._writer.emit(body)

@@ -35,6 +35,11 @@ class MessageRequest(msgspec.Struct, frozen=True):
     shows_thinking: bool
     on_disconnect: OnDisconnect | None
 
+    @property
+    def form(self) -> str:
+        """What the form of the answer depends on, apart from the fields."""
+        return f"stream={self.stream} thinking={self.shows_thinking}"
+
 
 class _Tool(msgspec.Struct):
     type: str | None = None

@@ -13,7 +13,7 @@ from gateway.entries import EndReason, Entry, Kind
 from gateway.errors import AnswerTooLarge, GatewayError, ShuttingDown, TotalTimeout, UpstreamError, UpstreamRateLimited
 from gateway.messages.events import MessageEvents
 from gateway.messages.head import Head
-from gateway.messages.message import whole_message
+from gateway.messages.message import WholeMessage
 from gateway.upstream.dialects.openai import Decoder
 from tests.messages.judge import Object, judge, read
 
@@ -53,8 +53,22 @@ def events(*entries: Entry, head: Head = HEAD) -> list[Object]:
     return read(shown)
 
 
+def recorded(*entries: Entry, head: Head = HEAD) -> list[Object]:
+    """As a client is shown them that gets a recorded answer."""
+    machine = MessageEvents(STREAM, head)
+    return read(b"".join([machine.show(entry) for entry in entries]))
+
+
+def whole_message(entries: Iterable[Entry], stream_id: str, head: Head) -> Object:
+    made = WholeMessage(stream_id, head)
+    for entry in entries:
+        made.add(entry)
+    return made.value()
+
+
 def message(*entries: Entry, head: Head = HEAD) -> Object:
-    """The same streamed and whole."""
+    """The same streamed, recorded and whole."""
+    assert recorded(*entries, head=head) == events(*entries, head=head)
     streamed = judge(events(*entries, head=head))
     assert streamed is not None
     whole: Object = json.loads(msgspec.json.encode(whole_message(entries, STREAM, head)))
@@ -317,6 +331,7 @@ def test_a_call_that_cannot_be_made_is_an_error(case: str) -> None:
     """Of a whole answer, that is. One that was cut at its largest size says so."""
     entries = [*BROKEN_CALLS[case], end(finish_reason="tool_calls")]
     assert judge(events(*entries)) is None
+    assert recorded(*entries) == events(*entries)
     with pytest.raises(UpstreamError):
         whole_message(entries, STREAM, HEAD)
 
@@ -325,6 +340,7 @@ def test_what_is_held_of_calls_is_bounded() -> None:
     entries = [call(0, "f", "{" + " " * 600, id="c0"), call(0, arguments=" " * 600 + "}"), end()]
     told = events(*entries)
     assert told[-1]["error"]["code"] == "answer_too_large"
+    assert recorded(*entries) == told
     with pytest.raises(AnswerTooLarge):
         whole_message(entries, STREAM, HEAD)
 
@@ -370,6 +386,7 @@ def test_any_answer_is_well_formed_and_ends_once(
     is_complete = reason is EndReason.COMPLETE
     last = failed(UpstreamError()) if is_told and not is_complete else [end(reason, finish_reason)]
     streamed = judge(events(*entries, *last))
+    assert recorded(*entries, *last) == events(*entries, *last)
     if not is_complete:
         assert streamed is None
     elif streamed is not None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -24,6 +25,7 @@ from tests.rig.scripted_upstream import (
 )
 from tests.sdk.answers import CUTS, HELLO, USAGE, refusal
 from tests.sdk.conftest import KEY
+from tests.sdk.cutting import CuttingWire
 
 QUESTION: dict[str, Any] = {"model": "m-1", "max_tokens": 64, "messages": [{"role": "user", "content": "Hi"}]}
 TOOL = {"name": "weather", "input_schema": {"type": "object", "properties": {"city": {"type": "string"}}}}
@@ -234,3 +236,37 @@ async def test_the_clients_retry_recovers_from_early_failures(connect: Connect, 
 
     assert await asyncio.gather(*[ask() for _ in early]) == ["Hello"] * len(early)
     assert len(upstream.requests) == 2 * len(early)
+
+
+@pytest.mark.parametrize("way", ["whole", "streamed"])
+async def test_with_an_idempotency_key_no_retry_is_paid(
+    gateway: MakeGateway, upstream: ScriptedUpstream, anthropic: Any, way: str
+) -> None:
+    """The connection breaks once, at any place. Before the header, the client tries again, and its user behind it."""
+    upstream.script(stream(delta("Hel"), Pause(0.02), delta("lo"), finish(), DONE))
+    cuts = range(0, 1500, 60)
+
+    async def ask(client: Any, cut: int) -> str:
+        once = {"Idempotency-Key": str(uuid.uuid4()), "Connection": "close"}
+        asked = {**QUESTION, "extra_query": {"cut": cut}, "extra_headers": once}
+        words = ""
+        for _ in range(3):
+            try:
+                if way == "whole":
+                    message = await client.messages.create(**asked)
+                else:
+                    async with client.messages.stream(**asked) as answer:
+                        message = await answer.get_final_message()
+            except Exception as error:
+                words = repr(error)
+            else:
+                if message.stop_reason is not None:
+                    return str(message.content[0].text)
+        return words
+
+    async with CuttingWire((await gateway()).port) as wire:
+        options = {"base_url": wire.address, "api_key": KEY, "max_retries": 2, "timeout": 5.0}
+        async with anthropic.AsyncAnthropic(**options) as client:
+            assert set(await asyncio.gather(*[ask(client, cut) for cut in cuts])) == {"Hello"}
+        assert len(wire.passed) == len(cuts)
+    assert len(upstream.requests) == len(cuts)

@@ -7,13 +7,25 @@ import json
 import pytest
 
 from tests.conftest import Client, MakeGateway
+from tests.handlers.test_messages import HI as MESSAGE
 from tests.handlers.test_responses import BACKGROUND, HI, RICH, STREAMED, got, made, refused, rest, told
 from tests.responses.judge import Judge
 from tests.rig.completions import COMPLETION, post, streamed
 from tests.rig.completions import HI as CHAT
 from tests.rig.completions import STREAMED as CHAT_STREAMED
 from tests.rig.redis import RedisServer
-from tests.rig.scripted_upstream import DONE, ScriptedUpstream, Stall, Until, answer, delta, event, finish, stream
+from tests.rig.scripted_upstream import (
+    DONE,
+    ScriptedUpstream,
+    Stall,
+    Until,
+    answer,
+    chunk,
+    delta,
+    event,
+    finish,
+    stream,
+)
 
 KEY = {"Idempotency-Key": "0b9d8c5e-7a54-4ad0-9f7e-3f6a5cf41c0d"}
 
@@ -21,6 +33,12 @@ KEY = {"Idempotency-Key": "0b9d8c5e-7a54-4ad0-9f7e-3f6a5cf41c0d"}
 @pytest.fixture
 async def two(gateway: MakeGateway, redis: RedisServer) -> list[Client]:
     return [await gateway(f'[store]\nurl = "{redis.url}"\n') for _ in range(2)]
+
+
+async def message(client: Client, asked: dict[str, object]) -> bytes:
+    async with client.post("/v1/messages", json=asked, headers=KEY) as response:
+        assert response.status == 200, await response.text()
+        return await response.read()
 
 
 async def test_a_response_is_everywhere(two: list[Client], upstream: ScriptedUpstream) -> None:
@@ -129,3 +147,33 @@ async def test_a_broken_one_is_broken_elsewhere(two: list[Client], upstream: Scr
     first, second = [await streamed(client, CHAT_STREAMED, **KEY) for client in two]
     assert first == second
     assert first.broken
+
+
+@pytest.mark.parametrize("asked", [MESSAGE, {**MESSAGE, "stream": True}], ids=["whole", "streamed"])
+async def test_a_message_is_joined_and_given_again_elsewhere(
+    two: list[Client], upstream: ScriptedUpstream, asked: dict[str, object]
+) -> None:
+    here, there = two
+    gate = asyncio.Event()
+    upstream.script(stream(delta("one "), Until(gate), delta("two"), finish(), DONE))
+    asking = asyncio.create_task(message(here, asked))
+    await upstream.until(requests=1)
+    again = asyncio.create_task(message(there, asked))
+    await asyncio.sleep(0.2)
+    gate.set()
+    first, second = await asyncio.gather(asking, again)
+    assert first == second == await message(there, asked)
+    assert len(upstream.requests) == 1
+    for other in ({**asked, "thinking": {"type": "disabled"}}, {**asked, "temperature": 1}):
+        async with there.post("/v1/messages", json=other, headers=KEY) as response:
+            assert (response.status, (await response.json())["error"]["code"]) == (409, "idempotency_conflict")
+
+
+async def test_a_message_with_a_call_that_cannot_be_made(two: list[Client], upstream: ScriptedUpstream) -> None:
+    """Streamed, it is the same everywhere. Whole, it is a status, and the key is free for the next request."""
+    half = event(chunk(tool_calls=[{"index": 0, "id": "c", "function": {"name": "f", "arguments": "{"}}]))
+    upstream.script(stream(half, finish("tool_calls"), DONE), stream(delta("a"), finish(), DONE))
+    async with two[0].post("/v1/messages", json=MESSAGE, headers=KEY) as response:
+        assert response.status == 502
+    assert b'"a"' in await message(two[1], MESSAGE)
+    assert len(upstream.requests) == 2
