@@ -13,7 +13,7 @@ import msgspec
 from gateway.admission.auth import Caller
 from gateway.admission.fields import ChatRequest, CompletionRequest, Fields
 from gateway.admission.limits import Allowance, allowance
-from gateway.config import Assistant, Config, OnDisconnect, Timeouts
+from gateway.config import Assistant, Config, Dialect, OnDisconnect, Timeouts
 from gateway.endpoints import Endpoint
 from gateway.errors import EndpointNotSupported, InvalidRequest, NotFound, PolicyNotAllowed, Unauthorized
 from gateway.observe.spans import RequestSpan
@@ -176,6 +176,16 @@ def is_passed(config: Config, caller: Caller, model: str | None, endpoint: Endpo
     check_key(config, caller)
     _, found = _routed(config, caller, model or _assistants_model(config, endpoint), endpoint)
     return found.endpoint is endpoint
+
+
+def takes_thoughts(config: Config, caller: Caller, model: str | None, endpoint: Endpoint) -> bool:
+    """Whether all targets of the model take back what it thought, and that it shall think, in Anthropic's form.
+
+    Raises Unauthorized, InvalidRequest, EndpointNotSupported or ModelNotFound.
+    """
+    check_key(config, caller)
+    _, found = _routed(config, caller, model or _assistants_model(config, endpoint), endpoint)
+    return all(target.upstream.dialect is Dialect.ANTHROPIC for target in found.targets)
 
 
 def _can_go_on(asked: CompletionRequest, endpoint: Endpoint) -> bool:

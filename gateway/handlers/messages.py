@@ -15,8 +15,8 @@ from contextlib import suppress
 import msgspec
 from aiohttp import web
 
-from gateway.admission.admit import AdmittedRequest, admit_translated, check_key
-from gateway.admission.fields import POLICY
+from gateway.admission.admit import AdmittedRequest, admit_translated, check_key, takes_thoughts
+from gateway.admission.fields import POLICY, name_in
 from gateway.admission.limits import allowance
 from gateway.admission.tokens import prompt
 from gateway.config import Assistant
@@ -81,7 +81,8 @@ async def _admitted(
     if is_asked and key is None:  # with one, the answer may exist already
         await services.streams.check(limits)
     fields = await read_fields(request, caller, query, LARGEST_V1_BODY, at_a_time=limits.max_streams)
-    asked = message_request(fields, is_asked=is_asked)
+    takes = takes_thoughts(services.config, caller, name_in(fields, "model"), Endpoint.MESSAGES)
+    asked = message_request(fields, is_asked=is_asked, takes_thoughts=takes)
     admitted = admit_translated(
         services.config,
         caller,

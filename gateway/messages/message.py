@@ -22,6 +22,9 @@ class _Content:
     def add(self, text: str) -> None:
         self._texts.append(text)
 
+    def sign(self, signature: str) -> None:
+        self.blocks[-1]["signature"] = signature
+
     def end(self) -> None:
         block, text = self.blocks[-1], "".join(self._texts)
         self._texts.clear()

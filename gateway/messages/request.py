@@ -7,9 +7,9 @@ ignored. Fields that are not of this API go to the model's server unchanged, as 
 `top_k`: many servers have it under the same name, and one that does not says so.
 
 `thinking` decides only whether the model's reasoning is shown. A chat has no budget for it, and servers whose models do
-not reason refuse the field `reasoning_effort`. Clients send `thinking` to any model, so it would lock them out. An
-effort that a client chooses by `output_config` is passed on, apart from `high`: that is what Anthropic's models do by
-themselves, and Claude Code sends it with every request.
+not reason refuse the field `reasoning_effort`. Clients send `thinking` to any model, so it would lock them out. Only
+where Anthropic's own server is asked, it is passed on. An effort that a client chooses by `output_config` is passed on,
+apart from `high`: that is what Anthropic's models do by themselves, and Claude Code sends it with every request.
 """
 
 from collections.abc import Mapping
@@ -109,28 +109,38 @@ _IGNORED = frozenset(
 _REFUSED = frozenset({"container", "mcp_servers"})
 
 
-def message_request(fields: Fields, *, is_asked: bool = True) -> MessageRequest:
-    """Raises InvalidRequest. `is_asked`: an answer is wanted, and not only a number of tokens."""
+def message_request(fields: Fields, *, is_asked: bool = True, takes_thoughts: bool = False) -> MessageRequest:
+    """Raises InvalidRequest.
+
+    `is_asked`: an answer is wanted, and not only a number of tokens. `takes_thoughts`: Anthropic's own server is asked.
+    """
     fields = {name: value for name, value in fields.items() if value != _NULL}
     for name in sorted(_REFUSED & fields.keys()):
         raise unsupported("Only Anthropic's own servers have this.", name)
     thinking = _value(fields, "thinking", _THINKING)
     return MessageRequest(
         model=name_in(fields, "model"),
-        fields=_chat_fields(fields, is_asked=is_asked),
+        fields=_chat_fields(fields, is_asked=is_asked, takes_thoughts=takes_thoughts),
         stream=_value(fields, "stream", _BOOLEAN) or False,
-        shows_thinking=thinking is None or (thinking.type != "disabled" and thinking.display != "omitted"),
+        shows_thinking=thinking is None or takes_thoughts or _is_shown(thinking),
         on_disconnect=_value(fields, "on_disconnect", _ON_DISCONNECT),
     )
+
+
+def _is_shown(thinking: _Thinking) -> bool:
+    return thinking.type != "disabled" and thinking.display != "omitted"
 
 
 def _value(fields: Fields, name: str, decoder: Decoder[Any]) -> Any:
     return read(fields.get(name, _NULL), decoder, name)
 
 
-def _chat_fields(fields: Fields, *, is_asked: bool) -> Object:
+def _chat_fields(fields: Fields, *, is_asked: bool, takes_thoughts: bool) -> Object:
     chat: Object = {name: value for name, value in fields.items() if name not in _OWN and name not in _IGNORED}
-    chat["messages"] = chat_messages(fields.get("messages", Raw(b"[]")), fields.get("system", _NULL))
+    messages, system = fields.get("messages", Raw(b"[]")), fields.get("system", _NULL)
+    chat["messages"] = chat_messages(messages, system, takes_thoughts=takes_thoughts)
+    if takes_thoughts and "thinking" in fields:
+        chat["thinking"] = fields["thinking"]
     most: int | None = _value(fields, "max_tokens", _INTEGER)
     if most is None and is_asked:
         raise InvalidRequest("This field is required.", param="max_tokens")

@@ -138,6 +138,43 @@ def test_all_kinds_of_blocks() -> None:
     ]
 
 
+def thoughts(*blocks: Object) -> Entry:
+    return Entry(Kind.REASONING_EXTRA, json.dumps({"thinking_blocks": blocks}).encode())
+
+
+def signed(signature: str, **more: str) -> Entry:
+    return thoughts({"type": "thinking", "signature": signature, **more})
+
+
+def test_thoughts_are_signed() -> None:
+    """As Anthropic's own models sign them. Each signature is the end of a block."""
+    entries = [
+        text("hm", Kind.REASONING),
+        signed("s1"),
+        text("so", Kind.REASONING),
+        signed("s2"),
+        thoughts({"type": "redacted_thinking", "data": "d"}),
+        signed("s3"),
+        text("A"),
+        signed("s4", thinking="of a text that was told before"),
+        call(0, "f", "{", id="c0"),
+        signed("s5"),
+        call(0, arguments="}"),
+        Entry(Kind.REASONING_EXTRA, b'{"reasoning_details":[{}],"thinking_blocks":[1,{"type":"thinking"}]}'),
+        end(finish_reason="tool_calls"),
+    ]
+    assert message(*entries)["content"] == [
+        {"type": "thinking", "thinking": "hm", "signature": "s1"},
+        {"type": "thinking", "thinking": "so", "signature": "s2"},
+        {"type": "redacted_thinking", "data": "d"},
+        {"type": "thinking", "thinking": "", "signature": "s3"},
+        {"type": "text", "text": "A"},
+        {"type": "tool_use", "id": "c0", "name": "f", "input": {}},
+        {"type": "thinking", "thinking": "", "signature": "s5"},
+    ]
+    assert [block["type"] for block in message(*entries, head=MUTE)["content"]] == ["text", "tool_use"]
+
+
 def test_reasoning_that_nobody_wants_is_not_shown() -> None:
     assert message(text("hm", Kind.REASONING), text("A"), end(), head=MUTE)["content"] == [
         {"type": "text", "text": "A"}
@@ -370,6 +407,10 @@ _DELTAS = st.fixed_dictionaries(
         "refusal": _TEXTS,
         "tool_calls": st.lists(_CALLS, max_size=2),
         "annotations": st.lists(st.just({}), max_size=1),
+        "thinking_blocks": st.lists(
+            st.sampled_from([{"type": "thinking", "signature": "s"}, {"type": "redacted_thinking", "data": "d"}]),
+            max_size=2,
+        ),
     },
 )
 _REASONS = st.sampled_from(["stop", "length", "tool_calls", "content_filter", "x"])

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import MakeGateway
+from tests.rig import anthropic as sends
 from tests.rig.scripted_upstream import (
     DONE,
     Pause,
@@ -135,6 +136,29 @@ async def test_a_tool_round_trip(connect: Connect, upstream: ScriptedUpstream, w
     (sent,) = messages[1]["tool_calls"]
     assert (sent["id"], messages[2]["tool_call_id"], sent["function"]["name"]) == ("c1", "c1", "weather")
     assert json.loads(sent["function"]["arguments"]) == json.loads(ARGUMENTS)
+
+
+@pytest.mark.parametrize("way", ["whole", "streamed"])
+async def test_a_tool_round_trip_with_signed_thoughts(connect: Connect, upstream: ScriptedUpstream, way: str) -> None:
+    """Over Anthropic's own server: it gets back what it has signed, and goes on thinking."""
+    called = sends.message(sends.thinking(0, "Where?"), sends.tool(1, "weather", ARGUMENTS), reason="tool_use")
+    upstream.script(sends.answered(called), sends.answered(sends.HELLO))
+    client = await connect(sends.configured(upstream.url))
+    asked = {**QUESTION, "tools": [TOOL], "thinking": {"type": "enabled", "budget_tokens": 1024}, "max_tokens": 2048}
+    if way == "whole":
+        message = validated(await client.messages.create(**asked))
+    else:
+        async with client.messages.stream(**asked) as answer:
+            message = validated(await answer.get_final_message())
+    thought, call = message.content
+    assert (thought.thinking, thought.signature, call.input) == ("Where?", "c2ln", json.loads(ARGUMENTS))
+    result = {"type": "tool_result", "tool_use_id": call.id, "content": "21"}
+    turns = [{"role": "assistant", "content": message.content}, {"role": "user", "content": [result]}]
+    last = await client.messages.create(**{**asked, "messages": [*QUESTION["messages"], *turns]})
+    assert last.content[0].text == "Hello"
+    sent: Any = upstream.requests[1].json
+    assert sent["thinking"] == asked["thinking"]
+    assert sent["messages"][1]["content"][0] == {"type": "thinking", "thinking": "Where?", "signature": "c2ln"}
 
 
 async def test_a_count(connect: Connect, upstream: ScriptedUpstream) -> None:
