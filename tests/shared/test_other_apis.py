@@ -3,13 +3,16 @@
 import asyncio
 import io
 import json
+import re
 
 import pytest
 
 from tests.conftest import Client, MakeGateway
 from tests.handlers.test_messages import HI as MESSAGE
 from tests.handlers.test_responses import BACKGROUND, HI, RICH, STREAMED, got, made, refused, rest, told
+from tests.handlers.test_upstream_responses import response as whole_response
 from tests.responses.judge import Judge
+from tests.rig.clients import bearer
 from tests.rig.completions import COMPLETION, post, streamed
 from tests.rig.completions import HI as CHAT
 from tests.rig.completions import STREAMED as CHAT_STREAMED
@@ -177,3 +180,77 @@ async def test_a_message_with_a_call_that_cannot_be_made(two: list[Client], upst
         assert response.status == 502
     assert b'"a"' in await message(two[1], MESSAGE)
     assert len(upstream.requests) == 2
+
+
+# Responses that an upstream makes
+
+
+def maker(redis: RedisServer, upstream: ScriptedUpstream) -> str:
+    keys = "".join([f'[[keys]]\nname = "{name}"\nkey = "test-key-of-{name}-12345"\n' for name in "ab"])
+    up = f'[[upstreams]]\nname = "maker"\napi = "responses"\nbase_url = "{upstream.url}/v1"\n'
+    return f'[store]\nurl = "{redis.url}"\n{keys}{up}'
+
+
+@pytest.fixture
+async def makers(gateway: MakeGateway, redis: RedisServer, upstream: ScriptedUpstream) -> list[Client]:
+    """Gateways over an upstream that makes responses."""
+    return [await gateway(maker(redis, upstream)) for _ in range(2)]
+
+
+def made_by(upstream: ScriptedUpstream) -> bytes:
+    """Has the upstream answer everything with a response. Returns that."""
+    body = json.dumps(whole_response("completed", NAME)).encode()
+    upstream.script(*[answer(200, body)] * 6)
+    return body
+
+
+NAME = "resp_68af4030592c81938ec0a5fbab4a3e9f05438e46b5f69a3b"  # of the form of OpenAI's
+A, B = bearer("test-key-of-a-12345"), bearer("test-key-of-b-12345")
+
+
+async def asked_at(client: Client, method: str, path: str, **headers: str) -> tuple[int, bytes]:
+    body = HI if path == "/v1/responses" else None
+    async with client.request(method, path, headers=headers, json=body) as response:
+        return response.status, await response.read()
+
+
+async def test_a_response_of_an_upstream_is_found_elsewhere(makers: list[Client], upstream: ScriptedUpstream) -> None:
+    body = made_by(upstream)
+    here, there = makers
+    assert await asked_at(here, "POST", "/v1/responses", **A) == (200, body)
+    assert await asked_at(there, "GET", f"/v1/responses/{NAME}", **A) == (200, body)
+    assert await asked_at(there, "POST", f"/v1/responses/{NAME}/cancel", **A) == (200, body)
+    async with there.post("/v1/responses", json={**HI, "previous_response_id": NAME}, headers=A) as response:
+        assert response.status == 200
+    for method, path in (("GET", ""), ("POST", "/cancel"), ("DELETE", "")):
+        assert (await asked_at(there, method, f"/v1/responses/{NAME}{path}", **B))[0] == 404
+    asked = [(request.method, request.path) for request in upstream.requests]
+    at = f"/v1/responses/{NAME}"
+    assert asked == [("POST", "/v1/responses"), ("GET", at), ("POST", f"{at}/cancel"), ("POST", "/v1/responses")]
+
+
+async def test_a_response_of_an_upstream_that_was_deleted_elsewhere(
+    makers: list[Client], upstream: ScriptedUpstream, redis: RedisServer
+) -> None:
+    made_by(upstream)
+    here, there = makers
+    await asked_at(here, "POST", "/v1/responses", **A)
+    (key,) = re.findall(rb"gateway:r:[0-9a-f]{64}", await redis.say("KEYS", "*"))
+    assert 0 < int((await redis.say("PTTL", key)).strip(b":\r\n")) <= 86_400_000
+    assert (await asked_at(there, "DELETE", f"/v1/responses/{NAME}", **A))[0] == 200
+    assert b"gateway:r:" not in await redis.say("KEYS", "*")
+    assert (await asked_at(there, "GET", f"/v1/responses/{NAME}", **A))[0] == 404
+
+
+async def test_ids_of_an_upstream_while_redis_is_away(
+    makers: list[Client], upstream: ScriptedUpstream, redis: RedisServer
+) -> None:
+    """The process that passed one on knows it. Another one cannot tell, and says so."""
+    body = made_by(upstream)
+    here, there = makers
+    await asked_at(here, "POST", "/v1/responses", **A)
+    await redis.stop()
+    assert await asked_at(here, "GET", f"/v1/responses/{NAME}", **A) == (200, body)
+    status, words = await asked_at(there, "GET", f"/v1/responses/{NAME}", **A)
+    assert (status, json.loads(words)["error"]["code"]) == (503, "store_unavailable")
+    assert (await asked_at(here, "DELETE", f"/v1/responses/{NAME}", **A))[0] == 200
