@@ -22,12 +22,12 @@ imported by one module or one room only. `tests/test_architecture.py` checks bot
                      frames; generation, attempts (dependencies, hedging, surfaces), failures, attempt,
                      response_body, watchdog, outcome; sharing: elsewhere (followed), presence, claims; resumed,
                      upstream_places
-    messages/        Anthropic's Messages API over chats: request (conversation, places), events and message (head,
+    messages/        Anthropic's Messages API over chats: request (conversation), events and message (head,
                      blocks), errors
     responses/       OpenAI's Responses API over chats: request (items), head, events (output, ends); places, of
                      responses that upstreams make themselves
-    admission/       admit, fields, auth, addresses; limits, refusals, memory_limiter (limits), redis_limiter (through
-                     limit_line, by limit_commands); tokens, body_room, descriptors
+    admission/       admit, fields, translating, auth, addresses; limits, refusals, memory_limiter (limits),
+                     redis_limiter (through limit_line, by limit_commands); tokens, body_room, descriptors
     upstream/        client/ (aiohttp's: posting, response, connections, translation), payload, tap and chunked (reads);
                      routing (decides), targets, breaker (their states); catalogue, redaction, tls; dialects/ by shape
     shared/          what processes share through Redis: connection (redis-py), publisher, reader, process, their forms

@@ -51,6 +51,7 @@ POLICY = [
     "gateway.admission.refusals",
     "gateway.admission.surrogates",
     "gateway.admission.tokens",
+    "gateway.admission.translating",
     "gateway.config.*",
     "gateway.handlers.negotiation",
     "gateway.handlers.origins",

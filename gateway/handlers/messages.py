@@ -15,22 +15,13 @@ from contextlib import suppress
 import msgspec
 from aiohttp import web
 
-from gateway.admission.admit import AdmittedRequest, admit_translated, check_key, takes_thoughts
-from gateway.admission.fields import POLICY, name_in
-from gateway.admission.limits import allowance
+from gateway.admission.admit import AdmittedRequest, admit_translated, takes_thoughts
+from gateway.admission.fields import name_in
 from gateway.admission.tokens import prompt
-from gateway.config import Assistant
 from gateway.endpoints import Endpoint
 from gateway.errors import GatewayError, RedisUnavailable
-from gateway.handlers.reading import (
-    IDEMPOTENCY,
-    LARGEST_V1_BODY,
-    authenticate,
-    idempotency_key,
-    read_fields,
-    read_query,
-)
-from gateway.handlers.replies import ENTRIES_AT_ONCE, Answer, Attached, counted, json_response, success
+from gateway.handlers.questions import read_question
+from gateway.handlers.replies import ENTRIES_AT_ONCE, Answer, Attached, counted, json_response, opened, success
 from gateway.handlers.services import BOUNDS, EXCHANGE
 from gateway.handlers.sinks import EventStreamSink, deliver
 from gateway.log.window import Window
@@ -42,7 +33,7 @@ from gateway.sse import HEARTBEAT
 from gateway.streams.frames import SequentialFrames, Source
 from gateway.streams.held import HeldStream
 from gateway.streams.idempotency import Key
-from gateway.streams.viewer import Viewer, until
+from gateway.streams.viewer import Viewer
 from gateway.streams.watched import Watched
 
 
@@ -73,14 +64,7 @@ async def _admitted(
 ) -> tuple[MessageRequest, AdmittedRequest, Key | None]:
     exchange = request[EXCHANGE]
     services = exchange.services
-    caller = authenticate(request)
-    check_key(services.config, caller)
-    query = read_query(request, only=POLICY | IDEMPOTENCY)  # SDKs add `beta=true`
-    key = idempotency_key(request, query, caller) if is_asked else None
-    limits = allowance(caller, None, Assistant())
-    if is_asked and key is None:  # with one, the answer may exist already
-        await services.streams.check(limits)
-    fields = await read_fields(request, caller, query, LARGEST_V1_BODY, at_a_time=limits.max_streams)
+    caller, key, fields = await read_question(request, takes_key=is_asked, is_asked=is_asked)
     takes = takes_thoughts(services.config, caller, name_in(fields, "model"), Endpoint.MESSAGES)
     asked = message_request(fields, is_asked=is_asked, takes_thoughts=takes)
     admitted = admit_translated(
@@ -114,14 +98,9 @@ async def _streamed(
     request: web.Request, stream: HeldStream[Window] | Watched, source: Source, events: MessageEvents
 ) -> web.StreamResponse:
     heartbeat = request[EXCHANGE].services.config.stream.heartbeat_seconds
-    log = source.recording
     with Attached(request, stream):
         sink = EventStreamSink(request, heartbeat=PING)
-        spoke = await until(log, lambda: stream.has_content or log.ended, within=heartbeat)
-        if stream.failure is not None and not stream.has_content:
-            raise stream.failure.copy()
-        await sink.open()
-        if not spoke:
+        if not await opened(sink, stream, within=heartbeat):
             await sink.write(events.start())
             await sink.write(HEARTBEAT)
         await Viewer(source, sink, heartbeat=heartbeat, bounds=request.app[BOUNDS]).run()

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from gateway.errors import GatewayError, Stopped
 from gateway.handlers.services import EXCHANGE
+from gateway.handlers.sinks import EventStreamSink
 from gateway.log.views import start_block
 from gateway.streams.followed import FollowedStream
 from gateway.streams.held import HeldStream
@@ -85,6 +86,19 @@ async def ticketed_start(request: web.Request, stream: Watched) -> bytes:
     if isinstance(stream, FollowedStream):
         await stream.publish()  # a stream of this process is published soon, and is looked for until then
     return block
+
+
+async def opened(sink: EventStreamSink, stream: HeldStream[Any] | Watched, *, within: float) -> bool:
+    """Sends the header after the first content, or after `within` seconds. Returns whether there was any content.
+
+    Raises the GatewayError with which the stream failed before that.
+    """
+    log = stream.log
+    spoke = await until(log, lambda: stream.has_content or log.ended, within=within)
+    if stream.failure is not None and not stream.has_content:
+        raise stream.failure.copy()
+    await sink.open()
+    return spoke
 
 
 async def success(stream: HeldStream[Any] | Watched) -> None:

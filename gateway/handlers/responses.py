@@ -13,11 +13,9 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from gateway.admission.admit import AdmittedRequest, admit_translated, check_key
+from gateway.admission.admit import AdmittedRequest, admit_translated
 from gateway.admission.auth import Caller
-from gateway.admission.fields import POLICY
-from gateway.admission.limits import allowance
-from gateway.config import Assistant, OnDisconnect
+from gateway.config import OnDisconnect
 from gateway.endpoints import Endpoint
 from gateway.errors import (
     BodyTooLarge,
@@ -27,14 +25,8 @@ from gateway.errors import (
     ResponseNotFound,
 )
 from gateway.handlers import upstream_responses
-from gateway.handlers.reading import (
-    IDEMPOTENCY,
-    LARGEST_V1_BODY,
-    authenticate,
-    idempotency_key,
-    read_fields,
-    read_query,
-)
+from gateway.handlers.questions import read_question
+from gateway.handlers.reading import LARGEST_V1_BODY
 from gateway.handlers.replies import Answer, Attached, claim, success
 from gateway.handlers.response_replies import response_of, send_events, send_response
 from gateway.handlers.services import EXCHANGE
@@ -55,21 +47,12 @@ _encode_json = msgspec.json.Encoder().encode
 
 
 async def create(request: web.Request) -> web.StreamResponse | Answer:
-    exchange = request[EXCHANGE]
-    services = exchange.services
-    caller = authenticate(request)
-    check_key(services.config, caller)
-    query = read_query(request, only=POLICY | IDEMPOTENCY)
-    key = idempotency_key(request, query, caller)
-    limits = allowance(caller, None, Assistant())
-    if key is None:  # with one, the response may exist already
-        await services.streams.check(limits)
-    fields = await read_fields(request, caller, query, LARGEST_V1_BODY, at_a_time=limits.max_streams)
+    caller, key, fields = await read_question(request)
     if upstream_responses.makes(request, caller, fields):
         return await upstream_responses.create(request, caller, fields, key)
     asked = response_request(fields, await _known(request, caller, references_in(fields)))
     admitted = _admitted(request, caller, asked, await _earlier(request, caller, asked))
-    stream = await services.streams.record(admitted, key)
+    stream = await request[EXCHANGE].services.streams.record(admitted, key)
     head = read_head(stream.head)
     if head.background != asked.background:
         raise IdempotencyConflict()

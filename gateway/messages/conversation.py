@@ -22,8 +22,8 @@ import msgspec
 from msgspec import Raw
 from msgspec.json import Decoder
 
+from gateway.admission.translating import IMAGE_RESULT, MOST_PARTS, needed, read, unsupported
 from gateway.errors import InvalidRequest
-from gateway.messages.places import needed, read, unsupported
 
 Object = dict[str, Any]
 
@@ -66,20 +66,17 @@ _CONTENT: Decoder[str | list[_Block] | None] = Decoder(str | list[_Block] | None
 _SOURCE = Decoder(_Source)
 _SIZES = Decoder(list[_Sized])
 
-_MOST = 20_000  # messages and blocks in all, whose translation takes about 50 ms; long conversations have some hundreds
-
 _EMPTY = 2  # fields of a message of the model that has only a role, and null for a content
 _BETWEEN_TEXTS = "\n\n"
 _THINKING = frozenset({"thinking", "redacted_thinking"})
-_IMAGE_RESULT = "The result is an image. It follows."
 _REMINDER = "<system-reminder>\n{}\n</system-reminder>"
 _ERROR = "Error: "  # a chat has no other mark for a tool that failed
 
 
 def chat_messages(messages: Raw, system: Raw, *, takes_thoughts: bool = False) -> list[Object]:
     """Raises InvalidRequest."""
-    if sum([1 + (len(one.content) if isinstance(one.content, list) else 0) for one in _counted(messages)]) > _MOST:
-        raise InvalidRequest(f"There are over {_MOST} messages and blocks.", param="messages")
+    if sum([1 + (len(one.content) if isinstance(one.content, list) else 0) for one in _counted(messages)]) > MOST_PARTS:
+        raise InvalidRequest(f"There are over {MOST_PARTS} messages and blocks.", param="messages")
     read_messages = read(messages, _MESSAGES, "messages")
     if not read_messages:
         raise InvalidRequest("There are no messages.", code="question_missing", param="messages")
@@ -196,7 +193,7 @@ def _result(block: _Block, where: str, images: list[Object]) -> Object:
         parts = [_part(part, f"{where}.content[{index}]") for index, part in enumerate(content)]
         images += [part for part in parts if part["type"] != "text"]
         content = _BETWEEN_TEXTS.join([part["text"] for part in parts if part["type"] == "text"])
-    text = content or (_IMAGE_RESULT if parts else "")
+    text = content or (IMAGE_RESULT if parts else "")
     name = needed(block.tool_use_id, f"{where}.tool_use_id")
     return {"role": "tool", "tool_call_id": name, "content": f"{_ERROR}{text}" if block.is_error else text}
 
