@@ -18,8 +18,8 @@ imported by one module or one room only. `tests/test_architecture.py` checks bot
     notify           messages to systemd about the process
     handlers/        HTTP in, HTTP out: a module per surface, middleware, sinks (aiohttp-sse), origins, negotiation
     handover/        other processes on this machine: folder, neighbours, offers
-    streams/         registry, held, retention (shedding), unwatched (life), tickets, idempotency, epoch; viewer,
-                     frames; generation, attempts (dependencies, hedging, surfaces), failures, attempt,
+    streams/         registry (recorder), held, retention (shedding), unwatched (life), tickets, idempotency, epoch;
+                     viewer, frames; generation, attempts (dependencies, hedging, surfaces), failures, attempt,
                      response_body, watchdog, outcome; sharing: elsewhere (followed), presence, claims; resumed,
                      upstream_places
     messages/        Anthropic's Messages API over chats: request (conversation), events and message (head,
