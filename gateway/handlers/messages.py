@@ -9,7 +9,6 @@ as on `/v1/chat/completions`. Without one, a streamed answer is not kept, and a 
 complete.
 """
 
-import asyncio
 from contextlib import suppress
 
 import msgspec
@@ -21,7 +20,7 @@ from gateway.admission.tokens import prompt
 from gateway.endpoints import Endpoint
 from gateway.errors import GatewayError, RedisUnavailable
 from gateway.handlers.questions import read_question
-from gateway.handlers.replies import ENTRIES_AT_ONCE, Answer, Attached, counted, json_response, opened, success
+from gateway.handlers.replies import Answer, Attached, counted, json_response, opened, read_all, success
 from gateway.handlers.services import BOUNDS, EXCHANGE
 from gateway.handlers.sinks import EventStreamSink, deliver
 from gateway.log.window import Window
@@ -122,8 +121,5 @@ async def _whole(request: web.Request, stream: Watched, head: Head) -> web.Strea
 
 async def _message(stream: Watched, head: Head) -> Object:
     message = WholeMessage(stream.id, head)
-    for number, entry in enumerate(stream.log.entries, 1):
-        message.add(entry)
-        if number % ENTRIES_AT_ONCE == 0:
-            await asyncio.sleep(0)
+    await read_all(stream, message.add)
     return message.value()

@@ -1,12 +1,14 @@
 """Parts of replies that several handlers use."""
 
-from collections.abc import Coroutine, Iterator
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import msgspec
 from aiohttp import web
 
+from gateway.entries import Entry
 from gateway.errors import GatewayError, Stopped
 from gateway.handlers.services import EXCHANGE
 from gateway.handlers.sinks import EventStreamSink
@@ -99,6 +101,14 @@ async def opened(sink: EventStreamSink, stream: HeldStream[Any] | Watched, *, wi
         raise stream.failure.copy()
     await sink.open()
     return spoke
+
+
+async def read_all(stream: Watched, add: Callable[[Entry], None]) -> None:
+    """Calls `add` with all entries of a stream that has ended, in as many turns of the event loop as that needs."""
+    for number, entry in enumerate(stream.log.entries, 1):
+        add(entry)
+        if number % ENTRIES_AT_ONCE == 0:
+            await asyncio.sleep(0)
 
 
 async def success(stream: HeldStream[Any] | Watched) -> None:
