@@ -226,6 +226,13 @@ async def test_a_stream_that_is_forgotten_at_its_end_has_an_end_in_redis(
         assert b'"reason":"complete"' in await watching
 
 
+def elsewhere_of(client: Client) -> Elsewhere:
+    """What the gateway knows of the streams of others."""
+    sharing = streams(client).sharing
+    assert sharing is not None
+    return sharing.elsewhere
+
+
 def relieve(elsewhere: Elsewhere) -> None:
     """As when other copies take more than their bound."""
     store = elsewhere._store
@@ -241,9 +248,7 @@ async def test_a_copy_that_a_request_waits_for_is_not_dropped(two: MakeTwo, upst
     gate = asyncio.Event()
     upstream.script(stream(delta("a"), Until(gate), delta("b"), finish("stop"), DONE))
     one = await created(here)
-    sharing = streams(there).sharing
-    assert sharing is not None
-    elsewhere = sharing.elsewhere
+    elsewhere = elsewhere_of(there)
     finding = asyncio.create_task(elsewhere.find(one["id"], number=3))
     await eventually(lambda: len(elsewhere) == 1)
     relieve(elsewhere)
@@ -262,9 +267,7 @@ async def test_a_viewer_of_a_copy_that_was_dropped_before_it_came_is_cut(
     here, there = await two()
     upstream.script(stream(delta("a"), Stall()))
     one = await created(here)
-    sharing = streams(there).sharing
-    assert sharing is not None
-    elsewhere = sharing.elsewhere
+    elsewhere = elsewhere_of(there)
     found = await elsewhere.find(one["id"])
     assert found is not None
     relieve(elsewhere)
@@ -283,9 +286,7 @@ async def test_a_copy_whose_only_client_left_while_it_was_read_is_dropped(
     here, there = await two()
     upstream.script(stream(delta("a"), Stall()))
     one = await created(here)
-    sharing = streams(there).sharing
-    assert sharing is not None
-    elsewhere = sharing.elsewhere
+    elsewhere = elsewhere_of(there)
     load, begun, gate = elsewhere._reader.load, asyncio.Event(), asyncio.Event()
 
     async def slowly(stream_id: str, take: Take) -> None:
@@ -310,9 +311,7 @@ async def test_a_ticket_of_a_stream_whose_time_is_over_in_redis_makes_no_new_one
     upstream.script(stream(delta("a"), finish("stop"), DONE))
     one = await created(here)
     await read(there, one["url"])
-    sharing = streams(there).sharing
-    assert sharing is not None
-    found = await sharing.elsewhere.find(one["id"])
+    found = await elsewhere_of(there).find(one["id"])
     assert found is not None
     key = f"gateway:s:{{{one['id']}}}:meta"
     before = int((await redis.say("HLEN", key)).strip(b":\r\n"))
