@@ -42,6 +42,7 @@ FLOORS = [
 POLICY = [
     "gateway.admission.addresses",
     "gateway.admission.admit",
+    "gateway.admission.admit_v1",
     "gateway.admission.auth",
     "gateway.admission.body_room",
     "gateway.admission.descriptors",

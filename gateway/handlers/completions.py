@@ -29,7 +29,8 @@ that reads slowly slows the upstream down.
 
 from aiohttp import web
 
-from gateway.admission.admit import Completion, admit_completion
+from gateway.admission.admit import Completion
+from gateway.admission.admit_v1 import admit_completion
 from gateway.admission.fields import completion_request
 from gateway.endpoints import Endpoint
 from gateway.handlers.questions import read_question

@@ -14,7 +14,8 @@ from contextlib import suppress
 import msgspec
 from aiohttp import web
 
-from gateway.admission.admit import AdmittedRequest, admit_translated, takes_thoughts
+from gateway.admission.admit import AdmittedRequest
+from gateway.admission.admit_v1 import admit_translated, takes_thoughts
 from gateway.admission.fields import name_in
 from gateway.admission.tokens import prompt
 from gateway.endpoints import Endpoint

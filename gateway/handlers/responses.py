@@ -13,7 +13,8 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from gateway.admission.admit import AdmittedRequest, admit_translated
+from gateway.admission.admit import AdmittedRequest
+from gateway.admission.admit_v1 import admit_translated
 from gateway.admission.auth import Caller
 from gateway.config import OnDisconnect
 from gateway.endpoints import Endpoint

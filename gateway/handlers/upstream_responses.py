@@ -13,7 +13,8 @@ import logging
 
 from aiohttp import web
 
-from gateway.admission.admit import admit_completion, check_key, is_passed
+from gateway.admission.admit import check_key
+from gateway.admission.admit_v1 import admit_completion, is_passed
 from gateway.admission.auth import Caller
 from gateway.admission.fields import Fields, completion_request, name_in, response_fields
 from gateway.config import Api
