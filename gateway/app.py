@@ -30,6 +30,7 @@ from gateway.handlers import (
     models,
     playground,
     responses,
+    stored_responses,
     streams,
 )
 from gateway.handlers.middleware import add_common_headers, answering, observed
@@ -45,9 +46,11 @@ from gateway.observe.metrics import Metrics
 from gateway.observe.spans import Tracer
 from gateway.responses.places import Places
 from gateway.shared.base import Connection
+from gateway.shared.keys import Keys
 from gateway.streams.gauges import gauges
 from gateway.streams.registry import Streams
 from gateway.streams.sharing import Sharing
+from gateway.streams.upstream_places import UpstreamPlaces
 from gateway.upstream.catalogue import Catalogue
 from gateway.upstream.client import UpstreamClient
 from gateway.upstream.dialects.listing import ModelFields
@@ -94,9 +97,9 @@ def create_app(
         web.post("/v1/messages", answering(messages.create)),
         web.post("/v1/messages/count_tokens", messages.count_tokens),
         web.post("/v1/responses", answering(responses.create)),
-        web.get("/v1/responses/{id}", answering(responses.retrieve), allow_head=False),
-        web.post("/v1/responses/{id}/cancel", responses.cancel),
-        web.delete("/v1/responses/{id}", responses.delete),
+        web.get("/v1/responses/{id}", answering(stored_responses.retrieve), allow_head=False),
+        web.post("/v1/responses/{id}/cancel", stored_responses.cancel),
+        web.delete("/v1/responses/{id}", stored_responses.delete),
         *[web.post(f"/v1/{name}", answering(partial(completions.create, endpoint=name))) for name in _RELAYED],
         web.get("/v1/models", models.list_all, allow_head=False),
         web.get("/v1/models/{id:.+}", models.retrieve, allow_head=False),
@@ -168,6 +171,7 @@ async def _services(
 
     catalogue = _catalogue(client, config, descriptors)
     bodies = BodyRoom(config.server.max_bodies_bytes)
+    places = UpstreamPlaces(Places(loop.time), connection, Keys(config.store.prefix))
     app[SERVICES] = Services(
         config,
         KeyRing(config.keys),
@@ -179,7 +183,7 @@ async def _services(
         descriptors,
         counted,
         tracer,
-        Places(loop.time),
+        places,
         neighbours,
     )
     yield
@@ -187,6 +191,7 @@ async def _services(
     if sharing is not None:
         await sharing.close()
     await limiter.close()  # behind the ends of all streams, whose places it frees
+    await places.close()
     if connection is not None:
         await connection.close()
     await app[SERVICES].catalogue.close()

@@ -42,6 +42,7 @@ FLOORS = [
 POLICY = [
     "gateway.admission.addresses",
     "gateway.admission.admit",
+    "gateway.admission.admit_v1",
     "gateway.admission.auth",
     "gateway.admission.body_room",
     "gateway.admission.descriptors",
@@ -51,6 +52,7 @@ POLICY = [
     "gateway.admission.refusals",
     "gateway.admission.surrogates",
     "gateway.admission.tokens",
+    "gateway.admission.translating",
     "gateway.config.*",
     "gateway.handlers.negotiation",
     "gateway.handlers.origins",

@@ -1,8 +1,7 @@
 """Turns the fields of a request into an order: the caller, the model, the prompts and the parameters. Raises errors.
 
-The native surface has assistants and composes the upstream's request. The OpenAI surface passes the request on.
-Requests of other APIs come translated. The rules about what a caller may ask, and at which endpoints, are here, and are
-the same for all.
+The native surface has assistants, and its requests to the upstream are composed here. `admit_v1` has the requests of
+`/v1`. The rules about what a caller may ask, and at which endpoints, are here, and are the same for all.
 """
 
 from collections.abc import Mapping
@@ -11,7 +10,7 @@ from typing import Any, Literal
 import msgspec
 
 from gateway.admission.auth import Caller
-from gateway.admission.fields import ChatRequest, CompletionRequest, Fields
+from gateway.admission.fields import ChatRequest, Fields
 from gateway.admission.limits import Allowance, allowance
 from gateway.config import Assistant, Config, OnDisconnect, Timeouts
 from gateway.endpoints import Endpoint
@@ -26,7 +25,7 @@ _OWN_FIELDS = _COMMON_FIELDS | {"model", "n", "stream_options"}  # `store` is th
 _PUBLIC_POLICIES = (OnDisconnect.CANCEL, OnDisconnect.DETACH)  # `drain` would spend tokens on answers without a reader
 
 _POLICIES = tuple(OnDisconnect)
-_NULL, _TRUE, _FALSE = msgspec.Raw(b"null"), msgspec.Raw(b"true"), msgspec.Raw(b"false")
+_NULL = msgspec.Raw(b"null")
 _USAGE = msgspec.Raw(b'{"include_usage":true}')
 
 _encode_json = msgspec.json.Encoder().encode
@@ -46,6 +45,7 @@ class AdmittedRequest(msgspec.Struct, frozen=True):
     asked_at: Endpoint | None = None  # where alone its answer can be got again; None: at `/chat` and `/streams`
     in_background: bool = False  # it waits for no client
     head: bytes = b""  # what its surface keeps of the request beside the entries of the answer
+    form: str = ""  # of the answer, as far as the upstream is not told: another one makes it another request
     is_whole: bool = False  # the upstream sends one JSON body
     adds_options: bool = False  # the caller sent no `stream_options`
     same_answer: bool = False  # another target would give the same text
@@ -91,7 +91,7 @@ def admit(
         raise NotFound(f"There is no assistant named {asked.assistant}.", code="assistant_not_found", param="assistant")
     if is_public:
         _check_public(asked.fields)
-    model, targets = _routed(config, caller, asked.model or assistant.model, Endpoint.CHAT)
+    model, targets = routed(config, caller, asked.model or assistant.model, Endpoint.CHAT)
     if asked.n not in (None, 1):
         raise InvalidRequest("`n` must be 1 here: a stream carries one answer.", param="n")
     bound = assistant.max_tokens if is_public else None
@@ -104,129 +104,17 @@ def admit(
         model,
         caller.name,
         allowance(caller, name, assistant if is_public else Assistant()),
-        _on_disconnect(config, caller, asked.on_disconnect, is_kept=is_kept, is_public=is_public),
+        policy_of(config, caller, asked.on_disconnect, is_kept=is_kept, is_public=is_public),
         is_kept,
         is_stored=asked.store is not False,
         adds_options=True,
-        same_answer=_is_same_answer(targets, body),
+        same_answer=is_same_answer(targets, body),
         request_id=request_id,
         span=span,
     )
 
 
-def admit_completion(
-    config: Config,
-    caller: Caller,
-    asked: CompletionRequest,
-    endpoint: Endpoint = Endpoint.CHAT,
-    *,
-    is_kept: bool = False,
-    in_background: bool = False,
-    upstream: str | None = None,
-    request_id: str = "",
-    span: RequestSpan | None = None,
-) -> Completion:
-    """Passes all fields on, except that the model is the target's and that a stream asks for usage.
-
-    `endpoint` is one that the upstream has, too. `is_kept`: the answer is recorded, for clients that ask again. Of the
-    targets, only those at `upstream` may be asked, if it is named. Raises Unauthorized, InvalidRequest,
-    EndpointNotSupported, ModelNotFound or PolicyNotAllowed.
-    """
-    check_key(config, caller)
-    model, targets = _routed(config, caller, asked.model or _assistants_model(config, endpoint), endpoint)
-    if upstream is not None:
-        targets = targets.at(upstream)
-    fields = {name: value for name, value in asked.fields.items() if name not in ("model", "on_disconnect")}
-    options = asked.stream_options
-    is_streamed = asked.stream and endpoint.is_written
-    wanted = own = None
-    asks_usage = endpoint is not Endpoint.RESPONSES  # whose events have it in any case
-    if is_streamed and asks_usage and not isinstance(options, msgspec.Raw):
-        own = fields.pop("stream_options", None)
-        wanted = msgspec.Raw(_encode_json({**(options or {}), "include_usage": True}))
-    request = AdmittedRequest(
-        targets,
-        Payload(_encode_json(fields), own, wanted),
-        model,
-        caller.name,
-        allowance(caller, None, Assistant()),
-        _on_disconnect(config, caller, asked.on_disconnect, is_kept=is_kept),
-        is_kept and is_streamed,  # a client has nothing of a whole answer that failed, and may ask again
-        is_stored=asked.fields.get("store") != _FALSE,
-        asked_at=endpoint,
-        in_background=in_background,
-        is_whole=not is_streamed,
-        adds_options=wanted is not None and options is None,
-        same_answer=_can_go_on(asked, endpoint) and _is_same_answer(targets, fields),
-        endpoint=endpoint,
-        request_id=request_id,
-        span=span,
-    )
-    hide_usage = wanted is not None and not _has_usage(options)
-    choices = asked.choices * (asked.prompts if endpoint is Endpoint.COMPLETIONS else 1)
-    return Completion(request, is_streamed, hide_usage, choices)
-
-
-def is_passed(config: Config, caller: Caller, model: str | None, endpoint: Endpoint) -> bool:
-    """Whether the upstreams of the model have this endpoint themselves, so that a request at it need not be translated.
-
-    Raises Unauthorized, InvalidRequest, EndpointNotSupported or ModelNotFound.
-    """
-    check_key(config, caller)
-    _, found = _routed(config, caller, model or _assistants_model(config, endpoint), endpoint)
-    return found.endpoint is endpoint
-
-
-def _can_go_on(asked: CompletionRequest, endpoint: Endpoint) -> bool:
-    """Whether another target may go on with the answer, whose text is remembered for that."""
-    return asked.stream and asked.choices == 1 and endpoint is Endpoint.CHAT
-
-
-def admit_translated(
-    config: Config,
-    caller: Caller,
-    *,
-    endpoint: Endpoint,
-    model: str | None,
-    fields: Mapping[str, Any],
-    on_disconnect: OnDisconnect | None = None,
-    is_kept: bool = False,
-    is_stored: bool = True,
-    head: bytes = b"",
-    request_id: str = "",
-    span: RequestSpan | None = None,
-) -> AdmittedRequest:
-    """A request of another API whose body was translated. `fields` are those of `/v1/chat/completions`.
-
-    `endpoint` is the one that the caller asked. The answer is streamed, and its entries are recorded. Raises
-    Unauthorized, InvalidRequest, EndpointNotSupported, ModelNotFound or PolicyNotAllowed.
-    """
-    check_key(config, caller)
-    name, targets = _routed(config, caller, model or _assistants_model(config, endpoint), endpoint)
-    body = {name: value for name, value in fields.items() if name not in ("model", "stream_options")}
-    return AdmittedRequest(
-        targets,
-        Payload(_encode_json({**body, "stream": True}), None, _USAGE),
-        name,
-        caller.name,
-        allowance(caller, None, Assistant()),
-        _on_disconnect(config, caller, on_disconnect, is_kept=is_kept),
-        is_kept,
-        is_stored=is_stored,
-        asked_at=endpoint,
-        head=head,
-        adds_options=True,
-        same_answer=_is_same_answer(targets, fields),
-        request_id=request_id,
-        span=span,
-    )
-
-
-def _has_usage(options: Fields | msgspec.Raw | None) -> bool:
-    return isinstance(options, dict) and options.get("include_usage") == _TRUE
-
-
-def _is_same_answer(targets: Route, fields: Mapping[str, Any]) -> bool:
+def is_same_answer(targets: Route, fields: Mapping[str, Any]) -> bool:
     """Whether another target can be expected to give the same text: the model says so, or the request asks for it."""
     if len(targets.targets) == 1:
         return False
@@ -262,7 +150,7 @@ def is_trusted(config: Config, caller: Caller) -> bool:
     return caller.key is not None or not config.keys or config.server.allow_anonymous
 
 
-def _routed(config: Config, caller: Caller, asked: str | None, endpoint: Endpoint) -> tuple[str | None, Route]:
+def routed(config: Config, caller: Caller, asked: str | None, endpoint: Endpoint) -> tuple[str | None, Route]:
     """The model by its name here, and its targets for this endpoint."""
     model = asked or default_model(config, endpoint)
     allowed = caller.key.models if caller.key is not None else []
@@ -275,12 +163,12 @@ def _routed(config: Config, caller: Caller, asked: str | None, endpoint: Endpoin
     return model or None, found
 
 
-def _assistants_model(config: Config, endpoint: Endpoint) -> str | None:
+def assistants_model(config: Config, endpoint: Endpoint) -> str | None:
     """The model of the default assistant. Assistants are for chats only."""
     return config.assistants.get("default", Assistant()).model if endpoint.asked_as is Endpoint.CHAT else None
 
 
-def _on_disconnect(
+def policy_of(
     config: Config, caller: Caller, chosen: OnDisconnect | None, *, is_kept: bool, is_public: bool = False
 ) -> OnDisconnect:
     """The caller's choice, if it is allowed. An answer that cannot be resumed is not detached."""

@@ -10,14 +10,14 @@ from aiohttp import HttpVersion11, web
 
 from gateway.admission.fields import Show
 from gateway.errors import StreamNotFound
-from gateway.handlers.replies import Answer, Attached, counted, json_response, success
+from gateway.handlers.replies import Answer, Attached, counted, json_response, read_all, success
 from gateway.handlers.services import BOUNDS, EXCHANGE
 from gateway.handlers.sinks import EventStreamSink, TextSink, deliver
 from gateway.log.views import text_view
 from gateway.streams.frames import Frames
 from gateway.streams.viewer import Viewer
 from gateway.streams.watched import Watched, shared_frames
-from gateway.upstream.dialects.completion import completion
+from gateway.upstream.dialects.completion import Parts
 
 # Of the event loop, after which a request is on its way to the upstream: a task of the stream begins, and then one of
 # aiohttp's. So the upstream works while the header is made here: its first event comes 0.15 ms sooner.
@@ -80,8 +80,9 @@ async def whole(request: web.Request, stream: Watched, show: Show) -> web.Stream
     """Sends a `chat.completion`, once the answer is complete."""
     with Attached(request, stream):
         await success(stream)
-        value = completion(stream.log.entries, stream.outcome(), reasoning=show.reasoning)
-        response = json_response(value)
+        parts = Parts()
+        await read_all(stream, parts.add)
+        response = json_response(parts.completion(stream.outcome(), reasoning=show.reasoning))
         with counted(stream, response.content_length or 0):
             return await deliver(request, response)
 

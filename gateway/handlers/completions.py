@@ -29,20 +29,12 @@ that reads slowly slows the upstream down.
 
 from aiohttp import web
 
-from gateway.admission.admit import Completion, admit_completion, check_key
-from gateway.admission.fields import POLICY, completion_request
-from gateway.admission.limits import allowance
-from gateway.config import Assistant
+from gateway.admission.admit import Completion
+from gateway.admission.admit_v1 import admit_completion
+from gateway.admission.fields import completion_request
 from gateway.endpoints import Endpoint
-from gateway.handlers.reading import (
-    IDEMPOTENCY,
-    LARGEST_V1_BODY,
-    authenticate,
-    idempotency_key,
-    read_fields,
-    read_query,
-)
-from gateway.handlers.replies import Answer, Attached, success
+from gateway.handlers.questions import read_question
+from gateway.handlers.replies import Answer, Attached, opened, success
 from gateway.handlers.services import BOUNDS, EXCHANGE
 from gateway.handlers.sinks import EventStreamSink, deliver
 from gateway.log.views import View, body_view, chunk_view
@@ -52,7 +44,7 @@ from gateway.streams.frames import Frames, Source
 from gateway.streams.held import HeldStream
 from gateway.streams.idempotency import Key
 from gateway.streams.surfaces import OpenAISurface, Surface
-from gateway.streams.viewer import Viewer, until
+from gateway.streams.viewer import Viewer
 from gateway.streams.watched import Watched
 
 Asked = HeldStream[Window] | Watched
@@ -61,17 +53,9 @@ Asked = HeldStream[Window] | Watched
 
 async def create(request: web.Request, endpoint: Endpoint = Endpoint.CHAT) -> Answer:
     exchange = request[EXCHANGE]
-    services = exchange.services
-    caller = authenticate(request)
-    check_key(services.config, caller)
-    query = read_query(request, only=POLICY | IDEMPOTENCY)  # OpenAI's ignore other fields, and SDKs let users add some
-    key = idempotency_key(request, query, caller) if endpoint is Endpoint.CHAT else None  # only chats are recorded
-    limits = allowance(caller, None, Assistant())
-    if key is None:  # with one, the answer may exist already
-        await services.streams.check(limits)
-    fields = await read_fields(request, caller, query, LARGEST_V1_BODY, at_a_time=limits.max_streams)
+    caller, key, fields = await read_question(request, takes_key=endpoint is Endpoint.CHAT)  # only chats are recorded
     asked = admit_completion(
-        services.config,
+        exchange.services.config,
         caller,
         completion_request(fields),
         endpoint,
@@ -95,14 +79,9 @@ async def passed_on(request: web.Request, asked: Completion, key: Key | None, su
 
 async def _streamed(request: web.Request, stream: Asked, source: Source) -> web.StreamResponse:
     heartbeat = request[EXCHANGE].services.config.stream.heartbeat_seconds
-    log = source.recording
     with Attached(request, stream):
         sink = EventStreamSink(request, ends_cleanly=lambda: _ends_cleanly(stream))
-        spoke = await until(log, lambda: stream.has_content or log.ended, within=heartbeat)
-        if stream.failure is not None and not stream.has_content:
-            raise stream.failure.copy()
-        await sink.open()
-        if not spoke:
+        if not await opened(sink, stream, within=heartbeat):
             await sink.write(HEARTBEAT)
         await Viewer(source, sink, heartbeat=heartbeat, bounds=request.app[BOUNDS]).run()
         return sink.response

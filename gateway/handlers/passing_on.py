@@ -22,7 +22,8 @@ from gateway.observe.metrics import PassedOn
 from gateway.responses.head import stream_id
 from gateway.streams.epoch import epoch_of
 
-_KEYED = frozenset({"/chat", "/streams", "/v1/chat/completions", "/v1/responses"})  # take an idempotency key
+# They take an idempotency key.
+_KEYED = frozenset({"/chat", "/streams", "/v1/chat/completions", "/v1/messages", "/v1/responses"})
 _NEW_WORK = frozenset({*_KEYED, *[f"/v1/{name}" for name in Endpoint], "/readyz"})
 _RETRY = {"Retry-After": "1"}
 

@@ -1,14 +1,17 @@
 """Parts of replies that several handlers use."""
 
-from collections.abc import Coroutine, Iterator
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import msgspec
 from aiohttp import web
 
+from gateway.entries import Entry
 from gateway.errors import GatewayError, Stopped
 from gateway.handlers.services import EXCHANGE
+from gateway.handlers.sinks import EventStreamSink
 from gateway.log.views import start_block
 from gateway.streams.followed import FollowedStream
 from gateway.streams.held import HeldStream
@@ -17,6 +20,8 @@ from gateway.streams.watched import Watched
 
 Answer = Coroutine[Any, Any, web.StreamResponse]
 """Sends a stream. A handler returns it instead of awaiting it, so that the handler's frame ends: see `observed`."""
+
+ENTRIES_AT_ONCE = 1_000  # that are read again in one turn of the event loop; they take about 1 ms
 
 _encode_json = msgspec.json.Encoder().encode
 
@@ -83,6 +88,27 @@ async def ticketed_start(request: web.Request, stream: Watched) -> bytes:
     if isinstance(stream, FollowedStream):
         await stream.publish()  # a stream of this process is published soon, and is looked for until then
     return block
+
+
+async def opened(sink: EventStreamSink, stream: HeldStream[Any] | Watched, *, within: float) -> bool:
+    """Sends the header after the first content, or after `within` seconds. Returns whether there was any content.
+
+    Raises the GatewayError with which the stream failed before that.
+    """
+    log = stream.log
+    spoke = await until(log, lambda: stream.has_content or log.ended, within=within)
+    if stream.failure is not None and not stream.has_content:
+        raise stream.failure.copy()
+    await sink.open()
+    return spoke
+
+
+async def read_all(stream: Watched, add: Callable[[Entry], None]) -> None:
+    """Calls `add` with all entries of a stream that has ended, in as many turns of the event loop as that needs."""
+    for number, entry in enumerate(stream.log.entries, 1):
+        add(entry)
+        if number % ENTRIES_AT_ONCE == 0:
+            await asyncio.sleep(0)
 
 
 async def success(stream: HeldStream[Any] | Watched) -> None:

@@ -13,9 +13,9 @@ from gateway.config import Config
 from gateway.handover.neighbours import Neighbours
 from gateway.observe.metrics import Metrics
 from gateway.observe.spans import RequestSpan, Tracer
-from gateway.responses.places import Places
 from gateway.streams.held import HeldStream
 from gateway.streams.registry import Streams
+from gateway.streams.upstream_places import UpstreamPlaces
 from gateway.upstream.catalogue import Catalogue
 from gateway.upstream.client import UpstreamClient
 from gateway.upstream.targets import Targets
@@ -35,7 +35,7 @@ class Services:
     descriptors: Descriptors
     metrics: Metrics
     tracer: Tracer | None  # None: nothing is traced
-    places: Places  # of the responses that upstreams made
+    places: UpstreamPlaces  # of the responses that upstreams made
     neighbours: Neighbours | None = None  # with `server.runtime_dir`, or with several workers
 
 

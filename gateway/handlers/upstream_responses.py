@@ -13,9 +13,11 @@ import logging
 
 from aiohttp import web
 
-from gateway.admission.admit import admit_completion, check_key, is_passed
+from gateway.admission.admit import check_key
+from gateway.admission.admit_v1 import admit_completion, is_passed
 from gateway.admission.auth import Caller
 from gateway.admission.fields import Fields, completion_request, name_in, response_fields
+from gateway.config import Api
 from gateway.endpoints import Endpoint
 from gateway.errors import AnswerTooLarge, GatewayError, PreviousResponseNotFound, TotalTimeout
 from gateway.handlers.completions import passed_on
@@ -23,6 +25,7 @@ from gateway.handlers.replies import Answer
 from gateway.handlers.services import BOUNDS, EXCHANGE
 from gateway.handlers.sinks import EventStreamSink, deliver
 from gateway.log.views import response_view
+from gateway.responses.head import stream_id
 from gateway.sse import HEARTBEAT
 from gateway.streams.idempotency import Key
 from gateway.streams.surfaces import ResponsesSurface, cleaner, response_relay
@@ -52,7 +55,7 @@ async def create(request: web.Request, caller: Caller, fields: Fields, key: Key 
     told = response_fields(fields)
     upstream = None
     if told.previous is not None:
-        upstream = services.places.find(told.previous, caller.name)
+        upstream = await services.places.find(told.previous, caller.name, may_come=True)
         if upstream is None:
             raise PreviousResponseNotFound(param="previous_response_id")
     asked = admit_completion(
@@ -74,11 +77,19 @@ async def create(request: web.Request, caller: Caller, fields: Fields, key: Key 
 # By id
 
 
-def found(request: web.Request, caller: Caller) -> Target | None:
-    """The upstream that has the response of the path. None if the caller has no such one. Raises Unauthorized."""
-    services = request[EXCHANGE].services
+async def found(request: web.Request, caller: Caller) -> Target | None:
+    """The upstream that has the response of the path. None if the caller has no such one.
+
+    Raises Unauthorized or RedisUnavailable.
+    """
+    services, name = request[EXCHANGE].services, request.match_info["id"]
     check_key(services.config, caller)
-    upstream = services.places.find(request.match_info["id"], caller.name)
+    if not any(upstream.api is Api.RESPONSES for upstream in services.config.upstreams):
+        return None
+    stream = stream_id(name)
+    if stream is not None and services.streams.find(stream) is not None:
+        return None  # this process made the response itself, and needs nobody to say so
+    upstream = await services.places.find(name, caller.name, may_come=stream is None)
     return None if upstream is None else whole_upstream(services.config, upstream, Endpoint.RESPONSES)
 
 
@@ -115,7 +126,7 @@ async def cancel(request: web.Request, target: Target) -> web.StreamResponse:
 async def delete(request: web.Request, target: Target) -> web.StreamResponse:
     name, places = request.match_info["id"], request[EXCHANGE].services.places
     response = await _whole(request, "DELETE", target, f"/{name}")
-    places.remove(name)
+    await places.remove(name)
     return response
 
 

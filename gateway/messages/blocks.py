@@ -2,18 +2,27 @@
 
 A message has blocks of text, of thinking, and of calls of tools. One ends before the next one begins, so what comes in
 the middle of a call waits for its end.
+
+Thoughts of Anthropic's own models are signed, and some are encrypted. Their decoder tells both as `thinking_blocks`.
 """
 
 from typing import Any, Protocol
 
 from gateway.entries import Entry, Kind
 from gateway.errors import AnswerTooLarge
+from gateway.upstream.dialects.chunks import as_object, read_json
 from gateway.upstream.dialects.tool_calls import Call
 from gateway.upstream.dialects.turns import Part, Turns
 
 Object = dict[str, Any]
 
-_TYPES = {Kind.TEXT: "text", Kind.REFUSAL: "text", Kind.REASONING: "thinking"}
+_TYPES = {
+    Kind.TEXT: "text",
+    Kind.REFUSAL: "text",
+    Kind.REASONING: "thinking",
+    Kind.REASONING_EXTRA: "thinking",
+}
+_THOUGHTS = frozenset({Kind.REASONING, Kind.REASONING_EXTRA})
 _EMPTY: dict[str, Object] = {
     "text": {"type": "text", "text": ""},
     "thinking": {"type": "thinking", "thinking": "", "signature": ""},
@@ -29,6 +38,10 @@ class Writer(Protocol):
 
     def add(self, text: str) -> None:
         """More of the block: of its text, its thinking, or the JSON of its input."""
+        ...
+
+    def sign(self, signature: str) -> None:
+        """The signature of the thinking in the block, which ends."""
         ...
 
     def end(self) -> None: ...
@@ -93,11 +106,13 @@ class Blocks:
 
     def _shows(self, kind: Kind) -> bool:
         """A message has no place for entries of other kinds."""
-        return kind is Kind.TOOL or (kind in _TYPES and (self._shows_thinking or kind is not Kind.REASONING))
+        return kind is Kind.TOOL or (kind in _TYPES and (self._shows_thinking or kind not in _THOUGHTS))
 
     def _tell(self, parts: list[Part]) -> None:
         for part in parts:
             match part:
+                case Entry(Kind.REASONING_EXTRA, payload):
+                    self._add_thoughts(payload)
                 case Entry():
                     self._add_text(part.kind, part.payload)
                 case Call():
@@ -114,6 +129,25 @@ class Blocks:
             self._begin(_EMPTY[block_type])
         self.kind = kind
         self._writer.add(payload.decode())
+
+    def _add_thoughts(self, payload: bytes) -> None:
+        blocks = (as_object(read_json(payload)) or {}).get("thinking_blocks")
+        for block in filter(None, map(as_object, blocks if isinstance(blocks, list) else [])):
+            match block:
+                case {"type": "thinking", "signature": str(signature)} if signature:
+                    self._sign(signature, has_text=bool(block.get("thinking")))
+                case {"type": "redacted_thinking", "data": str(data)} if data:
+                    self._begin({"type": "redacted_thinking", "data": data})
+                    self._end_open()
+
+    def _sign(self, signature: str, *, has_text: bool) -> None:
+        """Thoughts that are not shown to anybody have a signature alone. One that has lost its text is none."""
+        if self._type != "thinking":
+            if has_text:
+                return
+            self._begin(_EMPTY["thinking"])
+        self._writer.sign(signature)
+        self._end_open()
 
     def _begin_call(self, call: Call) -> None:
         name = call.id or f"toolu_{self._stream_id}_{self._begun}"

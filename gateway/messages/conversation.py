@@ -2,8 +2,9 @@
 
 https://platform.claude.com/docs/en/api/messages
 
-A chat has no place for some blocks. Each is an error that names it, with two exceptions: thinking of earlier answers is
-left out, because no chat takes it back, and marks such as `cache_control` change nothing.
+A chat has no place for some blocks. Each is an error that names it, with two exceptions: marks such as `cache_control`
+change nothing, and thinking of earlier answers is left out. Only Anthropic's own server takes that back, if it is
+signed. Where it is the one that is asked, `thinking_blocks` have it, in the form that answers of this dialect have.
 
 Texts that follow each other become one text with blank lines between them, because some servers take only a text as the
 content of a message. Messages of the user that follow each other become one. Results of tools become messages of their
@@ -21,17 +22,20 @@ import msgspec
 from msgspec import Raw
 from msgspec.json import Decoder
 
+from gateway.admission.translating import IMAGE_RESULT, MOST_PARTS, needed, read, unsupported
 from gateway.errors import InvalidRequest
-from gateway.messages.places import needed, read, unsupported
 
 Object = dict[str, Any]
 
 
 class _Block(msgspec.Struct):
-    """`source` is that of an image, `content` that of a tool's result."""
+    """`source` is that of an image, `content` that of a tool's result, and `data` are thoughts that nobody can read."""
 
     type: str
     text: str | None = None
+    thinking: str | None = None
+    signature: str | None = None
+    data: str | None = None
     source: Raw = Raw()
     id: str | None = None
     name: str | None = None
@@ -62,19 +66,17 @@ _CONTENT: Decoder[str | list[_Block] | None] = Decoder(str | list[_Block] | None
 _SOURCE = Decoder(_Source)
 _SIZES = Decoder(list[_Sized])
 
-_MOST = 20_000  # messages and blocks in all, whose translation takes about 50 ms; long conversations have some hundreds
-
+_EMPTY = 2  # fields of a message of the model that has only a role, and null for a content
 _BETWEEN_TEXTS = "\n\n"
 _THINKING = frozenset({"thinking", "redacted_thinking"})
-_IMAGE_RESULT = "The result is an image. It follows."
 _REMINDER = "<system-reminder>\n{}\n</system-reminder>"
 _ERROR = "Error: "  # a chat has no other mark for a tool that failed
 
 
-def chat_messages(messages: Raw, system: Raw) -> list[Object]:
+def chat_messages(messages: Raw, system: Raw, *, takes_thoughts: bool = False) -> list[Object]:
     """Raises InvalidRequest."""
-    if sum([1 + (len(one.content) if isinstance(one.content, list) else 0) for one in _counted(messages)]) > _MOST:
-        raise InvalidRequest(f"There are over {_MOST} messages and blocks.", param="messages")
+    if sum([1 + (len(one.content) if isinstance(one.content, list) else 0) for one in _counted(messages)]) > MOST_PARTS:
+        raise InvalidRequest(f"There are over {MOST_PARTS} messages and blocks.", param="messages")
     read_messages = read(messages, _MESSAGES, "messages")
     if not read_messages:
         raise InvalidRequest("There are no messages.", code="question_missing", param="messages")
@@ -88,7 +90,10 @@ def chat_messages(messages: Raw, system: Raw) -> list[Object]:
             words = "The role of a message must be `user`, `assistant` or `system`."
             raise InvalidRequest(words, param=f"{where}.role")
         for one in translate(message.content, f"{where}.content"):
-            _add(chat, one)
+            if not takes_thoughts:
+                one.pop("thinking_blocks", None)
+            if one["role"] != "assistant" or one["content"] is not None or len(one) > _EMPTY:
+                _add(chat, one)
     return [_finished(one) for one in chat]
 
 
@@ -188,7 +193,7 @@ def _result(block: _Block, where: str, images: list[Object]) -> Object:
         parts = [_part(part, f"{where}.content[{index}]") for index, part in enumerate(content)]
         images += [part for part in parts if part["type"] != "text"]
         content = _BETWEEN_TEXTS.join([part["text"] for part in parts if part["type"] == "text"])
-    text = content or (_IMAGE_RESULT if parts else "")
+    text = content or (IMAGE_RESULT if parts else "")
     name = needed(block.tool_use_id, f"{where}.tool_use_id")
     return {"role": "tool", "tool_call_id": name, "content": f"{_ERROR}{text}" if block.is_error else text}
 
@@ -197,21 +202,29 @@ def _result(block: _Block, where: str, images: list[Object]) -> Object:
 
 
 def _assistant(content: str | list[_Block], where: str) -> list[Object]:
-    """Nothing for a message that was only thought."""
     if isinstance(content, str):
         return [{"role": "assistant", "content": content}]
     texts: list[str] = []
     calls: list[Object] = []
+    thoughts: list[Object] = []
     for index, block in enumerate(content):
         place = f"{where}[{index}]"
         if block.type == "tool_use":
             calls.append(_call(block, place))
-        elif block.type not in _THINKING:
+        elif block.type in _THINKING:
+            thoughts += _thoughts(block)
+        else:
             texts.append(_text(block, place))
-    text = _BETWEEN_TEXTS.join(texts) or None
-    if calls:
-        return [{"role": "assistant", "content": text, "tool_calls": calls}]
-    return [] if text is None else [{"role": "assistant", "content": text}]
+    message: Object = {"role": "assistant", "content": _BETWEEN_TEXTS.join(texts) or None}
+    parts = {"tool_calls": calls, "thinking_blocks": thoughts}
+    return [message | {name: found for name, found in parts.items() if found}]
+
+
+def _thoughts(block: _Block) -> list[Object]:
+    """A list of one. It is empty for thoughts without a signature, which are not of Anthropic's models."""
+    if block.type == "thinking" and block.signature:
+        return [{"type": block.type, "thinking": block.thinking or "", "signature": block.signature}]
+    return [{"type": block.type, "data": block.data}] if block.data else []
 
 
 def _call(block: _Block, where: str) -> Object:

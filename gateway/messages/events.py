@@ -54,6 +54,19 @@ class MessageEvents:
             blocks.add(entry)
         return self._writer.taken()
 
+    def show(self, entry: Entry) -> bytes:
+        """As `frame`, of an answer that is recorded, and goes on whatever this client can be shown of it.
+
+        An entry that cannot be shown is an `error` event, and nothing is shown behind that.
+        """
+        if self._failed:
+            return b""
+        try:
+            return self.frame(0, entry)
+        except GatewayError as error:
+            self._fail(error_body(error, self._head.request_id))
+            return self._writer.taken()
+
     def _fail(self, body: Object) -> None:
         self._failed = True
         self._writer.emit(body)
@@ -113,16 +126,21 @@ class _Writer:
         self._index += 1
         self._type = block["type"]
         self.emit({"type": "content_block_start", "index": self._index, "content_block": block})
-        self.delta = (
-            b'event: content_block_delta\ndata: {"type":"content_block_delta","index":%d,"delta":{"type":"%b","%b":'
-            % (self._index, _DELTAS[self._type], _FIELDS[self._type])
-        )
+        if self._type in _DELTAS:
+            self.delta = (
+                b'event: content_block_delta\ndata: {"type":"content_block_delta","index":%d,"delta":{"type":"%b","%b":'
+                % (self._index, _DELTAS[self._type], _FIELDS[self._type])
+            )
 
     def add(self, text: str) -> None:
         self._out.append(b"%b%b}}\n\n" % (self.delta, _encode_json(text)))
 
+    def sign(self, signature: str) -> None:
+        delta = {"type": "signature_delta", "signature": signature}
+        self.emit({"type": "content_block_delta", "index": self._index, "delta": delta})
+        self._type = ""
+
     def end(self) -> None:
         if self._type == "thinking":  # SDKs send a block back only with a signature; nobody here checks it
-            delta = {"type": "signature_delta", "signature": ""}
-            self.emit({"type": "content_block_delta", "index": self._index, "delta": delta})
+            self.sign("")
         self.emit({"type": "content_block_stop", "index": self._index})

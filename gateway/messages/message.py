@@ -1,7 +1,5 @@
 """A whole answer as one message: https://platform.claude.com/docs/en/api/messages"""
 
-from collections.abc import Iterable
-
 import msgspec
 
 from gateway.entries import Entry, Kind
@@ -9,8 +7,6 @@ from gateway.errors import UpstreamError
 from gateway.messages.blocks import Blocks
 from gateway.messages.head import TRUNCATED, Head, Object, stop_reason
 from gateway.upstream.dialects.tool_calls import input_of
-
-_FIELDS = {"text": "text", "thinking": "thinking"}
 
 
 class _Content:
@@ -26,30 +22,48 @@ class _Content:
     def add(self, text: str) -> None:
         self._texts.append(text)
 
+    def sign(self, signature: str) -> None:
+        self.blocks[-1]["signature"] = signature
+
     def end(self) -> None:
         block, text = self.blocks[-1], "".join(self._texts)
         self._texts.clear()
-        if block["type"] == "tool_use":
-            block["input"] = _input(text)
-        else:
-            block[_FIELDS[block["type"]]] = text
+        match block["type"]:
+            case "tool_use":
+                block["input"] = _input(text)
+            case "text" | "thinking" as name:  # as its field is called, too
+                block[name] = text
 
 
-def whole_message(entries: Iterable[Entry], stream_id: str, head: Head) -> Object:
-    """The message of a complete answer. Raises UpstreamError or AnswerTooLarge."""
-    content = _Content()
-    blocks = Blocks(content, stream_id, shows_thinking=head.shows_thinking, most=head.most)
-    end: Object = {}
-    for entry in entries:
-        if entry.kind is Kind.END:
-            end = msgspec.json.decode(entry.payload)
+class WholeMessage:
+    """The message of a complete answer, whose entries are to be added in order."""
+
+    def __init__(self, stream_id: str, head: Head) -> None:
+        self._stream_id = stream_id
+        self._head = head
+        self._content = _Content()
+        self._blocks = Blocks(self._content, stream_id, shows_thinking=head.shows_thinking, most=head.most)
+        self._end: Object = {}
+
+    def add(self, entry: Entry) -> None:
+        """Raises UpstreamError or AnswerTooLarge."""
+        if entry.kind is self._blocks.kind:  # nearly always
+            self._blocks.said += len(entry.payload)
+            self._content.add(entry.payload.decode())
+        elif entry.kind is Kind.END:
+            self._end = msgspec.json.decode(entry.payload)
         else:
-            blocks.add(entry)
-    blocks.end()
-    reason = stop_reason(end.get("finish_reason"), blocks)
-    if reason not in TRUNCATED:
-        blocks.check()
-    return head.message(stream_id, content=content.blocks, stop_reason=reason, usage=head.usage(end, blocks))
+            self._blocks.add(entry)
+
+    def value(self) -> Object:
+        """Raises UpstreamError."""
+        blocks = self._blocks
+        blocks.end()
+        reason = stop_reason(self._end.get("finish_reason"), blocks)
+        if reason not in TRUNCATED:
+            blocks.check()
+        usage = self._head.usage(self._end, blocks)
+        return self._head.message(self._stream_id, content=self._content.blocks, stop_reason=reason, usage=usage)
 
 
 def _input(arguments: str) -> msgspec.Raw | Object:

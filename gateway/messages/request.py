@@ -7,9 +7,9 @@ ignored. Fields that are not of this API go to the model's server unchanged, as 
 `top_k`: many servers have it under the same name, and one that does not says so.
 
 `thinking` decides only whether the model's reasoning is shown. A chat has no budget for it, and servers whose models do
-not reason refuse the field `reasoning_effort`. Clients send `thinking` to any model, so it would lock them out. An
-effort that a client chooses by `output_config` is passed on, apart from `high`: that is what Anthropic's models do by
-themselves, and Claude Code sends it with every request.
+not reason refuse the field `reasoning_effort`. Clients send `thinking` to any model, so it would lock them out. Only
+where Anthropic's own server is asked, it is passed on. An effort that a client chooses by `output_config` is passed on,
+apart from `high`: that is what Anthropic's models do by themselves, and Claude Code sends it with every request.
 """
 
 from collections.abc import Mapping
@@ -20,10 +20,10 @@ from msgspec import Raw
 from msgspec.json import Decoder
 
 from gateway.admission.fields import Fields, name_in
+from gateway.admission.translating import BOOLEAN, INTEGER, NULL, ON_DISCONNECT, TEXT, needed, read, unsupported
 from gateway.config import OnDisconnect
 from gateway.errors import InvalidRequest
 from gateway.messages.conversation import Object, chat_messages
-from gateway.messages.places import needed, read, unsupported
 
 
 class MessageRequest(msgspec.Struct, frozen=True):
@@ -34,6 +34,11 @@ class MessageRequest(msgspec.Struct, frozen=True):
     stream: bool
     shows_thinking: bool
     on_disconnect: OnDisconnect | None
+
+    @property
+    def form(self) -> str:
+        """What the form of the answer depends on, apart from the fields."""
+        return f"stream={self.stream} thinking={self.shows_thinking}"
 
 
 class _Tool(msgspec.Struct):
@@ -70,18 +75,13 @@ class _Metadata(msgspec.Struct):
 
 
 # Made once: making a decoder takes longer than decoding a value.
-_TEXT: Decoder[str | None] = Decoder(str | None)
-_BOOLEAN: Decoder[bool | None] = Decoder(bool | None)
-_INTEGER: Decoder[int | None] = Decoder(int | None)
 _TEXTS: Decoder[list[str] | None] = Decoder(list[str] | None)
 _TOOLS: Decoder[list[_Tool] | None] = Decoder(list[_Tool] | None)
 _CHOICE: Decoder[_Choice | None] = Decoder(_Choice | None)
 _THINKING: Decoder[_Thinking | None] = Decoder(_Thinking | None)
 _OUTPUT: Decoder[_Output | None] = Decoder(_Output | None)
 _METADATA: Decoder[_Metadata | None] = Decoder(_Metadata | None)
-_ON_DISCONNECT: Decoder[OnDisconnect | None] = Decoder(OnDisconnect | None)
 
-_NULL = Raw(b"null")
 _LONGEST_USER = 64  # characters: OpenAI's server refuses a longer `user`, and Claude Code's own id has over 100
 _DEFAULT_EFFORT = "high"
 _EFFORTS = {"xhigh": "high", "max": "high"}  # the highest that all servers know that know any
@@ -104,29 +104,39 @@ _IGNORED = frozenset(
 _REFUSED = frozenset({"container", "mcp_servers"})
 
 
-def message_request(fields: Fields, *, is_asked: bool = True) -> MessageRequest:
-    """Raises InvalidRequest. `is_asked`: an answer is wanted, and not only a number of tokens."""
-    fields = {name: value for name, value in fields.items() if value != _NULL}
+def message_request(fields: Fields, *, is_asked: bool = True, takes_thoughts: bool = False) -> MessageRequest:
+    """Raises InvalidRequest.
+
+    `is_asked`: an answer is wanted, and not only a number of tokens. `takes_thoughts`: Anthropic's own server is asked.
+    """
+    fields = {name: value for name, value in fields.items() if value != NULL}
     for name in sorted(_REFUSED & fields.keys()):
         raise unsupported("Only Anthropic's own servers have this.", name)
     thinking = _value(fields, "thinking", _THINKING)
     return MessageRequest(
         model=name_in(fields, "model"),
-        fields=_chat_fields(fields, is_asked=is_asked),
-        stream=_value(fields, "stream", _BOOLEAN) or False,
-        shows_thinking=thinking is None or (thinking.type != "disabled" and thinking.display != "omitted"),
-        on_disconnect=_value(fields, "on_disconnect", _ON_DISCONNECT),
+        fields=_chat_fields(fields, is_asked=is_asked, takes_thoughts=takes_thoughts),
+        stream=_value(fields, "stream", BOOLEAN) or False,
+        shows_thinking=thinking is None or takes_thoughts or _is_shown(thinking),
+        on_disconnect=_value(fields, "on_disconnect", ON_DISCONNECT),
     )
 
 
+def _is_shown(thinking: _Thinking) -> bool:
+    return thinking.type != "disabled" and thinking.display != "omitted"
+
+
 def _value(fields: Fields, name: str, decoder: Decoder[Any]) -> Any:
-    return read(fields.get(name, _NULL), decoder, name)
+    return read(fields.get(name, NULL), decoder, name)
 
 
-def _chat_fields(fields: Fields, *, is_asked: bool) -> Object:
+def _chat_fields(fields: Fields, *, is_asked: bool, takes_thoughts: bool) -> Object:
     chat: Object = {name: value for name, value in fields.items() if name not in _OWN and name not in _IGNORED}
-    chat["messages"] = chat_messages(fields.get("messages", Raw(b"[]")), fields.get("system", _NULL))
-    most: int | None = _value(fields, "max_tokens", _INTEGER)
+    messages, system = fields.get("messages", Raw(b"[]")), fields.get("system", NULL)
+    chat["messages"] = chat_messages(messages, system, takes_thoughts=takes_thoughts)
+    if takes_thoughts and "thinking" in fields:
+        chat["thinking"] = fields["thinking"]
+    most: int | None = _value(fields, "max_tokens", INTEGER)
     if most is None and is_asked:
         raise InvalidRequest("This field is required.", param="max_tokens")
     if most is not None:
@@ -135,7 +145,7 @@ def _chat_fields(fields: Fields, *, is_asked: bool) -> Object:
         chat["max_tokens"] = most  # the name that all servers know; those that know a second one are fewer
     if stop := _value(fields, "stop_sequences", _TEXTS):
         chat["stop"] = stop
-    if _value(fields, "service_tier", _TEXT) == "standard_only":  # the other value is what a chat does by itself
+    if _value(fields, "service_tier", TEXT) == "standard_only":  # the other value is what a chat does by itself
         chat["service_tier"] = "default"
     metadata: _Metadata | None = _value(fields, "metadata", _METADATA)
     if metadata is not None and metadata.user_id and len(metadata.user_id) <= _LONGEST_USER:

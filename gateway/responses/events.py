@@ -20,24 +20,15 @@ import msgspec
 
 from gateway.entries import EndReason, Entry, Kind
 from gateway.errors import UpstreamError
+from gateway.responses.ends import ending_of, is_cut, usage_of
 from gateway.responses.head import Head, response_id
-from gateway.responses.output import Event, FunctionCall, Item, Message, Object, Reasoning
+from gateway.responses.output import Event, FunctionCall, Item, Message, Object, Reasoning, citation
 from gateway.upstream.dialects.chunks import as_object, read_json
 from gateway.upstream.dialects.tool_calls import Call
 from gateway.upstream.dialects.turns import Part, Turns
-from gateway.upstream.dialects.usage import measured
 
 _encode_json = msgspec.json.Encoder().encode
 _NO_LOGPROBS = b',"logprobs":[]'
-
-_INCOMPLETE = {
-    "length": "max_output_tokens",
-    "max_tokens": "max_output_tokens",  # the words of other servers, as for messages
-    "model_length": "max_output_tokens",
-    "content_filter": "content_filter",
-}
-_CANCELLED = frozenset({EndReason.STOPPED, EndReason.CLIENT_GONE})
-_RATE_LIMITED = frozenset({"rate_limit_error", "rate_limit_exceeded", "insufficient_quota"})
 
 
 class ResponseEvents:
@@ -222,7 +213,7 @@ class ResponseEvents:
         fields = as_object(read_json(payload)) or {}
         given = fields.get("annotations")
         part = message.parts[-1]
-        for annotation in filter(None, map(_citation, given if isinstance(given, list) else [])):
+        for annotation in filter(None, map(citation, given if isinstance(given, list) else [])):
             place = {**message.place, "annotation_index": len(part.annotations)}
             part.annotations.append(annotation)
             self._emit("response.output_text.annotation.added", {**place, "annotation": annotation})
@@ -243,60 +234,20 @@ class ResponseEvents:
         reason, finish = end["reason"], end.get("finish_reason")
         if reason == EndReason.COMPLETE and (fault := self._checked(finish)) is not None:
             reason, self._failure = EndReason.UPSTREAM_ERROR, fault
-        self._is_complete = reason == EndReason.COMPLETE and finish not in _INCOMPLETE
+        ending = ending_of(reason, finish, self._failure)
+        self._is_complete = ending.status == "completed"
         self._tell(self._turns.end())
         self._close(is_whole=self._is_complete)
         if (usage := as_object(end.get("usage"))) is not None:
-            self._usage = _usage(usage)
-        self._emit(self._final(reason, finish), {"response": self.response()})
+            self._usage = usage_of(usage)
+        self._status, self._error, self._incomplete = ending.status, ending.error, ending.incomplete
+        self._emit(ending.event_type, {"response": self.response()})
 
     def _checked(self, finish: str | None) -> Mapping[str, Any] | None:
         """What is wrong with the calls. Those of an answer that was cut may be half."""
-        if self._fault is None and finish not in _INCOMPLETE:
+        if self._fault is None and not is_cut(finish):
             try:
                 self._turns.check()
             except UpstreamError as error:
                 self._fault = error.body()["error"]
         return self._fault
-
-    def _final(self, reason: str, finish: str | None) -> str:
-        """Sets the last status. Returns the type of the last event."""
-        if reason == EndReason.COMPLETE:
-            if finish not in _INCOMPLETE:
-                self._status = "completed"
-                return "response.completed"
-            self._incomplete = {"reason": _INCOMPLETE[finish]}
-        if reason == EndReason.COMPLETE or reason in _CANCELLED:
-            self._status = "cancelled" if reason in _CANCELLED else "incomplete"
-            return "response.incomplete"
-        self._status, self._error = "failed", _error(self._failure or {})
-        return "response.failed"
-
-
-def _error(failure: Mapping[str, Any]) -> Object:
-    """`code` is one of OpenAI's, which its SDKs know. `cause` is the gateway's own."""
-    is_limit = failure.get("type") in _RATE_LIMITED or failure.get("code") in _RATE_LIMITED
-    code = "rate_limit_exceeded" if is_limit else "server_error"
-    return {"code": code, "message": failure.get("message", ""), "cause": failure.get("code")}
-
-
-def _usage(usage: dict[str, Any]) -> Object:
-    tokens = measured(usage)
-    return {
-        "input_tokens": tokens.input,
-        "input_tokens_details": {"cached_tokens": tokens.cached, "cache_write_tokens": 0},
-        "output_tokens": tokens.output,
-        "output_tokens_details": {"reasoning_tokens": tokens.reasoning},
-        "total_tokens": tokens.all,
-    }
-
-
-def _citation(annotation: Any) -> Object | None:
-    """An annotation of a chat's message as one of a response's text."""
-    fields = as_object(annotation) or {}
-    cited = as_object(fields.get("url_citation"))
-    if fields.get("type") != "url_citation" or cited is None:
-        return None
-    places = {name: value if isinstance(value := cited.get(name), int) else 0 for name in ("start_index", "end_index")}
-    texts = {name: value if isinstance(value := cited.get(name), str) else "" for name in ("url", "title")}
-    return {"type": "url_citation", **texts, **places}

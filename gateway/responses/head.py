@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Raw
 
 _PREFIX = "resp_"
+_RESPONSE = re.compile(r"resp_([A-Za-z0-9_-]{22}(?:[A-Za-z0-9_-]{4})?)", re.ASCII)  # see `streams.epoch`
 _ITEM = re.compile(r"(?:msg|rs|fc)_([A-Za-z0-9_-]{22,26})_[0-9]{1,9}", re.ASCII)
 
 
@@ -38,8 +39,9 @@ def response_id(stream_id: str) -> str:
 
 
 def stream_id(name: str) -> str | None:
-    """The stream of a response. None if this is not the id of a response."""
-    return name.removeprefix(_PREFIX) if name.startswith(_PREFIX) else None
+    """The stream of a response. None if a gateway did not make the id."""
+    match = _RESPONSE.fullmatch(name)
+    return None if match is None else match[1]
 
 
 def stream_of_item(name: str) -> str | None:

@@ -13,14 +13,13 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
+from gateway.admission.translating import IMAGE_RESULT, MOST_PARTS, unsupported
 from gateway.errors import InvalidRequest
 
 Object = dict[str, Any]
 
 _ROLES = {"user": "user", "assistant": "assistant", "system": "system", "developer": "system"}
 _TEXTS = frozenset({"input_text", "output_text", "text"})
-_IMAGE_RESULT = "The result is an image. It follows."
-_MOST = 20_000  # items and parts in all, whose translation takes about 50 ms; long conversations have some hundreds
 
 _NOTHING: Mapping[str, Object] = {}
 
@@ -52,7 +51,7 @@ def references(value: Raw) -> list[str]:
 def _items(value: Raw) -> list[bytes]:
     """The items of the input. Raises InvalidRequest for too many."""
     items = [bytes(item) for item in _list(value)] if _begins(value) == b"[" else []
-    if len(items) > _MOST:
+    if len(items) > MOST_PARTS:
         raise _too_many()
     return items
 
@@ -90,7 +89,7 @@ class Conversation:
         if item[:1] == b"{":
             parts = _parts(item)
             self._size += sum([len(found) for found in (parts.content, parts.output) if isinstance(found, list)])
-        if self._size > _MOST:
+        if self._size > MOST_PARTS:
             raise _too_many()
 
     def add_item(self, item: Object | None, where: str) -> None:
@@ -145,7 +144,7 @@ class Conversation:
             images = [part for part in parts if part["type"] != "text"]
             self._images += images
             texts = "".join([part["text"] for part in parts if part["type"] == "text"])
-            output = texts or (_IMAGE_RESULT if images else "")
+            output = texts or (IMAGE_RESULT if images else "")
         if not isinstance(output, str):
             raise InvalidRequest("The `output` of a call must be a text or a list of parts.", param=f"{where}.output")
         self.messages.append({"role": "tool", "tool_call_id": _text(item, "call_id", where), "content": output})
@@ -221,7 +220,7 @@ def _file(part: Object, where: str) -> Object:
 def _refuse(part: Object, name: str, where: str) -> None:
     if part.get(name) is not None:
         words = f"`{name}` names something that only OpenAI's servers hold. Send the data themselves."
-        raise InvalidRequest(words, code="unsupported_value", param=f"{where}.{name}")
+        raise unsupported(words, f"{where}.{name}")
 
 
 def _text(item: Object, name: str, where: str) -> str:
@@ -233,10 +232,9 @@ def _text(item: Object, name: str, where: str) -> str:
 
 def _unknown(kind: Any, where: str) -> InvalidRequest:
     if isinstance(kind, str):
-        words = f"A chat has no place for the type `{kind[:64]}` here."
-        return InvalidRequest(words, code="unsupported_value", param=where)
+        return unsupported(f"A chat has no place for the type `{kind[:64]}` here.", where)
     return InvalidRequest("Items and parts must have a `type`.", param=where)
 
 
 def _too_many() -> InvalidRequest:
-    return InvalidRequest(f"`input` has over {_MOST} items and parts.", param="input")
+    return InvalidRequest(f"`input` has over {MOST_PARTS} items and parts.", param="input")

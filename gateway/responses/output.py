@@ -6,6 +6,7 @@ https://platform.openai.com/docs/api-reference/responses/object#responses/object
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
+from gateway.upstream.dialects.chunks import as_object
 from gateway.upstream.dialects.tool_calls import Call, is_object
 
 Object = dict[str, Any]
@@ -164,3 +165,14 @@ class FunctionCall:
 
 
 Item = Message | Reasoning | FunctionCall
+
+
+def citation(annotation: Any) -> Object | None:
+    """An annotation of a chat's message as one of a response's text."""
+    fields = as_object(annotation) or {}
+    cited = as_object(fields.get("url_citation"))
+    if fields.get("type") != "url_citation" or cited is None:
+        return None
+    places = {name: value if isinstance(value := cited.get(name), int) else 0 for name in ("start_index", "end_index")}
+    texts = {name: value if isinstance(value := cited.get(name), str) else "" for name in ("url", "title")}
+    return {"type": "url_citation", **texts, **places}

@@ -1,8 +1,8 @@
 """Where responses are that upstreams made: for each id, whose it is, and which upstream has it.
 
 All callers share the gateway's key at an upstream, so the upstream gives a response to whoever asks the gateway for it.
-Only the gateway knows whose it is, so a response that it does not know is nobody's. This process alone knows, and until
-it ends: an id that came from another process, or from before a restart, is unknown.
+Only the gateway knows whose it is, so a response that it does not know is nobody's. These are the places that one
+process knows, until it ends: `streams.upstream_places` shares them.
 """
 
 import re
@@ -26,24 +26,33 @@ class Places:
 
     def __init__(self, now: Callable[[], float], *, most: int = _MOST, seconds: float = _SECONDS) -> None:
         self._now = now
+        self.seconds = seconds
         self._most = most
-        self._seconds = seconds
         self._places: dict[str, _Place] = {}  # in the order in which they were made
 
     def __len__(self) -> int:
         return len(self._places)
 
-    def add(self, name: str, owner: str | None, upstream: str) -> None:
-        """An id that is known stays with its first owner."""
+    def add(self, name: str, owner: str | None, upstream: str) -> list[str] | None:
+        """An id that is known stays with its first owner.
+
+        Returns the ids that were dropped before their time was over, to make room. None if nothing was added.
+        """
         if _ID.fullmatch(name) is None:
-            return
+            return None
         self._drop_old()
-        self._places.setdefault(name, _Place(owner, upstream, self._now()))
+        if name in self._places:
+            return None
+        dropped = [next(iter(self._places))] if len(self._places) >= self._most else []
+        for oldest in dropped:
+            del self._places[oldest]
+        self._places[name] = _Place(owner, upstream, self._now())
+        return dropped
 
     def find(self, name: str, owner: str | None) -> str | None:
         """The name of the upstream that has it. None if the owner has no such response."""
         place = self._places.get(name)
-        if place is None or place.owner != owner or place.since + self._seconds <= self._now():
+        if place is None or place.owner != owner or place.since + self.seconds <= self._now():
             return None
         return place.upstream
 
@@ -51,10 +60,9 @@ class Places:
         self._places.pop(name, None)
 
     def _drop_old(self) -> None:
-        """Those whose time is over, and the oldest one where one more has no room."""
-        before = self._now() - self._seconds
+        before = self._now() - self.seconds
         while self._places:
             oldest = next(iter(self._places))
-            if len(self._places) < self._most and self._places[oldest].since > before:
+            if self._places[oldest].since > before:
                 return
             del self._places[oldest]

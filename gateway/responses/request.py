@@ -15,6 +15,7 @@ from msgspec import Raw
 from msgspec.json import Decoder
 
 from gateway.admission.fields import Fields, name_in, value_in
+from gateway.admission.translating import BOOLEAN, INTEGER, NULL, ON_DISCONNECT, TEXT, unsupported
 from gateway.config import OnDisconnect
 from gateway.errors import BodyTooLarge, InvalidRequest
 from gateway.responses.items import Conversation, Object, qualified, references
@@ -67,39 +68,35 @@ class ResponseRequest(msgspec.Struct, frozen=True):
 
 
 # Made once: making a decoder takes longer than decoding a value.
-_TEXT: Decoder[str | None] = Decoder(str | None)
-_BOOLEAN: Decoder[bool | None] = Decoder(bool | None)
-_INTEGER: Decoder[int | None] = Decoder(int | None)
 _ANY: Decoder[Any] = Decoder()
 _TOOLS: Decoder[list[Any] | None] = Decoder(list[Any] | None)
 _CONFIG: Decoder[_Text | None] = Decoder(_Text | None)
 _REASONING: Decoder[_Reasoning | None] = Decoder(_Reasoning | None)
-_ON_DISCONNECT: Decoder[OnDisconnect | None] = Decoder(OnDisconnect | None)
 
 _LARGEST_SHOWN = 2_097_152  # bytes; the instructions and tools of coding agents have about 100,000
-_NULL, _TRUE = Raw(b"null"), Raw(b"true")
+_TRUE = Raw(b"true")
 
 # Fields of the response object that repeat those of the request, and what they are without.
 _SHOWN = {
     "background": Raw(b"false"),
-    "instructions": _NULL,
-    "max_output_tokens": _NULL,
-    "max_tool_calls": _NULL,
+    "instructions": NULL,
+    "max_output_tokens": NULL,
+    "max_tool_calls": NULL,
     "metadata": Raw(b"{}"),
     "parallel_tool_calls": _TRUE,
-    "previous_response_id": _NULL,
-    "prompt_cache_key": _NULL,
+    "previous_response_id": NULL,
+    "prompt_cache_key": NULL,
     "reasoning": Raw(b'{"effort":null,"summary":null}'),
-    "safety_identifier": _NULL,
-    "service_tier": _NULL,
+    "safety_identifier": NULL,
+    "service_tier": NULL,
     "store": _TRUE,
-    "temperature": _NULL,
+    "temperature": NULL,
     "text": Raw(b'{"format":{"type":"text"}}'),
     "tool_choice": Raw(b'"auto"'),
     "tools": Raw(b"[]"),
-    "top_p": _NULL,
+    "top_p": NULL,
     "truncation": Raw(b'"disabled"'),
-    "user": _NULL,
+    "user": NULL,
 }
 
 # Those with a translation of their own, and those that the gateway acts on itself.
@@ -123,12 +120,12 @@ _REFUSED = frozenset({"context_management", "conversation", "moderation", "promp
 def response_request(fields: Fields, known: Mapping[str, Object]) -> ResponseRequest:
     """`known` are items of earlier responses by their ids, for `references_in`. Raises InvalidRequest."""
     for name in sorted(_REFUSED & fields.keys()):
-        if fields[name] != _NULL:
-            raise _unsupported(f"`{name}` has no counterpart in a chat.", name)
-    if value_in(fields, "truncation", _TEXT) not in (None, "disabled"):
-        raise _unsupported("`truncation` must be `disabled`: a chat is not shortened.", "truncation")
-    background = value_in(fields, "background", _BOOLEAN) or False
-    store = value_in(fields, "store", _BOOLEAN)
+        if fields[name] != NULL:
+            raise unsupported(f"`{name}` has no counterpart in a chat.", name)
+    if value_in(fields, "truncation", TEXT) not in (None, "disabled"):
+        raise unsupported("`truncation` must be `disabled`: a chat is not shortened.", "truncation")
+    background = value_in(fields, "background", BOOLEAN) or False
+    store = value_in(fields, "store", BOOLEAN)
     if background and store is False:
         raise InvalidRequest("A response in the background must be stored.", param="store")
     conversation = Conversation(known)
@@ -139,24 +136,22 @@ def response_request(fields: Fields, known: Mapping[str, Object]) -> ResponseReq
         tools.add(tool, f"tools[{index}]")
     return ResponseRequest(
         model=name_in(fields, "model"),
-        instructions=value_in(fields, "instructions", _TEXT),
+        instructions=value_in(fields, "instructions", TEXT),
         conversation=conversation,
-        previous=value_in(fields, "previous_response_id", _TEXT) or None,
+        previous=value_in(fields, "previous_response_id", TEXT) or None,
         fields=_chat_fields(fields) | tools.fields(fields),
         qualified=tools.qualified,
         shown=_shown(fields),
-        stream=value_in(fields, "stream", _BOOLEAN) or False,
+        stream=value_in(fields, "stream", BOOLEAN) or False,
         background=background,
         store=store is not False,
-        on_disconnect=value_in(fields, "on_disconnect", _ON_DISCONNECT),
+        on_disconnect=value_in(fields, "on_disconnect", ON_DISCONNECT),
     )
 
 
 def _shown(fields: Fields) -> dict[str, Raw]:
     """Raises BodyTooLarge: they are repeated in several events, which wait in memory for clients that are slow."""
-    shown = {
-        name: given if (given := fields.get(name, _NULL)) != _NULL else default for name, default in _SHOWN.items()
-    }
+    shown = {name: given if (given := fields.get(name, NULL)) != NULL else default for name, default in _SHOWN.items()}
     if sum(map(len, shown.values())) > _LARGEST_SHOWN:
         words = f"`instructions`, `tools`, `text` and `metadata` have over {_LARGEST_SHOWN} bytes together."
         raise BodyTooLarge(words)
@@ -169,17 +164,17 @@ def references_in(fields: Fields) -> list[str]:
 
 
 def _input(fields: Fields) -> Raw:
-    given = fields.get("input", _NULL)
-    if given == _NULL:
+    given = fields.get("input", NULL)
+    if given == NULL:
         raise InvalidRequest("There is no `input`.", code="question_missing", param="input")
     return given
 
 
 def _chat_fields(fields: Fields) -> dict[str, Any]:
     chat: dict[str, Any] = {
-        name: value for name, value in fields.items() if value != _NULL and name not in _OWN and name not in _IGNORED
+        name: value for name, value in fields.items() if value != NULL and name not in _OWN and name not in _IGNORED
     }
-    if (most := value_in(fields, "max_output_tokens", _INTEGER)) is not None:
+    if (most := value_in(fields, "max_output_tokens", INTEGER)) is not None:
         chat["max_tokens"] = most  # the name that all servers know; those that know a second one are fewer
     reasoning = value_in(fields, "reasoning", _REASONING)
     if reasoning is not None and reasoning.effort is not None:
@@ -204,7 +199,7 @@ def _text_fields(text: _Text) -> Object:
                 raise InvalidRequest("A format `json_schema` has a `name` and a `schema`.", param="text.format")
             return fields | {"response_format": {"type": "json_schema", "json_schema": schema}}
         case form:
-            raise _unsupported(f"A chat has no format of type `{form.type[:64]}`.", "text.format")
+            raise unsupported(f"A chat has no format of type `{form.type[:64]}`.", "text.format")
 
 
 class _Tools:
@@ -222,7 +217,7 @@ class _Tools:
         chat: dict[str, Any] = {"tools": self._functions}
         if (choice := _choice(value_in(fields, "tool_choice", _ANY))) is not None:
             chat["tool_choice"] = choice
-        if (parallel := value_in(fields, "parallel_tool_calls", _BOOLEAN)) is not None:
+        if (parallel := value_in(fields, "parallel_tool_calls", BOOLEAN)) is not None:
             chat["parallel_tool_calls"] = parallel
         return chat
 
@@ -238,7 +233,7 @@ class _Tools:
             self._add_function(given, namespace, where)
         else:
             words = f"The tool `{given.type[:64]}` is run by OpenAI's servers. Only functions can be called here."
-            raise _unsupported(words, where)
+            raise unsupported(words, where)
 
     def _add_function(self, function: _Function, namespace: str | None, where: str) -> None:
         name = qualified(namespace, function.name)
@@ -266,8 +261,4 @@ def _choice(choice: Any) -> Any:
             return {"type": "function", "function": {"name": name}}
         case _:
             words = "`tool_choice` must be `auto`, `none`, `required`, or name a function."
-            raise _unsupported(words, "tool_choice")
-
-
-def _unsupported(words: str, param: str) -> InvalidRequest:
-    return InvalidRequest(words, code="unsupported_value", param=param)
+            raise unsupported(words, "tool_choice")

@@ -5,6 +5,7 @@
 {prefix}p:{PROCESS}:lease  exists as long as the process lives
 {prefix}p:{PROCESS}:inbox  a Redis Stream: messages to the process
 {prefix}i:{HASH}           which stream an idempotency key has started
+{prefix}r:{HASH}           which upstream has made a response, and for whom
 {prefix}l:{HASH}:...       the limits of a caller: see `admission.limit_commands`
 """
 
@@ -31,3 +32,7 @@ class Keys:
         """A hash, because callers choose the key, and may put a secret into it."""
         digest = sha256(caller.encode() + b"\n" + key.encode()).hexdigest()
         return f"{self.prefix}i:{digest}"
+
+    def place(self, response: str) -> str:
+        """A hash, because the upstream chooses the id."""
+        return f"{self.prefix}r:{sha256(response.encode()).hexdigest()}"

@@ -44,13 +44,15 @@ def ticket_fields(tickets: Mapping[bytes, bool]) -> dict[str, str | bytes]:
     return {_TICKET + digest.hex(): str(int(may_stop)) for digest, may_stop in tickets.items()}
 
 
-def read_meta(fields: Mapping[bytes, bytes]) -> StreamMeta:
-    """Raises KeyError or ValueError if this is neither what `write_meta` wrote nor a stream that was deleted.
+def read_meta(fields: Mapping[bytes, bytes]) -> StreamMeta | None:
+    """None if Redis does not have all of it: there is no such stream.
 
-    Of the latter Redis may have nothing else, if it had lost the stream before.
+    Of a stream that was deleted Redis may have nothing else, if it had lost the stream before.
     """
     if b"deleted" in fields:
         return _DELETED
+    if b"process" not in fields or b"expires" not in fields:
+        return None
     owner = fields.get(b"owner")
     tickets = {
         bytes.fromhex(name.decode().removeprefix(_TICKET)): value == b"1"

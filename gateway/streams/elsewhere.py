@@ -26,6 +26,11 @@ from gateway.streams.followed import FollowedStream
 from gateway.streams.tickets import Tickets
 from gateway.streams.viewer import until
 
+# Adds fields to a hash that is there. One of these fields alone would be a stream without a producer.
+_ADD = """
+if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('HSET', KEYS[1], unpack(ARGV)) end
+"""
+
 _IDLE_SECONDS = 5.0  # that a stream is held without viewers: a client that polls comes back within them
 _LOOKS = 4  # for a stream that was started a moment ago, and is not yet in Redis: its process writes every 45 ms
 _LOOK_SECONDS = 0.06  # between them
@@ -115,8 +120,9 @@ class Elsewhere:
         for look in range(_LOOKS):
             if look:
                 await asyncio.sleep(_LOOK_SECONDS)
-            if fields := await self._connection.run("HGETALL", self._keys.meta(stream_id)):
-                return read_meta(fields)
+            fields = await self._connection.run("HGETALL", self._keys.meta(stream_id))
+            if (meta := read_meta(fields)) is not None:
+                return meta
         return None
 
     async def _load(self, stream_id: str, meta: StreamMeta) -> FollowedStream:
@@ -167,14 +173,18 @@ class Elsewhere:
     async def learn(self, tickets: Tickets, stream_id: str) -> None:
         """Admits the tickets that other processes have issued for a stream of this one, if Redis answers."""
         with suppress(RedisUnavailable):
-            if fields := await self._connection.run("HGETALL", self._keys.meta(stream_id)):
-                tickets.restore(read_meta(fields).tickets)
+            fields = await self._connection.run("HGETALL", self._keys.meta(stream_id))
+            if (meta := read_meta(fields)) is not None:
+                tickets.restore(meta.tickets)
 
     async def publish(self, stream: FollowedStream) -> None:
-        """Lets all processes know the tickets that this one has issued, if Redis answers."""
+        """Lets all processes know the tickets that this one has issued, if Redis answers and has the stream."""
+        fields = ticket_fields(stream.tickets.hashes)
+        if not fields:
+            return
         with suppress(RedisUnavailable):
-            fields = ticket_fields(stream.tickets.hashes)
-            await self._connection.run("HSET", self._keys.meta(stream.id), *chain.from_iterable(fields.items()))
+            meta = self._keys.meta(stream.id)
+            await self._connection.run("EVAL", _ADD, 1, meta, *chain.from_iterable(fields.items()))
 
     async def stop(self, stream: FollowedStream) -> None:
         """Asks the producer, and waits for the end. Raises RedisUnavailable."""

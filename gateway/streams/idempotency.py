@@ -83,5 +83,5 @@ def is_void(stream: Kept | FollowedStream) -> bool:
 def fingerprint(request: AdmittedRequest) -> bytes:
     """Tells whether two requests ask the same."""
     payload = request.payload
-    asked = f"{request.asked_at or ''}\n{request.model or ''}\n".encode()
+    asked = f"{request.asked_at or ''}\n{request.model or ''}\n{request.form}".encode()
     return sha256(b"\n".join([asked, bytes(payload.options or b""), payload.fields])).digest()

@@ -1,6 +1,7 @@
 """The registry of streams: it reserves the limits of an answer, starts it, and holds it until it is forgotten.
 
-`holding` has all streams and bounds their room. `unwatched` has those that wait for a viewer.
+`holding` has all streams and bounds their room. `unwatched` has those that wait for a viewer. `recorder` finds recorded
+ones again by their idempotency keys.
 """
 
 import asyncio
@@ -14,7 +15,7 @@ from gateway.admission.limits import Allowance, Limiter, Reservation
 from gateway.admission.tokens import tokens_to_reserve
 from gateway.config import Config
 from gateway.entries import EndReason
-from gateway.errors import Busy, GatewayError, RedisUnavailable, ShuttingDown, TooManyRunning, TooManyStreams
+from gateway.errors import Busy, GatewayError, ShuttingDown, TooManyRunning, TooManyStreams
 from gateway.log.base import Recording, StreamLog, StreamStore
 from gateway.log.snapshot import Snapshot
 from gateway.log.views import View
@@ -23,10 +24,10 @@ from gateway.observe.records import StreamEndRecord, StreamRecord, log_stream_en
 from gateway.streams.attempts import Attempts
 from gateway.streams.dependencies import Dependencies
 from gateway.streams.epoch import new_id
-from gateway.streams.followed import FollowedStream
 from gateway.streams.generation import Generation
 from gateway.streams.held import HeldStream
-from gateway.streams.idempotency import Key, Once
+from gateway.streams.idempotency import Key
+from gateway.streams.recorder import Recorder
 from gateway.streams.resumed import Resumed
 from gateway.streams.retention import Holding
 from gateway.streams.sharing import Sharing
@@ -67,17 +68,21 @@ class Streams:
         self._ended = ended
         self._epoch = epoch
         self._running = 0
-        self._once = Once()
+        self._recorder = Recorder(self._record, lambda: self._dependencies.config.stream.keep_seconds, epoch)
         self._resumed: set[Resumed] = set()
-        self.sharing: Sharing | None = None  # None: streams rest in the memory of this process alone
-        self._holding = Holding(store, config, self._forgotten)
+        self._holding = Holding(store, config, self._recorder.forget)
         self._unwatched = Unwatched(config.stream, self._holding)
         self._loop = asyncio.get_running_loop()
         self._now = self._loop.time  # one object for all streams, not one for each
 
     def share(self, sharing: Sharing) -> None:
         """Shares all streams that are kept with other processes, from now on."""
-        self.sharing = sharing
+        self._recorder.sharing = sharing
+
+    @property
+    def sharing(self) -> Sharing | None:
+        """None: streams rest in the memory of this process alone."""
+        return self._recorder.sharing
 
     def configure(self, config: Config) -> None:
         """Uses another configuration from now on. Running answers keep theirs, apart from the times for viewers."""
@@ -106,57 +111,19 @@ class Streams:
 
         Raises ShuttingDown, Busy, OutOfDescriptors, RateLimited, TooManyStreams or IdempotencyConflict.
         """
-        if key is None:
-            stream = await self._record(request, surface)
-            if request.is_kept:
-                self._publish(stream, request)
-            return stream
-        stream_id = None
-        if self.sharing is not None and request.is_stored and key not in self._once:
-            claimed = await self._claim(self.sharing, key, request)
-            if isinstance(claimed, FollowedStream):
-                return claimed
-            stream_id = claimed
-        stream = await self._once.get(key, request, lambda request: self._record_expecting(request, surface, stream_id))
-        if request.is_kept and not stream.is_kept:  # this client can resume it, although the first could not
-            stream.is_kept, stream.on_disconnect = True, request.on_disconnect
-        return stream
+        return await self._recorder.record(request, key, surface)
 
     def knows(self, key: Key) -> bool:
         """Whether a request with this idempotency key would find a stream."""
-        return key in self._once
-
-    async def _claim(self, sharing: Sharing, key: Key, request: AdmittedRequest) -> str | FollowedStream | None:
-        """The id for a new stream, or one that is in Redis. None if this process has one, or if nobody can tell."""
-        life = request.route.total + self._dependencies.config.stream.keep_seconds
-        try:
-            return await sharing.claim(key, request, self._epoch, life=life)
-        except RedisUnavailable:
-            return None  # this process alone knows its keys, as it would without Redis
+        return self._recorder.knows(key)
 
     async def _record(
-        self, request: AdmittedRequest, surface: Callable[[StreamLog], Surface], stream_id: str | None = None
+        self, request: AdmittedRequest, surface: Callable[[StreamLog], Surface], stream_id: str | None
     ) -> HeldStream[StreamLog]:
         reservation = await self._reserve(request)
         stream_id = stream_id or self.new_id()
         log = self._store.create(stream_id)
         return self._start(stream_id, request, log, surface(log), reservation)
-
-    async def _record_expecting(
-        self, request: AdmittedRequest, surface: Callable[[StreamLog], Surface], stream_id: str | None
-    ) -> HeldStream[StreamLog]:
-        """Records the answer and waits for its owner, because the client may have left already."""
-        stream = await self._record(request, surface, stream_id)
-        if not request.in_background:
-            self.expect(stream)
-        self._publish(stream, request)
-        return stream
-
-    def _publish(self, stream: HeldStream[StreamLog], request: AdmittedRequest) -> None:
-        if self.sharing is not None and request.is_stored:
-            stream.is_shared = True
-            keep = self._dependencies.config.stream.keep_seconds
-            self.sharing.add(stream, life=request.route.total + keep, keep=keep)
 
     async def relay(self, request: AdmittedRequest, view: View, surface: Surface) -> HeldStream[Window]:
         """Starts an answer that is passed on, chunk by chunk or as one body. Raises the same errors as `record`."""
@@ -283,7 +250,7 @@ class Streams:
 
     async def delete(self, stream: HeldStream[Any]) -> None:
         """Ends the stream, and forgets it. Its viewers get the end. Raises RedisUnavailable."""
-        self._once.forget(stream)
+        self._recorder.free(stream)
         key = stream.idempotency_key
         stream.is_kept, stream.idempotency_key = False, None
         stream.generation.interrupt(EndReason.STOPPED)
@@ -291,11 +258,6 @@ class Streams:
             await self.sharing.delete(stream.id, key)
         if stream.is_done and not stream.viewers:
             self._holding.forget(stream)
-
-    def _forgotten(self, stream: HeldStream[Any]) -> None:
-        self._once.forget(stream)
-        if self.sharing is not None:
-            self.sharing.remove(stream.id)
 
     def done(self, stream: HeldStream[Any]) -> None:
         self._running -= 1

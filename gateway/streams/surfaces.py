@@ -8,7 +8,7 @@ from gateway.admission.admit import Completion
 from gateway.endpoints import Endpoint
 from gateway.entries import Kind
 from gateway.log.base import StreamLog
-from gateway.responses.places import Places
+from gateway.streams.upstream_places import UpstreamPlaces
 from gateway.upstream.dialects.openai import Decoder
 from gateway.upstream.dialects.prefix import text_of
 from gateway.upstream.dialects.relay import Relay, RememberingRelay
@@ -105,7 +105,7 @@ class ResponsesSurface:
 
     __slots__ = ("_owner", "_places", "_whole")
 
-    def __init__(self, asked: Completion, places: Places) -> None:
+    def __init__(self, asked: Completion, places: UpstreamPlaces) -> None:
         self._whole = not asked.stream
         self._owner = asked.request.owner
         self._places = places
@@ -121,7 +121,7 @@ class ResponsesSurface:
 
 
 def response_relay(
-    target: Target, *, whole: bool, owner: str | None, places: Places, is_resumed: bool = False
+    target: Target, *, whole: bool, owner: str | None, places: UpstreamPlaces, is_resumed: bool = False
 ) -> ResponseRelay:
     made = partial(places.add, owner=owner, upstream=target.upstream.name)
     return ResponseRelay(whole=whole, made=made, clean=cleaner(target), is_resumed=is_resumed)

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.admission.admit import AdmittedRequest, Completion, admit, admit_completion, admit_translated
+from gateway.admission.admit import AdmittedRequest, Completion, admit
+from gateway.admission.admit_v1 import admit_completion, admit_translated
 from gateway.admission.auth import Caller
 from gateway.admission.fields import (
     ChatRequest,

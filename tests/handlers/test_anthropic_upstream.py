@@ -21,7 +21,8 @@ from tests.rig.scripted_upstream import DONE, Close, Reset, ScriptedUpstream, St
 pytestmark = pytest.mark.usefixtures("both_ways")
 
 HI = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
-ASKED = {"model": "m", "max_tokens": 8192, "messages": [{"role": "user", "content": [{"type": "text", "text": "hi"}]}]}
+HI_SENT = {"role": "user", "content": [{"type": "text", "text": "hi"}]}
+ASKED = {"model": "m", "max_tokens": 8192, "messages": [HI_SENT]}
 RETRY = "[retry]\nattempts = {}\nbackoff_seconds = 0.01\n"
 TOLD = {
     "prompt_tokens": 12,
@@ -150,6 +151,144 @@ async def test_messages_go_through_a_chat(claude: Ask, upstream: ScriptedUpstrea
     told = await whole(client, "/v1/messages", max_tokens=7)
     assert [block["type"] for block in told["content"]] == ["thinking", "text"]
     assert [request.json["max_tokens"] for request in upstream.requests] == [7, 7]
+
+
+# Anthropic's own API on both sides
+
+WEATHER = {"name": "f", "input_schema": {"type": "object"}}
+THINKING = {"type": "enabled", "budget_tokens": 2048}
+TALK: dict[str, Any] = {**HI, "max_tokens": 4096, "tools": [WEATHER], "thinking": THINKING}
+SECRET = {"type": "redacted_thinking", "data": "ZGF0YQ=="}
+CALLED = sends.message(
+    sends.thinking(0, "so ", "it is", signature="c2lnMQ=="),
+    [sends.begin(1, "redacted_thinking", data=SECRET["data"]), sends.close(1)],
+    sends.text(2, "I look."),
+    sends.tool(3, "f", '{"a"', ":1}"),
+    reason="tool_use",
+)
+
+
+async def messages(client: Client, **fields: Any) -> dict[str, Any]:
+    """The message, streamed or whole."""
+    async with client.post("/v1/messages", json={**TALK, **fields}) as response:
+        assert response.status == 200, await response.text()
+        if not fields.get("stream"):
+            value: dict[str, Any] = await response.json()
+            return value
+        told = judge(read_events(await response.read()))
+    assert told is not None
+    for block in told["content"]:
+        if block["type"] == "tool_use":
+            block["input"] = json.loads(block["input"])
+    return told
+
+
+@pytest.mark.parametrize("is_streamed", [True, False])
+async def test_a_conversation_with_a_tool_keeps_its_signed_thoughts(
+    claude: Ask, upstream: ScriptedUpstream, is_streamed: bool
+) -> None:
+    upstream.script(sends.answered(CALLED), sends.answered(sends.HELLO))
+    client = await claude()
+    first = await messages(client, stream=is_streamed)
+    thought = {"type": "thinking", "thinking": "so it is", "signature": "c2lnMQ=="}
+    call = {"type": "tool_use", "id": "toolu_3", "name": "f", "input": {"a": 1}}
+    assert first["content"] == [thought, SECRET, {"type": "text", "text": "I look."}, call]
+    assert first["stop_reason"] == "tool_use"
+    result = {"type": "tool_result", "tool_use_id": "toolu_3", "content": "21"}
+    turns = [{"role": "assistant", "content": first["content"]}, {"role": "user", "content": [result]}]
+    last = await messages(client, stream=is_streamed, messages=[*HI["messages"], *turns])
+    assert last["content"] == [{"type": "text", "text": "Hello"}]
+    asked, again = [request.json for request in upstream.requests]
+    assert (asked["thinking"], asked["max_tokens"]) == (again["thinking"], again["max_tokens"]) == (THINKING, 4096)
+    assert asked["tools"] == again["tools"] == [WEATHER]
+    assert again["messages"] == [HI_SENT, *turns]
+
+
+async def test_thoughts_that_nobody_signed_end_the_thinking_about_an_open_call(
+    claude: Ask, upstream: ScriptedUpstream
+) -> None:
+    """The conversation began with another model. Anthropic's server would refuse it with a budget."""
+    upstream.script(sends.answered(sends.HELLO))
+    call = {"type": "tool_use", "id": "c", "name": "f", "input": {}}
+    said = [{"type": "thinking", "thinking": "hm", "signature": ""}, call]
+    result = {"type": "tool_result", "tool_use_id": "c", "content": "21"}
+    turns = [{"role": "assistant", "content": said}, {"role": "user", "content": [result]}]
+    await messages(await claude(), messages=[*HI["messages"], *turns])
+    (request,) = upstream.requests
+    assert "thinking" not in request.json
+    sent: Any = request.json["messages"]
+    assert sent[1] == {"role": "assistant", "content": [call]}
+
+
+async def test_thoughts_do_not_go_to_servers_that_may_not_know_them(claude: Ask, upstream: ScriptedUpstream) -> None:
+    """One of two targets is of another dialect, and either may be asked."""
+    client = await claude(OTHER.format(upstream.url), attempts=3)
+    said = [{"type": "thinking", "thinking": "hm", "signature": "s"}, {"type": "text", "text": "a"}]
+    turns = [*HI["messages"], {"role": "assistant", "content": said}, *HI["messages"]]
+    chat = stream(delta("from another"), finish(), DONE)
+    upstream.script(lambda request: chat if "other" in request.path else answer(529, {}))
+    await messages(client, messages=turns)
+    for request in upstream.requests:
+        assert "thinking" not in request.json
+        assert "hm" not in json.dumps(request.json)
+
+
+async def test_a_count_of_a_request_to_it_is_an_estimate(claude: Ask, upstream: ScriptedUpstream) -> None:
+    body = {"model": "m", "messages": [{"role": "user", "content": "four" * 100}]}
+    async with (await claude()).post("/v1/messages/count_tokens", json=body) as response:
+        assert (response.status, await response.json()) == (200, {"input_tokens": 100})
+    assert not upstream.requests
+
+
+async def test_an_idempotent_message(claude: Ask, upstream: ScriptedUpstream) -> None:
+    upstream.script(sends.answered(CALLED))
+    client = await claude()
+    bodies = []
+    for _ in range(2):
+        key = {"Idempotency-Key": "0f8fad5b-d9cb-469f-a165-70867728950e"}
+        async with client.post("/v1/messages", json={**TALK, "stream": True}, headers=key) as response:
+            assert response.status == 200
+            bodies.append(await response.read())
+    assert bodies[0] == bodies[1]
+    assert len(upstream.requests) == 1
+
+
+# The other surfaces
+
+
+async def test_a_whole_response_with_calls(claude: Ask, upstream: ScriptedUpstream) -> None:
+    upstream.script(sends.answered(TOOLS), sends.answered(CUT), sends.answered(sends.HELLO))
+    client = await claude()
+    told = await whole(client, "/v1/responses", input="hi")
+    assert [(item["name"], item["arguments"]) for item in told["output"]] == [("f", '{"a":1}'), ("g", "{}")]
+    assert (told["status"], told["usage"]["total_tokens"]) == ("completed", 19)
+    outputs = [{"type": "function_call_output", "call_id": item["call_id"], "output": "1"} for item in told["output"]]
+    cut = await whole(client, "/v1/responses", input=outputs, previous_response_id=told["id"])
+    assert (cut["status"], cut["incomplete_details"]) == ("incomplete", {"reason": "max_output_tokens"})
+    sent: Any = upstream.requests[1].json["messages"]
+    assert [block["type"] for block in sent[1]["content"]] == ["tool_use", "tool_use"]
+    assert [block["type"] for block in sent[2]["content"]] == ["tool_result", "tool_result"]
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses", "/v1/messages"])
+async def test_a_cut_behind_content_never_looks_whole(claude: Ask, upstream: ScriptedUpstream, path: str) -> None:
+    upstream.script(stream(*THOUGHT[:-3], Close()))
+    client = await claude()
+    asked = {"input": "hi"} if path == "/v1/responses" else {"messages": HI["messages"], "max_tokens": 7}
+    async with client.post(path, json={"model": "m", "stream": True, **asked}) as response:
+        body = (await read(response)).raw
+    assert b"upstream_incomplete" in body
+    assert not any(word in body for word in (b"[DONE]", b"response.completed", b"message_stop"))
+
+
+async def test_chat_as_text_and_as_json(claude: Ask, upstream: ScriptedUpstream) -> None:
+    upstream.script(sends.answered(THOUGHT))
+    client = await claude()
+    async with client.get("/chat?q=hi", headers={"Accept": "text/plain"}) as response:
+        assert await response.text() == "Hello"
+    async with client.get("/chat?q=hi", headers={"Accept": "application/json"}) as response:
+        told = await response.json()
+    assert (told["choices"][0]["message"]["content"], told["usage"]) == ("Hello", TOLD)
 
 
 # Ends and failures

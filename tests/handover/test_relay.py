@@ -117,7 +117,7 @@ async def test_what_is_passed_on_is_counted_by_its_kind(client: Client, other: S
     assert value(found, "gateway_passed_on_total", kind="new") == 3
 
 
-@pytest.mark.parametrize("path", ["/chat", "/streams", "/v1/chat/completions", "/v1/responses"])
+@pytest.mark.parametrize("path", ["/chat", "/streams", "/v1/chat/completions", "/v1/messages", "/v1/responses"])
 async def test_a_key_leads_to_the_process_that_knows_it_wherever_one_may_be_sent(
     client: Client, other: Scripted, path: str
 ) -> None:

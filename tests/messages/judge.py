@@ -92,6 +92,7 @@ def judge(events: Sequence[Object]) -> Object | None:
 def _add(delta: Object, block: Object, inputs: list[str]) -> None:
     if delta["type"] == "signature_delta":
         assert block["type"] == "thinking"
+        assert not block["signature"]
         block["signature"] = delta["signature"]
         return
     block_type, field = _DELTAS[delta["type"]]

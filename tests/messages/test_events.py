@@ -13,7 +13,7 @@ from gateway.entries import EndReason, Entry, Kind
 from gateway.errors import AnswerTooLarge, GatewayError, ShuttingDown, TotalTimeout, UpstreamError, UpstreamRateLimited
 from gateway.messages.events import MessageEvents
 from gateway.messages.head import Head
-from gateway.messages.message import whole_message
+from gateway.messages.message import WholeMessage
 from gateway.upstream.dialects.openai import Decoder
 from tests.messages.judge import Object, judge, read
 
@@ -53,8 +53,22 @@ def events(*entries: Entry, head: Head = HEAD) -> list[Object]:
     return read(shown)
 
 
+def recorded(*entries: Entry, head: Head = HEAD) -> list[Object]:
+    """As a client is shown them that gets a recorded answer."""
+    machine = MessageEvents(STREAM, head)
+    return read(b"".join([machine.show(entry) for entry in entries]))
+
+
+def whole_message(entries: Iterable[Entry], stream_id: str, head: Head) -> Object:
+    made = WholeMessage(stream_id, head)
+    for entry in entries:
+        made.add(entry)
+    return made.value()
+
+
 def message(*entries: Entry, head: Head = HEAD) -> Object:
-    """The same streamed and whole."""
+    """The same streamed, recorded and whole."""
+    assert recorded(*entries, head=head) == events(*entries, head=head)
     streamed = judge(events(*entries, head=head))
     assert streamed is not None
     whole: Object = json.loads(msgspec.json.encode(whole_message(entries, STREAM, head)))
@@ -122,6 +136,43 @@ def test_all_kinds_of_blocks() -> None:
         {"type": "tool_use", "id": "c0", "name": "f", "input": {"a": 1}},
         {"type": "text", "text": "C"},
     ]
+
+
+def thoughts(*blocks: Object) -> Entry:
+    return Entry(Kind.REASONING_EXTRA, json.dumps({"thinking_blocks": blocks}).encode())
+
+
+def signed(signature: str, **more: str) -> Entry:
+    return thoughts({"type": "thinking", "signature": signature, **more})
+
+
+def test_thoughts_are_signed() -> None:
+    """As Anthropic's own models sign them. Each signature is the end of a block."""
+    entries = [
+        text("hm", Kind.REASONING),
+        signed("s1"),
+        text("so", Kind.REASONING),
+        signed("s2"),
+        thoughts({"type": "redacted_thinking", "data": "d"}),
+        signed("s3"),
+        text("A"),
+        signed("s4", thinking="of a text that was told before"),
+        call(0, "f", "{", id="c0"),
+        signed("s5"),
+        call(0, arguments="}"),
+        Entry(Kind.REASONING_EXTRA, b'{"reasoning_details":[{}],"thinking_blocks":[1,{"type":"thinking"}]}'),
+        end(finish_reason="tool_calls"),
+    ]
+    assert message(*entries)["content"] == [
+        {"type": "thinking", "thinking": "hm", "signature": "s1"},
+        {"type": "thinking", "thinking": "so", "signature": "s2"},
+        {"type": "redacted_thinking", "data": "d"},
+        {"type": "thinking", "thinking": "", "signature": "s3"},
+        {"type": "text", "text": "A"},
+        {"type": "tool_use", "id": "c0", "name": "f", "input": {}},
+        {"type": "thinking", "thinking": "", "signature": "s5"},
+    ]
+    assert [block["type"] for block in message(*entries, head=MUTE)["content"]] == ["text", "tool_use"]
 
 
 def test_reasoning_that_nobody_wants_is_not_shown() -> None:
@@ -317,6 +368,7 @@ def test_a_call_that_cannot_be_made_is_an_error(case: str) -> None:
     """Of a whole answer, that is. One that was cut at its largest size says so."""
     entries = [*BROKEN_CALLS[case], end(finish_reason="tool_calls")]
     assert judge(events(*entries)) is None
+    assert recorded(*entries) == events(*entries)
     with pytest.raises(UpstreamError):
         whole_message(entries, STREAM, HEAD)
 
@@ -325,6 +377,7 @@ def test_what_is_held_of_calls_is_bounded() -> None:
     entries = [call(0, "f", "{" + " " * 600, id="c0"), call(0, arguments=" " * 600 + "}"), end()]
     told = events(*entries)
     assert told[-1]["error"]["code"] == "answer_too_large"
+    assert recorded(*entries) == told
     with pytest.raises(AnswerTooLarge):
         whole_message(entries, STREAM, HEAD)
 
@@ -354,6 +407,10 @@ _DELTAS = st.fixed_dictionaries(
         "refusal": _TEXTS,
         "tool_calls": st.lists(_CALLS, max_size=2),
         "annotations": st.lists(st.just({}), max_size=1),
+        "thinking_blocks": st.lists(
+            st.sampled_from([{"type": "thinking", "signature": "s"}, {"type": "redacted_thinking", "data": "d"}]),
+            max_size=2,
+        ),
     },
 )
 _REASONS = st.sampled_from(["stop", "length", "tool_calls", "content_filter", "x"])
@@ -370,6 +427,7 @@ def test_any_answer_is_well_formed_and_ends_once(
     is_complete = reason is EndReason.COMPLETE
     last = failed(UpstreamError()) if is_told and not is_complete else [end(reason, finish_reason)]
     streamed = judge(events(*entries, *last))
+    assert recorded(*entries, *last) == events(*entries, *last)
     if not is_complete:
         assert streamed is None
     elif streamed is not None:

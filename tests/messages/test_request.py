@@ -18,10 +18,10 @@ IMAGE = {"type": "image", "source": PIXEL, "cache_control": {"type": "ephemeral"
 IMAGE_PART = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA"}}
 
 
-def translated(**body: Any) -> MessageRequest:
+def translated(*, takes_thoughts: bool = False, **body: Any) -> MessageRequest:
     fields = {"model": "m", "max_tokens": 7, "messages": HI, **body}
     sent = {name: value for name, value in fields.items() if value is not ...}
-    return message_request(body_fields(json.dumps(sent).encode()))
+    return message_request(body_fields(json.dumps(sent).encode()), takes_thoughts=takes_thoughts)
 
 
 def chat(**body: Any) -> Any:
@@ -110,6 +110,40 @@ def test_messages(case: str) -> None:
     given, wanted = CONVERSATIONS[case]
     messages = [{"role": role, "content": content} for role, content in given]
     assert chat(messages=messages)["messages"] == [{"role": role, "content": content} for role, content in wanted]
+
+
+def test_signed_thoughts_go_back_to_the_server_that_signed_them() -> None:
+    thought = {"type": "thinking", "thinking": "hm", "signature": "s"}
+    encrypted = {"type": "redacted_thinking", "data": "x"}
+    unsigned = {"type": "thinking", "thinking": "of another model", "signature": ""}
+    asked = {
+        "thinking": {"type": "enabled", "budget_tokens": 2048},
+        "messages": [
+            *HI,
+            {"role": "assistant", "content": [thought, encrypted, unsigned, text("a"), use()]},
+            {"role": "user", "content": [result("1")]},
+            {"role": "assistant", "content": [encrypted]},
+            {"role": "assistant", "content": [unsigned]},
+        ],
+    }
+    told = chat(takes_thoughts=True, **asked)
+    answered = {"role": "assistant", "content": "a", "tool_calls": [call()]}
+    assert told["messages"] == [
+        *HI,
+        {**answered, "thinking_blocks": [thought, encrypted]},
+        tool("1"),
+        {"role": "assistant", "content": None, "thinking_blocks": [encrypted]},
+    ]
+    assert told["thinking"] == asked["thinking"]
+    other = chat(**asked)
+    assert other["messages"] == [*HI, answered, tool("1")]
+    assert "thinking" not in other
+
+
+@pytest.mark.parametrize("thinking", [{"type": "disabled"}, {"type": "adaptive", "display": "omitted"}])
+def test_what_a_server_with_thoughts_of_its_own_shows_is_its_own_choice(thinking: Any) -> None:
+    assert translated(takes_thoughts=True, thinking=thinking).shows_thinking
+    assert not translated(thinking=thinking).shows_thinking
 
 
 @pytest.mark.parametrize(

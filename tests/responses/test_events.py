@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from gateway.entries import EndReason, Entry, Kind
 from gateway.responses.events import ResponseEvents
 from gateway.responses.head import Head
-from gateway.upstream.dialects.tool_calls import Call, assembled
+from gateway.upstream.dialects.tool_calls import Call, Calls
 from tests.responses.judge import Judge, read
 
 STREAM = "s" * 22
@@ -272,8 +272,11 @@ def said(response: dict[str, Any]) -> list[str]:
 
 
 def sent(entries: list[Entry]) -> list[str]:
-    calls = assembled([entry.payload for entry in entries if entry.kind is Kind.TOOL])
-    return sorted(call["function"]["arguments"].strip() for call in calls if call["function"]["name"])
+    calls = Calls()
+    for entry in entries:
+        if entry.kind is Kind.TOOL:
+            calls.add(entry.payload)
+    return sorted(call.arguments.strip() for call in calls.all if call.name)
 
 
 @given(st.lists(ENTRIES | PIECES, max_size=12), REASONS, FINISHES, st.booleans())

@@ -51,14 +51,19 @@ def test_they_are_forgotten_in_time(clock: Clock) -> None:
 
 
 def test_the_oldest_make_room(clock: Clock) -> None:
-    places = Places(clock, most=3)
-    for number in range(5):
-        places.add(f"resp_{number}", "a", "up")
+    """Whoever shares them is told of that, and not of those whose time is over."""
+    places = Places(clock, most=3, seconds=10)
+    dropped = [places.add(f"resp_{number}", "a", "up") for number in range(5)]
+    assert dropped == [[], [], [], ["resp_0"], ["resp_1"]]
+    assert places.add("resp_4", "b", "up") is None
     assert [places.find(f"resp_{number}", "a") for number in range(5)] == [None, None, "up", "up", "up"]
+    clock.now = 10
+    assert places.add("resp_5", "a", "up") == []
+    assert len(places) == 1
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", "a?b", "a b", "é", "x" * 201, "a\n"])
 def test_an_id_that_could_not_stand_in_a_path_is_not_taken(clock: Clock, name: str) -> None:
     places = Places(clock)
-    places.add(name, "a", "up")
+    assert places.add(name, "a", "up") is None
     assert len(places) == 0

@@ -121,6 +121,25 @@ async def connect(request: pytest.FixtureRequest, gateway: MakeGateway) -> Async
         await sdk.close()
 
 
+OpenAI = Callable[..., Any]
+
+
+@pytest.fixture
+async def openai_at() -> AsyncIterator[OpenAI]:
+    """`openai_at(address, **options)`: the asynchronous client itself, of what is at that address below `/v1`."""
+    made: list[Any] = []
+
+    def connect(address: str, **options: Any) -> Any:
+        defaults = {"api_key": "none", "max_retries": 0, "timeout": 5.0}
+        openai = pytest.importorskip("openai", reason=MISSING)
+        made.append(openai.AsyncOpenAI(base_url=address, **defaults | options))
+        return made[-1]
+
+    yield connect
+    for client in made:
+        await client.close()
+
+
 @pytest.fixture(autouse=True)
 def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     """The clients would take a proxy from the environment."""

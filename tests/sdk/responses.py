@@ -1,6 +1,19 @@
-"""A rich answer for clients of the Responses API: reasoning, a text, and two calls whose fragments alternate."""
+"""What clients of the Responses API ask, and a rich answer: reasoning, a text, and two calls that alternate."""
+
+from typing import Any
 
 from tests.rig.scripted_upstream import DONE, chunk, delta, event, finish, usage
+
+ASKED: dict[str, Any] = {"model": "m-1", "input": "Hi"}
+TOOLS = [
+    {
+        "type": "function",
+        "name": "weather",
+        "description": "d",
+        "strict": None,
+        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
+    }
+]
 
 TEXT = "Hé\r\nllo 👍"
 CALLS = [("weather", '{"city": "西安"}'), ("weather", '{"city": "Paris"}')]
@@ -26,3 +39,14 @@ RICH = [
     usage(prompt_tokens=3, completion_tokens=4, total_tokens=7),
     DONE,
 ]
+
+
+def checked(event: Any) -> dict[str, Any]:
+    """The event as it came. The SDK's own model of its type accepts it: no field is missing or of a wrong type."""
+    fields: dict[str, Any] = event.to_dict(mode="json")
+    type(event).model_validate(fields)
+    return fields
+
+
+async def events_of(stream: Any) -> list[dict[str, Any]]:
+    return [checked(event) async for event in stream]

@@ -2,12 +2,14 @@
 
 import asyncio
 import json
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
 
 from tests.conftest import MakeGateway
+from tests.rig import anthropic as sends
 from tests.rig.scripted_upstream import (
     DONE,
     Pause,
@@ -24,6 +26,7 @@ from tests.rig.scripted_upstream import (
 )
 from tests.sdk.answers import CUTS, HELLO, USAGE, refusal
 from tests.sdk.conftest import KEY
+from tests.sdk.cutting import CuttingWire
 
 QUESTION: dict[str, Any] = {"model": "m-1", "max_tokens": 64, "messages": [{"role": "user", "content": "Hi"}]}
 TOOL = {"name": "weather", "input_schema": {"type": "object", "properties": {"city": {"type": "string"}}}}
@@ -135,6 +138,29 @@ async def test_a_tool_round_trip(connect: Connect, upstream: ScriptedUpstream, w
     assert json.loads(sent["function"]["arguments"]) == json.loads(ARGUMENTS)
 
 
+@pytest.mark.parametrize("way", ["whole", "streamed"])
+async def test_a_tool_round_trip_with_signed_thoughts(connect: Connect, upstream: ScriptedUpstream, way: str) -> None:
+    """Over Anthropic's own server: it gets back what it has signed, and goes on thinking."""
+    called = sends.message(sends.thinking(0, "Where?"), sends.tool(1, "weather", ARGUMENTS), reason="tool_use")
+    upstream.script(sends.answered(called), sends.answered(sends.HELLO))
+    client = await connect(sends.configured(upstream.url))
+    asked = {**QUESTION, "tools": [TOOL], "thinking": {"type": "enabled", "budget_tokens": 1024}, "max_tokens": 2048}
+    if way == "whole":
+        message = validated(await client.messages.create(**asked))
+    else:
+        async with client.messages.stream(**asked) as answer:
+            message = validated(await answer.get_final_message())
+    thought, call = message.content
+    assert (thought.thinking, thought.signature, call.input) == ("Where?", "c2ln", json.loads(ARGUMENTS))
+    result = {"type": "tool_result", "tool_use_id": call.id, "content": "21"}
+    turns = [{"role": "assistant", "content": message.content}, {"role": "user", "content": [result]}]
+    last = await client.messages.create(**{**asked, "messages": [*QUESTION["messages"], *turns]})
+    assert last.content[0].text == "Hello"
+    sent: Any = upstream.requests[1].json
+    assert sent["thinking"] == asked["thinking"]
+    assert sent["messages"][1]["content"][0] == {"type": "thinking", "thinking": "Where?", "signature": "c2ln"}
+
+
 async def test_a_count(connect: Connect, upstream: ScriptedUpstream) -> None:
     fields = {name: QUESTION[name] for name in ("model", "messages")}
     counted = await (await connect()).messages.count_tokens(**fields, system="abcd" * 100)
@@ -234,3 +260,37 @@ async def test_the_clients_retry_recovers_from_early_failures(connect: Connect, 
 
     assert await asyncio.gather(*[ask() for _ in early]) == ["Hello"] * len(early)
     assert len(upstream.requests) == 2 * len(early)
+
+
+@pytest.mark.parametrize("way", ["whole", "streamed"])
+async def test_with_an_idempotency_key_no_retry_is_paid(
+    gateway: MakeGateway, upstream: ScriptedUpstream, anthropic: Any, way: str
+) -> None:
+    """The connection breaks once, at any place. Before the header, the client tries again, and its user behind it."""
+    upstream.script(stream(delta("Hel"), Pause(0.02), delta("lo"), finish(), DONE))
+    cuts = range(0, 1500, 60)
+
+    async def ask(client: Any, cut: int) -> str:
+        once = {"Idempotency-Key": str(uuid.uuid4()), "Connection": "close"}
+        asked = {**QUESTION, "extra_query": {"cut": cut}, "extra_headers": once}
+        words = ""
+        for _ in range(3):
+            try:
+                if way == "whole":
+                    message = await client.messages.create(**asked)
+                else:
+                    async with client.messages.stream(**asked) as answer:
+                        message = await answer.get_final_message()
+            except Exception as error:
+                words = repr(error)
+            else:
+                if message.stop_reason is not None:
+                    return str(message.content[0].text)
+        return words
+
+    async with CuttingWire((await gateway()).port) as wire:
+        options = {"base_url": wire.address, "api_key": KEY, "max_retries": 2, "timeout": 5.0}
+        async with anthropic.AsyncAnthropic(**options) as client:
+            assert set(await asyncio.gather(*[ask(client, cut) for cut in cuts])) == {"Hello"}
+        assert len(wire.passed) == len(cuts)
+    assert len(upstream.requests) == len(cuts)

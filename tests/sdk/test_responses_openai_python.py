@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -10,50 +10,24 @@ import pytest
 from tests.conftest import MakeGateway
 from tests.responses.judge import Judge
 from tests.rig.scripted_upstream import DONE, Pause, ScriptedUpstream, Stall, answer, delta, finish, stream
-from tests.sdk.responses import CALLS, RICH, TEXT
+from tests.sdk.conftest import OpenAI
+from tests.sdk.responses import ASKED, CALLS, RICH, TEXT, TOOLS, checked, events_of
 from tests.test_readme import blocks, document
 
 openai = pytest.importorskip("openai", reason="the openai package is not installed: it is in the extra `sdk`")
 pydantic = pytest.importorskip("pydantic", reason="pydantic is not installed: openai brings it")
 
-ASKED: dict[str, Any] = {"model": "m-1", "input": "Hi"}
-TOOLS = [
-    {
-        "type": "function",
-        "name": "weather",
-        "description": "d",
-        "strict": None,
-        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
-    }
-]
 Weather = pydantic.create_model("Weather", city=(str, ...), degrees=(int, ...))
 
 Connect = Callable[..., Awaitable[Any]]
 
 
 @pytest.fixture
-async def connect(gateway: MakeGateway) -> AsyncIterator[Connect]:
-    clients: list[Any] = []
-
+def connect(gateway: MakeGateway, openai_at: OpenAI) -> Connect:
     async def make(toml: str = "", **options: Any) -> Any:
-        fields = {"base_url": str((await gateway(toml)).make_url("/v1")), "api_key": "none", "timeout": 5.0}
-        clients.append(openai.AsyncOpenAI(**{**fields, "max_retries": 0, **options}))
-        return clients[-1]
+        return openai_at(str((await gateway(toml)).make_url("/v1")), **options)
 
-    yield make
-    for client in clients:
-        await client.close()
-
-
-def checked(event: Any) -> dict[str, Any]:
-    """The event as it came. The SDK's own model of its type accepts it: no field is missing or of a wrong type."""
-    fields: dict[str, Any] = event.to_dict(mode="json")
-    type(event).model_validate(fields)
-    return fields
-
-
-async def events_of(stream: Any) -> list[dict[str, Any]]:
-    return [checked(event) async for event in stream]
+    return make
 
 
 async def test_every_event_is_one_that_the_sdk_knows(connect: Connect, upstream: ScriptedUpstream) -> None:

@@ -1,6 +1,6 @@
 """The official Python client's Responses API, unmodified, over an upstream that makes responses: another gateway."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -8,8 +8,8 @@ import pytest
 from tests.conftest import MakeGateway
 from tests.responses.judge import Judge
 from tests.rig.scripted_upstream import DONE, Pause, ScriptedUpstream, Stall, delta, event, finish, stream
-from tests.sdk.responses import CALLS, RICH, TEXT
-from tests.sdk.test_responses_openai_python import ASKED, TOOLS, checked, events_of
+from tests.sdk.conftest import OpenAI
+from tests.sdk.responses import ASKED, CALLS, RICH, TEXT, TOOLS, checked, events_of
 
 openai = pytest.importorskip("openai", reason="the openai package is not installed: it is in the extra `sdk`")
 
@@ -17,20 +17,15 @@ Connect = Callable[..., Awaitable[Any]]
 
 
 @pytest.fixture
-async def connect(gateway: MakeGateway) -> AsyncIterator[Connect]:
+def connect(gateway: MakeGateway, openai_at: OpenAI) -> Connect:
     """A client of a gateway over an address, or over a gateway over the scripted upstream."""
-    clients: list[Any] = []
 
     async def make(address: str = "") -> Any:
         address = address or str((await gateway()).make_url("/v1"))
         outer = await gateway(f'[[upstreams]]\nname = "maker"\napi = "responses"\nbase_url = "{address}"\n')
-        options = {"api_key": "none", "timeout": 5.0, "max_retries": 0}
-        clients.append(openai.AsyncOpenAI(base_url=str(outer.make_url("/v1")), **options))
-        return clients[-1]
+        return openai_at(str(outer.make_url("/v1")))
 
-    yield make
-    for client in clients:
-        await client.close()
+    return make
 
 
 async def test_its_helper_assembles_a_stream(connect: Connect, upstream: ScriptedUpstream) -> None:

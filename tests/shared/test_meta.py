@@ -19,4 +19,13 @@ def test_what_is_written_is_read(meta: StreamMeta) -> None:
 
 @pytest.mark.parametrize("rest", [{}, write_meta(META)], ids=["nothing else", "the rest"])
 def test_a_deleted_one_is_deleted_whatever_is_left_of_it(rest: dict[str, str | bytes]) -> None:
-    assert read_meta(fields({**rest, **DELETED})).is_deleted
+    meta = read_meta(fields({**rest, **DELETED}))
+    assert meta is not None
+    assert meta.is_deleted
+
+
+@pytest.mark.parametrize("missing", ["process", "expires"])
+def test_one_that_is_not_all_there_is_none(missing: str) -> None:
+    left = {name: value for name, value in fields(write_meta(META)).items() if name != missing.encode()}
+    assert read_meta(left) is None
+    assert read_meta({}) is None

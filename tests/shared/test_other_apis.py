@@ -3,17 +3,32 @@
 import asyncio
 import io
 import json
+import re
 
 import pytest
 
 from tests.conftest import Client, MakeGateway
+from tests.handlers.test_messages import HI as MESSAGE
 from tests.handlers.test_responses import BACKGROUND, HI, RICH, STREAMED, got, made, refused, rest, told
+from tests.handlers.test_upstream_responses import response as whole_response
 from tests.responses.judge import Judge
+from tests.rig.clients import bearer
 from tests.rig.completions import COMPLETION, post, streamed
 from tests.rig.completions import HI as CHAT
 from tests.rig.completions import STREAMED as CHAT_STREAMED
 from tests.rig.redis import RedisServer
-from tests.rig.scripted_upstream import DONE, ScriptedUpstream, Stall, Until, answer, delta, event, finish, stream
+from tests.rig.scripted_upstream import (
+    DONE,
+    ScriptedUpstream,
+    Stall,
+    Until,
+    answer,
+    chunk,
+    delta,
+    event,
+    finish,
+    stream,
+)
 
 KEY = {"Idempotency-Key": "0b9d8c5e-7a54-4ad0-9f7e-3f6a5cf41c0d"}
 
@@ -21,6 +36,12 @@ KEY = {"Idempotency-Key": "0b9d8c5e-7a54-4ad0-9f7e-3f6a5cf41c0d"}
 @pytest.fixture
 async def two(gateway: MakeGateway, redis: RedisServer) -> list[Client]:
     return [await gateway(f'[store]\nurl = "{redis.url}"\n') for _ in range(2)]
+
+
+async def message(client: Client, asked: dict[str, object]) -> bytes:
+    async with client.post("/v1/messages", json=asked, headers=KEY) as response:
+        assert response.status == 200, await response.text()
+        return await response.read()
 
 
 async def test_a_response_is_everywhere(two: list[Client], upstream: ScriptedUpstream) -> None:
@@ -129,3 +150,107 @@ async def test_a_broken_one_is_broken_elsewhere(two: list[Client], upstream: Scr
     first, second = [await streamed(client, CHAT_STREAMED, **KEY) for client in two]
     assert first == second
     assert first.broken
+
+
+@pytest.mark.parametrize("asked", [MESSAGE, {**MESSAGE, "stream": True}], ids=["whole", "streamed"])
+async def test_a_message_is_joined_and_given_again_elsewhere(
+    two: list[Client], upstream: ScriptedUpstream, asked: dict[str, object]
+) -> None:
+    here, there = two
+    gate = asyncio.Event()
+    upstream.script(stream(delta("one "), Until(gate), delta("two"), finish(), DONE))
+    asking = asyncio.create_task(message(here, asked))
+    await upstream.until(requests=1)
+    again = asyncio.create_task(message(there, asked))
+    await asyncio.sleep(0.2)
+    gate.set()
+    first, second = await asyncio.gather(asking, again)
+    assert first == second == await message(there, asked)
+    assert len(upstream.requests) == 1
+    for other in ({**asked, "thinking": {"type": "disabled"}}, {**asked, "temperature": 1}):
+        async with there.post("/v1/messages", json=other, headers=KEY) as response:
+            assert (response.status, (await response.json())["error"]["code"]) == (409, "idempotency_conflict")
+
+
+async def test_a_message_with_a_call_that_cannot_be_made(two: list[Client], upstream: ScriptedUpstream) -> None:
+    """Streamed, it is the same everywhere. Whole, it is a status, and the key is free for the next request."""
+    half = event(chunk(tool_calls=[{"index": 0, "id": "c", "function": {"name": "f", "arguments": "{"}}]))
+    upstream.script(stream(half, finish("tool_calls"), DONE), stream(delta("a"), finish(), DONE))
+    async with two[0].post("/v1/messages", json=MESSAGE, headers=KEY) as response:
+        assert response.status == 502
+    assert b'"a"' in await message(two[1], MESSAGE)
+    assert len(upstream.requests) == 2
+
+
+# Responses that an upstream makes
+
+
+def maker(redis: RedisServer, upstream: ScriptedUpstream) -> str:
+    keys = "".join([f'[[keys]]\nname = "{name}"\nkey = "test-key-of-{name}-12345"\n' for name in "ab"])
+    up = f'[[upstreams]]\nname = "maker"\napi = "responses"\nbase_url = "{upstream.url}/v1"\n'
+    return f'[store]\nurl = "{redis.url}"\n{keys}{up}'
+
+
+@pytest.fixture
+async def makers(gateway: MakeGateway, redis: RedisServer, upstream: ScriptedUpstream) -> list[Client]:
+    """Gateways over an upstream that makes responses."""
+    return [await gateway(maker(redis, upstream)) for _ in range(2)]
+
+
+def made_by(upstream: ScriptedUpstream) -> bytes:
+    """Has the upstream answer everything with a response. Returns that."""
+    body = json.dumps(whole_response("completed", NAME)).encode()
+    upstream.script(*[answer(200, body)] * 6)
+    return body
+
+
+NAME = "resp_68af4030592c81938ec0a5fbab4a3e9f05438e46b5f69a3b"  # of the form of OpenAI's
+A, B = bearer("test-key-of-a-12345"), bearer("test-key-of-b-12345")
+
+
+async def asked_at(client: Client, method: str, path: str, **headers: str) -> tuple[int, bytes]:
+    body = HI if path == "/v1/responses" else None
+    async with client.request(method, path, headers=headers, json=body) as response:
+        return response.status, await response.read()
+
+
+async def test_a_response_of_an_upstream_is_found_elsewhere(makers: list[Client], upstream: ScriptedUpstream) -> None:
+    body = made_by(upstream)
+    here, there = makers
+    assert await asked_at(here, "POST", "/v1/responses", **A) == (200, body)
+    assert await asked_at(there, "GET", f"/v1/responses/{NAME}", **A) == (200, body)
+    assert await asked_at(there, "POST", f"/v1/responses/{NAME}/cancel", **A) == (200, body)
+    async with there.post("/v1/responses", json={**HI, "previous_response_id": NAME}, headers=A) as response:
+        assert response.status == 200
+    for method, path in (("GET", ""), ("POST", "/cancel"), ("DELETE", "")):
+        assert (await asked_at(there, method, f"/v1/responses/{NAME}{path}", **B))[0] == 404
+    asked = [(request.method, request.path) for request in upstream.requests]
+    at = f"/v1/responses/{NAME}"
+    assert asked == [("POST", "/v1/responses"), ("GET", at), ("POST", f"{at}/cancel"), ("POST", "/v1/responses")]
+
+
+async def test_a_response_of_an_upstream_that_was_deleted_elsewhere(
+    makers: list[Client], upstream: ScriptedUpstream, redis: RedisServer
+) -> None:
+    made_by(upstream)
+    here, there = makers
+    await asked_at(here, "POST", "/v1/responses", **A)
+    (key,) = re.findall(rb"gateway:r:[0-9a-f]{64}", await redis.say("KEYS", "*"))
+    assert 0 < int((await redis.say("PTTL", key)).strip(b":\r\n")) <= 86_400_000
+    assert (await asked_at(there, "DELETE", f"/v1/responses/{NAME}", **A))[0] == 200
+    assert b"gateway:r:" not in await redis.say("KEYS", "*")
+    assert (await asked_at(there, "GET", f"/v1/responses/{NAME}", **A))[0] == 404
+
+
+async def test_ids_of_an_upstream_while_redis_is_away(
+    makers: list[Client], upstream: ScriptedUpstream, redis: RedisServer
+) -> None:
+    """The process that passed one on knows it. Another one cannot tell, and says so."""
+    body = made_by(upstream)
+    here, there = makers
+    await asked_at(here, "POST", "/v1/responses", **A)
+    await redis.stop()
+    assert await asked_at(here, "GET", f"/v1/responses/{NAME}", **A) == (200, body)
+    status, words = await asked_at(there, "GET", f"/v1/responses/{NAME}", **A)
+    assert (status, json.loads(words)["error"]["code"]) == (503, "store_unavailable")
+    assert (await asked_at(here, "DELETE", f"/v1/responses/{NAME}", **A))[0] == 200

@@ -226,6 +226,13 @@ async def test_a_stream_that_is_forgotten_at_its_end_has_an_end_in_redis(
         assert b'"reason":"complete"' in await watching
 
 
+def elsewhere_of(client: Client) -> Elsewhere:
+    """What the gateway knows of the streams of others."""
+    sharing = streams(client).sharing
+    assert sharing is not None
+    return sharing.elsewhere
+
+
 def relieve(elsewhere: Elsewhere) -> None:
     """As when other copies take more than their bound."""
     store = elsewhere._store
@@ -241,9 +248,7 @@ async def test_a_copy_that_a_request_waits_for_is_not_dropped(two: MakeTwo, upst
     gate = asyncio.Event()
     upstream.script(stream(delta("a"), Until(gate), delta("b"), finish("stop"), DONE))
     one = await created(here)
-    sharing = streams(there).sharing
-    assert sharing is not None
-    elsewhere = sharing.elsewhere
+    elsewhere = elsewhere_of(there)
     finding = asyncio.create_task(elsewhere.find(one["id"], number=3))
     await eventually(lambda: len(elsewhere) == 1)
     relieve(elsewhere)
@@ -262,9 +267,7 @@ async def test_a_viewer_of_a_copy_that_was_dropped_before_it_came_is_cut(
     here, there = await two()
     upstream.script(stream(delta("a"), Stall()))
     one = await created(here)
-    sharing = streams(there).sharing
-    assert sharing is not None
-    elsewhere = sharing.elsewhere
+    elsewhere = elsewhere_of(there)
     found = await elsewhere.find(one["id"])
     assert found is not None
     relieve(elsewhere)
@@ -283,9 +286,7 @@ async def test_a_copy_whose_only_client_left_while_it_was_read_is_dropped(
     here, there = await two()
     upstream.script(stream(delta("a"), Stall()))
     one = await created(here)
-    sharing = streams(there).sharing
-    assert sharing is not None
-    elsewhere = sharing.elsewhere
+    elsewhere = elsewhere_of(there)
     load, begun, gate = elsewhere._reader.load, asyncio.Event(), asyncio.Event()
 
     async def slowly(stream_id: str, take: Take) -> None:
@@ -300,3 +301,42 @@ async def test_a_copy_whose_only_client_left_while_it_was_read_is_dropped(
     gate.set()
     await eventually(lambda: len(elsewhere) == 1)
     assert elsewhere._streams[one["id"]].timer is not None
+
+
+async def test_a_ticket_of_a_stream_whose_time_is_over_in_redis_makes_no_new_one(
+    two: MakeTwo, upstream: ScriptedUpstream, redis: RedisServer
+) -> None:
+    """It would have no producer, and nobody could read it. The next one who looks for it finds nothing."""
+    here, there = await two()
+    upstream.script(stream(delta("a"), finish("stop"), DONE))
+    one = await created(here)
+    await read(there, one["url"])
+    found = await elsewhere_of(there).find(one["id"])
+    assert found is not None
+    key = f"gateway:s:{{{one['id']}}}:meta"
+    before = int((await redis.say("HLEN", key)).strip(b":\r\n"))
+    found.tickets.issue(may_stop=True)
+    await found.publish()
+    assert int((await redis.say("HLEN", key)).strip(b":\r\n")) == before + 1
+    streams(here)._holding.forget(held(here, one["id"]))
+    await redis.say("DEL", key)
+    await found.publish()
+    assert await redis.say("EXISTS", key) == b":0\r\n"
+
+
+async def test_what_is_left_of_a_stream_in_redis_is_none(
+    two: MakeTwo, upstream: ScriptedUpstream, redis: RedisServer
+) -> None:
+    """As an older version could leave it behind: a ticket without a producer."""
+    here, there = await two()
+    upstream.script(stream(delta("a"), finish("stop"), DONE))
+    one = await created(here)
+    await read(here, one["url"])
+    name = f"{one['id'][:-1]}{'A' if one['id'][-1] != 'A' else 'Q'}"
+    await redis.say("HSET", f"gateway:s:{{{name}}}:meta", "t:" + "00" * 32, "1")
+    async with there.get(f"/streams/{name}?ticket={'A' * 22}", headers=EVENTS) as response:
+        assert await error_of(response) == (404, "stream_not_found")
+    await redis.say("DEL", f"gateway:s:{{{one['id']}}}:meta")
+    await redis.say("HSET", f"gateway:s:{{{one['id']}}}:meta", "t:" + "00" * 32, "1")
+    async with here.get(one["url"].replace("ticket=", "ticket=x"), headers=EVENTS) as response:
+        assert await error_of(response) == (404, "stream_not_found")

@@ -465,7 +465,7 @@ async def test_a_key_is_remembered_as_long_as_its_stream(
             await eventually(lambda: len(streams(client)) == 0)
             assert len(upstream.requests) == asked
         await eventually(lambda: not list(streams(client)), within=2)
-        assert not streams(client)._once
+        assert not streams(client)._recorder._once
 
 
 @pytest.mark.memory
@@ -476,7 +476,7 @@ async def test_a_stream_that_made_room_takes_its_key_along(gateway: MakeGateway,
         assert await events(client, **key) == "Hello"
         await eventually(lambda: len(streams(client)) == 0)
         assert len(upstream.requests) == asked
-    assert len(streams(client)._once) == 1
+    assert len(streams(client)._recorder._once) == 1
 
 
 @pytest.mark.memory
@@ -488,8 +488,8 @@ async def test_a_key_holds_no_room_of_its_own(gateway: MakeGateway, upstream: Sc
         response: ClientResponse = await client.get("/chat?q=hi", headers={"Idempotency-Key": f"{number:020}"})
         assert response.status == 200
         response.release()
-        assert len(streams(client)._once) <= 20
-    await eventually(lambda: not streams(client)._once and not list(streams(client)), within=2)
+        assert len(streams(client)._recorder._once) <= 20
+    await eventually(lambda: not streams(client)._recorder._once and not list(streams(client)), within=2)
 
 
 async def test_a_failure_of_which_nobody_saw_a_byte_is_asked_anew(

@@ -6,7 +6,6 @@ with another index or another id. Without an id, it begins with another name, or
 """
 
 import re
-from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -19,14 +18,6 @@ _MOST_CALLS = 1024  # as many as there are indexes; models make a few, and each 
 
 _input = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ESCAPED = re.compile(r"\\.", re.DOTALL)
-
-
-def assembled(payloads: Sequence[bytes]) -> list[dict[str, Any]]:
-    """The calls in the order of their indexes. Raises UpstreamError as `Calls.add` does."""
-    calls = Calls()
-    for payload in payloads:
-        calls.add(payload)
-    return [call.value() for call in sorted(calls.all, key=lambda call: call.index)]
 
 
 class Calls:
@@ -55,6 +46,10 @@ class Calls:
         call.add(fragment)
         self._last = self._current[call.index if index is None else index] = call
         return call
+
+    def values(self) -> list[dict[str, Any]]:
+        """All calls, in the order of their indexes."""
+        return [call.value() for call in sorted(self.all, key=lambda call: call.index)]
 
 
 def input_of(arguments: str) -> msgspec.Raw:

@@ -8,7 +8,8 @@ The answer is always asked for as a stream. A long answer in one piece leaves it
 Anthropic's own SDKs refuse to ask for one.
 
 `reasoning_effort` becomes a budget of tokens for thinking. It is left out where Anthropic's server refuses thinking: if
-a tool is forced, if the thoughts before an open call of a tool are missing, or if `max_tokens` leaves no room.
+a tool is forced, if the thoughts before an open call of a tool are missing, or if `max_tokens` leaves no room. Where
+thoughts are missing, a `thinking` of the caller that has a budget is left out, too: the call may be another model's.
 """
 
 from collections.abc import Mapping
@@ -122,6 +123,8 @@ def messages_body(body: bytes, *, max_tokens: int) -> bytes:
     if talk.system:
         message["system"] = talk.system
     message |= {name: value for name, value in fields.items() if name not in _OWN and name not in _LEFT_OUT}
+    if talk.is_thoughtless and _has_budget(fields.get("thinking", _NULL)):
+        del message["thinking"]
     message |= _tool_fields(fields) | _output_fields(fields) | _caller_fields(fields)
     message |= _lengths(fields, talk, message, max_tokens)
     message["stream"] = True
@@ -154,6 +157,11 @@ def _lengths(fields: Fields, talk: Conversation, message: Object, default: int) 
         budget = 0
     found["max_tokens"] = default + budget if most is None else most
     return found
+
+
+def _has_budget(thinking: Raw) -> bool:
+    value = read(thinking, _ANY, "thinking")
+    return isinstance(value, dict) and value.get("type") == "enabled"
 
 
 def _budget(fields: Fields) -> int:

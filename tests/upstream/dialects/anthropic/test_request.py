@@ -229,6 +229,10 @@ def test_the_model_thinks_about_a_result_only_if_its_thoughts_before_the_call_ar
         {"role": "tool", "tool_call_id": "c1", "content": "42"},
     ]
     assert ("thinking" in sent({"reasoning_effort": "low"}, messages)) == bool(thoughts)
+    budget = {"type": "enabled", "budget_tokens": 2048}
+    assert sent({"thinking": budget}, messages).get("thinking") == (budget if thoughts else None)
+    for other in ({"type": "adaptive"}, {"type": "disabled"}):  # which need no thoughts before
+        assert sent({"thinking": other}, messages)["thinking"] == other
 
 
 AUDIO = {"type": "input_audio", "input_audio": {"data": "AA==", "format": "wav"}}
