@@ -15,6 +15,7 @@ from gateway.config import Dialect, Stream, Timeouts
 from gateway.entries import Entry
 from gateway.errors import AnswerTooLarge, GatewayError, Timeout, UpstreamError
 from gateway.log.base import Recording
+from gateway.log.receipt import STEP, Receipt
 from gateway.observe.spans import AttemptSpan
 from gateway.streams.outcome import is_refusal
 from gateway.streams.response_body import Decoding, Reading
@@ -71,10 +72,12 @@ class Attempt:
         "_is_begun",
         "_limits",
         "_log",
+        "_look_at",
         "_max_bytes",
         "_owner",
         "_posted",
         "_prefix",
+        "_receipt",
         "_response",
         "_task",
         "_watchdog",
@@ -98,6 +101,7 @@ class Attempt:
         asked_at: float,
         prefix: Prefix | None = None,
         span: AttemptSpan | None = None,
+        receipt: Receipt | None = None,
     ) -> None:
         self.target = target
         self.span = span
@@ -108,6 +112,8 @@ class Attempt:
         self._client = client
         self._limits = limits
         self._max_bytes = limits.max_bytes if log.is_kept else math.inf  # a window is bounded in itself
+        self._receipt = receipt
+        self._look_at = self._max_bytes if receipt is None else min(self._max_bytes, STEP)
         self._prefix = prefix
         self._watchdog = Watchdog(asyncio.get_running_loop(), timeouts, self._expire, asked_at=asked_at)
         self.started = self._watchdog.started
@@ -194,8 +200,16 @@ class Attempt:
             return
         log = self._log
         log.append(entries, tells=not self.decoder.done)  # what follows `[DONE]` at once is the end, in the same write
-        if log.size > self._max_bytes:
+        if log.size > self._look_at:
+            self._look(log.size)
+
+    def _look(self, size: int) -> None:
+        """Now and then, the text so far is summed up. At the end of a long answer, it would hold other streams up."""
+        if size > self._max_bytes:
             raise AnswerTooLarge()
+        if self._receipt is not None:
+            self._receipt.take()
+        self._look_at = min(self._max_bytes, size + STEP)
 
     def _may_begin(self, entries: list[Entry]) -> bool:
         """Whether the entries, which may change here, go into the log. Until the first content, they are held back."""

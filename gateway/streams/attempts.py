@@ -17,6 +17,7 @@ from gateway.admission.tokens import prompt
 from gateway.entries import Entry
 from gateway.errors import GatewayError, Recovery, UpstreamError, UpstreamIncomplete
 from gateway.log.base import Recording
+from gateway.log.receipt import Receipt
 from gateway.observe.records import StreamRecord
 from gateway.observe.spans import Asked, AttemptSpan, RequestSpan
 from gateway.streams.attempt import Attempt
@@ -115,6 +116,7 @@ class Attempts:
             asked_at=self._asked_at,
             prefix=prefix,
             span=span,
+            receipt=self._surface.receipt,
         )
 
     def _could_go_on(self, target: Target) -> bool:
@@ -215,6 +217,10 @@ class Attempts:
         return Prefix(self._surface.passed_text(self.answering.decoder) or b"")
 
     # The end
+
+    @property
+    def receipt(self) -> Receipt | None:
+        return self._surface.receipt
 
     def rest(self) -> Sequence[Entry]:
         """The entries that remain when the answer ends in any way."""

@@ -151,6 +151,8 @@ class Generation(Generic[R]):
         }
         if record.skipped:
             end["skipped"] = record.skipped
+        if (receipt := self._attempts.receipt) is not None:
+            end["receipt"] = receipt.fields()
         return end
 
     def _settle(self, reason: EndReason) -> None:

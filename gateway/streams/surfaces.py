@@ -8,6 +8,7 @@ from gateway.admission.admit import Completion
 from gateway.endpoints import Endpoint
 from gateway.entries import Kind
 from gateway.log.base import StreamLog
+from gateway.log.receipt import Receipt
 from gateway.streams.upstream_places import UpstreamPlaces
 from gateway.upstream.dialects.openai import Decoder
 from gateway.upstream.dialects.prefix import text_of
@@ -22,6 +23,11 @@ from gateway.upstream.routing import Target
 
 class Surface(Protocol):
     """One of them, for one answer."""
+
+    @property
+    def receipt(self) -> Receipt | None:
+        """The receipt of the text in the log. None if clients get something else than its entries."""
+        ...
 
     def decoder(self, target: Target) -> Decoder:
         """A new decoder, for one attempt."""
@@ -39,10 +45,11 @@ class Surface(Protocol):
 class NativeSurface:
     """See `Surface`. The log holds the text."""
 
-    __slots__ = ("_log",)
+    __slots__ = ("_log", "receipt")
 
     def __init__(self, log: StreamLog) -> None:
         self._log = log
+        self.receipt = Receipt(log)
 
     def decoder(self, target: Target) -> Decoder:
         return Decoder()
@@ -58,6 +65,8 @@ class PassingSurface:
     """See `Surface`. The answer is decoded, but not kept."""
 
     __slots__ = ("_is_remembered",)
+
+    receipt = None
 
     def __init__(self, *, is_remembered: bool) -> None:
         """`is_remembered`: another target may go on with the answer."""
@@ -77,6 +86,8 @@ class OpenAISurface:
     """See `Surface`. Nothing holds the text apart from its chunks, except where another target may go on."""
 
     __slots__ = ("_choices", "_hide_usage", "_is_remembered", "_whole")
+
+    receipt = None
 
     def __init__(self, asked: Completion) -> None:
         self._whole = not asked.stream
@@ -104,6 +115,8 @@ class ResponsesSurface:
     """See `Surface`. The upstream makes the response itself, and `places` gets to know where it is."""
 
     __slots__ = ("_owner", "_places", "_whole")
+
+    receipt = None
 
     def __init__(self, asked: Completion, places: UpstreamPlaces) -> None:
         self._whole = not asked.stream

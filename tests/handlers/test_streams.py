@@ -11,6 +11,7 @@ import pytest
 from tests.conftest import Client, MakeGateway
 from tests.rig.clients import EVENTS, TEXT, Answer, api_key, bearer, create, error_of, eventually, start_of, watched
 from tests.rig.inside import held, is_at_rest, streams
+from tests.rig.receipts import EMPTY
 from tests.rig.scripted_upstream import (
     DONE,
     Pause,
@@ -567,6 +568,7 @@ async def test_stopping_before_the_upstream_answered(
         "usage": None,
         "stream": made["id"],
         "attempts": 1,
+        "receipt": EMPTY,
     }
     (end,) = [line["stream"] for line in lines if line.get("stream", {}).get("end")]
     assert "output_tokens" not in end

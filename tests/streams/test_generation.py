@@ -10,6 +10,7 @@ from gateway.bounds import Bounds
 from tests.conftest import MakeGateway
 from tests.rig.clients import EVENTS, TEXT, Answer, ask, error_of, post
 from tests.rig.inside import at_rest
+from tests.rig.receipts import sum_of
 from tests.rig.scripted_upstream import (
     DONE,
     Close,
@@ -51,6 +52,7 @@ async def test_a_stream_from_start_to_end(gateway: MakeGateway, upstream: Script
         "usage": {"total_tokens": 5},
         "stream": stream_id,
         "attempts": 1,
+        "receipt": sum_of("Hello"),
     }
 
 

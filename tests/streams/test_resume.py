@@ -19,6 +19,7 @@ from gateway.streams.viewer import until
 from tests.conftest import Client, MakeGateway
 from tests.rig.clients import EVENTS, access_records, eventually
 from tests.rig.inside import held, streams
+from tests.rig.receipts import sum_of
 from tests.rig.scripted_upstream import (
     DONE,
     Close,
@@ -168,9 +169,9 @@ async def test_the_uncut_answer_holds_everything(gateway: MakeGateway, upstream:
     told = [
         json.loads(line.removeprefix("data: ")) for line in whole.split("\n") if line.startswith('data: {"content"')
     ]
-    assert "".join(part["content"] for part in told) == (
-        "Hello,\n\n\na\rb\r\nc\n\r好👩‍👩‍👧\u2028!data: x\n\nid: y.1\nevent: end 0 1 2 3 4"
-    )
+    text = "Hello,\n\n\na\rb\r\nc\n\r好👩‍👩‍👧\u2028!data: x\n\nid: y.1\nevent: end"
+    assert "".join(part["content"] for part in told) == f"{text} 0 1 2 3 4"
+    said = f"{text}No,\nno. 0 1 2 3 4"
     assert [f"id: STREAM.{number}\n" in whole for number in range(ENTRIES + 2)] == [True] * (ENTRIES + 1) + [False]
     end = json.loads(whole.split("event: end\ndata: ")[-1].split("\n")[0])
     assert end == {
@@ -181,6 +182,7 @@ async def test_the_uncut_answer_holds_everything(gateway: MakeGateway, upstream:
         "stream": "STREAM",
         "attempts": 1,
         "skipped": 1,
+        "receipt": sum_of(said) | {"line_feeds": sum_of(said.replace("\r\n", "\n").replace("\r", "\n"))},
     }
 
 
