@@ -40,6 +40,7 @@ _ASSETS = (
     "playground.css",
     "playground.js",
     "prose.css",
+    "receipt.js",
     "scroll.js",
     "states.js",
     "tabs.js",

@@ -60,6 +60,9 @@ export function fromError(error, { address, way }) {
 
 const PART = 'What is above is a part of it. Ask again; the model then answers anew.'
 
+const SPOILT = 'Something between the gateway and this page did that, and `gateway doctor` helps to find it. '
+  + 'The answer can be had again without asking the model.'
+
 const FORGOTTEN = {
   message: 'The gateway no longer has this answer.',
   advice: `It was restarted, or that was too long ago. ${PART}`,
@@ -71,6 +74,12 @@ const LOST = {
   advice: 'What is above is a part of it. If the gateway still has the rest, it can be had without asking again.',
   again: true,
   resumes: true,
+}
+
+/** For a text that is not the one that the gateway sent. The answer may have failed, too. */
+export function changed({ message }, failure) {
+  const also = failure ? ` The answer had failed, too: ${failure.message}` : ''
+  return { message, advice: SPOILT + also, code: failure?.code, again: true, resumes: true, button: 'Get it again' }
 }
 
 /** For an answer that the gateway ended while the connection was lost. */

@@ -1,13 +1,15 @@
 // How a page talks to the gateway, in the two ways that a browser has. Copy what you need.
 //
-// Every event goes to `on(event, address)` as {type, data, lastEventId}. Two types are not in the stream: `open` says
-// that there is a connection, and `reconnecting` that it was lost and is tried again. From `start` on there is an
-// address, which serves to watch the same answer elsewhere and to stop it for everyone.
+// Every event goes to `on(event, address)` as {type, data, lastEventId}. Three types are not in the stream: `open` says
+// that there is a connection, `reconnecting` that it was lost and is tried again, and `changed`, after the `end`, that
+// the text is not the one that the gateway sent; its `error` says how. From `start` on there is an address, which serves
+// to watch the same answer elsewhere and to stop it for everyone.
 // The promise resolves when `end` has come. It rejects when the gateway refuses, when it cannot be reached for about
 // two minutes, or when `signal` is aborted. An abort does not stop the answer.
 // If the connection is lost, no event is missing or repeated afterwards, and the model is asked only once.
 
 import { events } from './events.js'
+import { Receipt } from './receipt.js'
 
 const TYPES = ['open', 'start', 'message', 'reasoning', 'refusal', 'tool_call', 'extra', 'failure', 'end']
 const MOST_TRIES = 15 // in a row without an event
@@ -48,7 +50,11 @@ export async function stop(address) {
 
 /** `connect(address, take, over)` asks if there is no address yet; otherwise it requests the missing events. */
 async function follow(connect, on, signal, view, address) {
+  const receipt = new Receipt(address ? new URL(address, location).searchParams.get('format') : view.format)
   let last = '', ended = false
+  const tell = (event) => {
+    try { on(event, address) } catch (error) { reportError(error) } // an error of the page is no lost connection
+  }
   await insist(async (over, alive) => {
     const take = (event) => {
       const { stream, ticket } = event.type === 'start' ? JSON.parse(event.data) : {}
@@ -56,11 +62,14 @@ async function follow(connect, on, signal, view, address) {
       last = event.lastEventId || last
       ended ||= event.type === 'end'
       if (event.type !== 'open') alive()
-      try { on(event, address) } catch (error) { reportError(error) } // an error of the page is no lost connection
+      receipt.take(event)
+      tell(event)
     }
     const hadAll = await connect(address && behind(last, address), take, over)
     if (!ended && !hadAll) throw new Error('The connection ended before the answer did.')
   }, (event) => on(event, address), signal)
+  const fault = await receipt.fault()
+  if (fault) tell({ type: 'changed', error: new Error(`The answer was changed on the way. ${fault}`) })
 }
 
 /** Repeats an attempt that had no connection, with growing waits. A refusal (4xx) is final. */

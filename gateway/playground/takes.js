@@ -1,6 +1,6 @@
 // What each type of event does to a turn, which is `this` in each function.
 
-import { UNWATCHED, fromEvent } from './advice.js'
+import { UNWATCHED, changed, fromEvent } from './advice.js'
 import { element } from './element.js'
 import { ended, finalState } from './states.js'
 
@@ -64,6 +64,13 @@ export const TAKES = {
     this.end = JSON.parse(data)
     if (this.end.reason === 'client_gone' && !this.failure) this.fail(UNWATCHED)
     this.settle(finalState(this.end, this.failure), ended(this.end))
+  },
+
+  changed(data, { error }) {
+    this.fail(changed(error, this.failure))
+    this.label = 'Changed on the way'
+    this.enter('failed')
+    this.measure()
   },
 
   reconnecting(data, { error }) {

@@ -156,7 +156,7 @@ export class Turn {
     }
     box.querySelector('span').textContent = failure.code ?? ''
     const again = failure.other ? `Ask with ${failure.other}` : 'Ask again'
-    box.querySelector('button').textContent = failure.resumes ? 'Go on' : again
+    box.querySelector('button').textContent = failure.button ?? (failure.resumes ? 'Go on' : again)
     box.querySelector('button').hidden = !failure.again
     box.hidden = false
   }

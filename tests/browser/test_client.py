@@ -137,6 +137,7 @@ async def test_a_network_that_goes_and_comes_back_leaves_no_gap(caller: Caller, 
         await caller.find()
     assert await caller.outcome() == {}
     assert_whole(await caller.events())
+    assert await caller.page.evaluate("heard.types.at(-1)") == "end"  # and the text is the one of its receipt
     assert await caller.retries() >= 2
     assert demo.asked == 1
 
