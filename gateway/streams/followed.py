@@ -101,6 +101,7 @@ class FollowedStream:
         return self._end(ProducerLost())
 
     def _end(self, failure: GatewayError) -> list[Entry]:
+        """Without a receipt: a client may have had more from the producer than has come here."""
         end = {
             "reason": failure.end_reason,
             "finish_reason": None,

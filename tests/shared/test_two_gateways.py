@@ -10,8 +10,9 @@ from gateway.log.memory import MemoryStore
 from gateway.shared.reader import Take
 from gateway.streams.elsewhere import Elsewhere
 from tests.conftest import Client, MakeGateway
-from tests.rig.clients import EVENTS, bearer, error_of, eventually
+from tests.rig.clients import EVENTS, Answer, bearer, error_of, eventually
 from tests.rig.inside import held, streams
+from tests.rig.receipts import sum_of
 from tests.rig.redis import RedisServer
 from tests.rig.scripted_upstream import DONE, Reset, ScriptedUpstream, Stall, Until, delta, finish, stream, usage
 from tests.rig.wire import Wire, close_all, get, last_event_id, whole_blocks
@@ -63,6 +64,7 @@ async def test_a_stream_is_watched_at_the_other_gateway(two: MakeTwo, upstream: 
     assert b"three" in first
     assert others == [first, first]
     assert await read(there, stream_["url"]) == first  # after the end
+    assert Answer(first).end["receipt"] == sum_of("one two three")
     assert len(upstream.requests) == 1
 
 
