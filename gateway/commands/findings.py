@@ -182,13 +182,21 @@ def _body(seen: Seen) -> Finding:
         return Finding("body", "arrived whole, and is the same byte for byte")
     if seen.end and not seen.is_unchanged:
         directives = "no `sub_filter`, `charset` or `add_after_body` for text/event-stream"
-        return Finding("body", "was changed on the way", advice(seen, "Switch off what edits the body", directives))
+        return Finding("body", _change(seen), advice(seen, "Switch off what edits the body", directives))
     if seen.ending is Ending.CLOSED and seen.end:
         return Finding("body", "is the same, but without a mark of its end", http_11(seen))
     words = "Look at the proxy's log and its limits on the time and size of an answer"
+    is_clean = seen.ending is Ending.WHOLE
+    what = "has no last event: it was cut or changed" if is_clean else "was cut"
     return Finding(
-        "body", f"was cut {seen.over:.1f} s after the request", advice(seen, words, "`proxy_read_timeout 610s`")
+        "body", f"{what} {seen.over:.1f} s after the request", advice(seen, words, "`proxy_read_timeout 610s`")
     )
+
+
+def _change(seen: Seen) -> str:
+    if seen.excess:
+        return f"was changed on the way: {_bytes(abs(seen.excess))} {'fewer' if seen.excess < 0 else 'more'} than sent"
+    return "was changed on the way; its length is the same"
 
 
 # Measures
@@ -215,6 +223,10 @@ def _unusable(seen: Seen) -> str:
 
 def _ms(seconds: float) -> str:
     return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
+
+
+def _bytes(number: int) -> str:
+    return "1 byte" if number == 1 else f"{number} bytes"
 
 
 def _groups(number: int) -> str:

@@ -34,7 +34,8 @@ class Seen:
     sent: list[float] = field(default_factory=list)  # of each event
     arrived: list[float] = field(default_factory=list)  # of each event
     heartbeats: int = 0
-    is_unchanged: bool = False  # the bytes before the end are those that the gateway sent
+    is_unchanged: bool = False  # the bytes before the end are those that the gateway sent, and nothing follows it
+    excess: int = 0  # bytes before the end that arrived, less those that the gateway sent
 
     @property
     def coding(self) -> str:
@@ -64,18 +65,19 @@ async def _read(reply: Reply, seen: Seen) -> None:
     seen.version, seen.status, seen.fields = reply.version, reply.status, reply.fields
     seen.connected, seen.header = reply.connected, reply.waited
     inflater = zlib.decompressobj(wbits=47) if seen.coding in ("gzip", "deflate") else None  # 47: either of the two
-    blocks = _Blocks(seen)
+    blocks = Blocks(seen)
     async for part in reply.parts():
         try:
             plain = part if inflater is None else inflater.decompress(part, _LARGEST_PART)
         except zlib.error:
             break
         blocks.feed(plain, now() - asked_at)
+    blocks.finish()
     seen.over, seen.ending = now() - asked_at, reply.ending
 
 
-class _Blocks:
-    """Notes each block of the stream as it becomes whole."""
+class Blocks:
+    """Notes in `seen` each block of the stream as it becomes whole."""
 
     def __init__(self, seen: Seen) -> None:
         self._seen = seen
@@ -88,12 +90,16 @@ class _Blocks:
         for block in blocks:
             self._note(block + b"\n\n", time)
 
+    def finish(self) -> None:
+        """The stream is over."""
+        self._seen.is_unchanged &= not self._rest
+
     def _note(self, block: bytes, time: float) -> None:
         data = _data(block)
-        if block.startswith(b"event: end\n"):
-            self._seen.end = data
-            self._seen.is_unchanged = data.get("sha256") == self._sum.hexdigest() and data.get("bytes") == self._size
+        if block.startswith(b"event: end\ndata: {"):
+            self._end(data)
             return
+        self._seen.is_unchanged = False
         self._sum.update(block)
         self._size += len(block)
         if block.startswith(b"event: start\n"):
@@ -103,6 +109,12 @@ class _Blocks:
         elif isinstance(at := data.get("at"), int | float):
             self._seen.sent.append(float(at))
             self._seen.arrived.append(time)
+
+    def _end(self, data: dict[str, Any]) -> None:
+        size = data.get("bytes")
+        self._seen.end = data
+        self._seen.excess = self._size - size if isinstance(size, int) else 0
+        self._seen.is_unchanged = data.get("sha256") == self._sum.hexdigest() and size == self._size
 
 
 def _data(block: bytes) -> dict[str, Any]:

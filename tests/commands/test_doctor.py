@@ -14,6 +14,7 @@ import trustme
 from gateway.cli import main
 from gateway.commands.doctor import Plan, doctor, web_address
 from tests.conftest import MakeGateway
+from tests.rig.changing import CHANGES, ChangingWire
 from tests.rig.nginx import NGINX, before
 from tests.rig.ports import refusing
 
@@ -116,7 +117,7 @@ WRONG: dict[str, tuple[Plan, Mapping[str, str], Mapping[str, str]]] = {
     "a changed body": (
         QUICK,
         {BUFFERED: f"{BUFFERED} sub_filter_types text/event-stream; sub_filter '<b>' '<i>';"},
-        {"body": r"was changed on the way -> .*no `sub_filter`"},
+        {"body": r"was changed on the way; its length is the same -> .*no `sub_filter`"},
     ),
 }
 
@@ -145,6 +146,24 @@ async def test_a_wrong_nginx_is_found_and_nothing_else(
     assert faults.keys() == expected.keys()
     for check, words in expected.items():
         assert re.search(words, faults[check])
+
+
+# Behind a proxy that changes one byte
+
+LENGTHS = {"dropped": "1 byte fewer than sent", "doubled": "1 byte more than sent", "changed": "its length is the same"}
+
+
+@pytest.mark.parametrize("how", CHANGES)
+async def test_a_byte_that_was_changed_on_the_way_is_found(
+    gateway: MakeGateway, capsys: pytest.CaptureFixture[str], how: str
+) -> None:
+    client = await gateway(KEYS)
+    async with ChangingWire(client.port, how, place=rb'"text":"') as wire:
+        status, faults = await examined(wire.address, capsys, replace(QUICK, events=3))
+        assert (status, list(faults)) == (1, ["body"])
+        assert LENGTHS[how] in faults["body"]
+        wire.how = None
+        assert await examined(wire.address, capsys, replace(QUICK, events=3)) == (0, {})
 
 
 # What is not a stream of a gateway

@@ -1,12 +1,14 @@
 """How `gateway doctor` judges what it saw: the ways that no nginx on this machine can be made to show."""
 
 from dataclasses import replace
+from hashlib import sha256
 
 import pytest
 
 from gateway.commands.findings import Rounds, findings, refused
-from gateway.commands.observed import Seen
+from gateway.commands.observed import Blocks, Seen
 from gateway.commands.wire import Ending
+from tests.rig.changing import CHANGES
 
 START = {"is_http_11": True, "last_event_id": True, "authorization": True, "heartbeat_seconds": 15.0}
 TIMES = [0.0, 0.1, 0.2, 0.3, 0.4, 0.5]
@@ -64,6 +66,28 @@ def test_what_is_a_fault(case: str) -> None:
     found = list(findings(rounds))
     assert {finding.check for finding in found if finding.remedy} == expected
     assert all(finding.seen for finding in found)
+
+
+BODY = b'event: start\ndata: {"is_http_11":true,"last_event_id":true,"authorization":true,"heartbeat_seconds":15.0}\n\n'
+BODY += b": heartbeat\n\n" + b"".join([b'data: {"n":%d,"at":0.%d,"text":"a"}\n\n' % (at, at) for at in range(3)])
+SUM = b'event: end\ndata: {"bytes":%d,"sha256":"%b"}\n\n' % (len(BODY), sha256(BODY).hexdigest().encode())
+
+
+def faults_of(body: bytes) -> bool:
+    """Whether an answer with this body has any."""
+    seen = Seen(version="HTTP/1.1", status=200, fields=FIELDS, ending=Ending.WHOLE)
+    blocks = Blocks(seen)
+    for time, block in enumerate(body.split(b"\n\n")):
+        blocks.feed(b"\n\n" * bool(time) + block, time / 10)
+    blocks.finish()
+    return bool(refused(seen)) or any(finding.remedy for finding in findings(replace(ROUNDS, steady=seen)))
+
+
+@pytest.mark.parametrize("how", CHANGES)
+def test_a_byte_that_was_changed_is_found_wherever_it_is(how: str) -> None:
+    whole = BODY + SUM
+    assert not faults_of(whole)
+    assert [at for at in range(len(whole)) if not faults_of(CHANGES[how](whole, at))] == []
 
 
 @pytest.mark.parametrize("status", [302, 401, 403, 404, 421, 429, 500, 502, 503, 504])
