@@ -14,6 +14,7 @@ from gateway.serve import listening
 from tests.conftest import configured
 from tests.rig.changing import CHANGES, TEXT, ChangingWire
 from tests.rig.scripted_upstream import DONE, ScriptedUpstream, chunk, delta, event, finish, stream
+from tests.test_readme import blocks, document
 
 from .conftest import Demo, Open
 from .playground import Playground, Way, expect
@@ -139,6 +140,21 @@ async def test_a_receipt_that_was_changed_does_not_fit(caller: Caller):
         assert said.startswith("The answer was changed on the way. ")
         assert last == "changed"
     caller.wire.place = TEXT
+
+
+async def test_the_example_of_the_documents_checks_it(proxy: ChangingWire, open_page: Open):
+    """As it stands there, but for the way to the file and for where its words go."""
+    example = next(block for block in blocks("js", document("clients.md")) if "receipt.take(event)" in block)
+    lines = example.replace("import { Receipt } from './receipt.js'", "")
+    assert lines.count("console.error(") == 1
+    page = await open_page(proxy.address)
+    ask = f"""async () => {{
+      const {{ Receipt }} = await import('/playground/receipt.js')
+      return await new Promise((resolve) => {{ {lines.replace("console.error(", "resolve(")} }})
+    }}"""
+    assert await page.page.evaluate(ask) == ""
+    proxy.how = "dropped"
+    assert await page.page.evaluate(ask) == "1 byte of its text is missing."
 
 
 async def test_every_text_fits(caller: Caller):

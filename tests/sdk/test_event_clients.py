@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from tests.conftest import MakeGateway
+from tests.rig.receipts import sum_of
 from tests.rig.scripted_upstream import DONE, ScriptedUpstream, delta, finish, stream
 from tests.sdk.clients_page import example
 from tests.sdk.cutting import CuttingWire
@@ -91,7 +92,9 @@ async def cut_everywhere(gateway: MakeGateway, upstream: ScriptedUpstream, ask: 
 
 def events(*texts: str) -> Events:
     """All that a client shows of the answer."""
-    end = '{"reason":"complete","finish_reason":"stop","model":"m-1","usage":null,"stream":"LOT","attempts":1}'
+    receipt = json.dumps(sum_of("".join(TEXTS)), separators=(",", ":"))
+    end = '{"reason":"complete","finish_reason":"stop","model":"m-1","usage":null,"stream":"LOT","attempts":1,'
+    end += f'"receipt":{receipt}}}'
     return [("start", '{"stream":"LOT","ticket":"LOT"}'), *(("", text) for text in texts), ("end", end)]
 
 
