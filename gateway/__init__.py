@@ -19,15 +19,16 @@ imported by one module or one room only. `tests/test_architecture.py` checks bot
     handlers/        HTTP in, HTTP out: a module per surface, middleware, sinks (aiohttp-sse), origins, negotiation
     handover/        other processes on this machine: folder, neighbours, offers
     streams/         registry (recorder), held, retention (shedding), unwatched (life), tickets, idempotency, epoch;
-                     viewer, frames; generation, attempts (dependencies, hedging, surfaces), failures, attempt,
-                     response_body, watchdog, outcome; sharing: elsewhere (followed), presence, claims; resumed,
-                     upstream_places
+                     viewer, frames; generation, attempts (dependencies, hedging, surfaces, bill), failures,
+                     attempt, response_body, watchdog, outcome; sharing: elsewhere (followed), presence, claims;
+                     resumed, upstream_places
     messages/        Anthropic's Messages API over chats: request (conversation), events and message (head,
                      blocks), errors
     responses/       OpenAI's Responses API over chats: request (items), head, events (output, ends); places, of
                      responses that upstreams make themselves
     admission/       admit, admit_v1, fields, translating, auth, addresses; limits, refusals, memory_limiter (limits),
-                     redis_limiter (through limit_line, by limit_commands); tokens, body_room, descriptors
+                     redis_limiter (through limit_line, by limit_commands and limit_replies); budgets, periods,
+                     spending, owed; tokens, body_room, descriptors
     upstream/        client/ (aiohttp's: posting, response, connections, translation), payload, tap and chunked (reads);
                      routing (decides), targets, breaker (their states); catalogue, redaction, tls; dialects/ by shape
     shared/          what processes share through Redis: connection (redis-py), publisher, reader, process, their forms
@@ -50,6 +51,7 @@ To change:
     when a target is left alone              upstream/breaker.py
     a limit                                  admission/limits.py, its order in admission/admit.py, its field in config/;
                                              both limiters count it: memory_limiter.py, and limit_commands.py for Redis
+    what an answer may cost                  admission/budgets.py; streams/bill.py for several attempts at it
     the bound of a request's body            handlers/reading.py; its default is in config/schema.py
     a field of a request                     admission/fields.py, and admission/admit.py or admit_v1.py for its use
     what a response shows of an answer       responses/events.py, for SDKs that speak the Responses API

@@ -251,6 +251,22 @@ class TooManyStreams(RateLimited):
     message = "You have as many streams open as your limit allows. Stop one, or wait until one has ended."
 
 
+class BudgetReserved(RateLimited):
+    """Running answers have reserved what is left of the budget. They give back what they do not take."""
+
+    code = "budget_reserved"
+    message = "Your running answers may take the rest of your budget. Try again when one of them has ended."
+
+
+class InsufficientQuota(RateLimited):
+    """The rest of the budget does not pay for the request. Code and type are OpenAI's for an account without money."""
+
+    code = "insufficient_quota"
+    type = "insufficient_quota"
+    retryable = False
+    message = "The rest of your budget does not pay for this request. Wait for the number of seconds in `retry-after`."
+
+
 # Limits of the gateway itself.
 
 

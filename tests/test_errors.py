@@ -31,6 +31,8 @@ CONTRACT = {
     "two_api_keys": (400, "invalid_request_error", False, EndReason.UPSTREAM_ERROR),
     "rate_limit_exceeded": (429, "rate_limit_error", True, EndReason.UPSTREAM_ERROR),
     "too_many_streams": (429, "rate_limit_error", True, EndReason.UPSTREAM_ERROR),
+    "budget_reserved": (429, "rate_limit_error", True, EndReason.UPSTREAM_ERROR),
+    "insufficient_quota": (429, "insufficient_quota", False, EndReason.UPSTREAM_ERROR),
     "forbidden": (403, "invalid_request_error", False, EndReason.UPSTREAM_ERROR),
     "origin_not_allowed": (403, "invalid_request_error", False, EndReason.UPSTREAM_ERROR),
     "proxy_not_allowed": (403, "invalid_request_error", False, EndReason.UPSTREAM_ERROR),

@@ -14,9 +14,12 @@ While Redis is away, this process counts by itself. What that means for a reques
 - If Redis fails while a command runs, nobody knows whether it was done. No charge or correction is repeated. A request
   may then be charged both in Redis and here until its minute is over, or its estimate may stand uncorrected. Frees and
   renewals of places are repeated, since they may be done twice.
+- Of a budget, this process goes on from what it last heard from Redis. What it spends is charged in Redis on its return
+  (see `owed`).
 """
 
 import asyncio
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from secrets import token_hex
@@ -24,9 +27,13 @@ from typing import Any, NamedTuple
 
 from gateway.admission.limit_commands import Correction, Keys, LimitCommands
 from gateway.admission.limit_line import Line
-from gateway.admission.limits import Allowance, Reservation
+from gateway.admission.limit_replies import Charge, admitted, amounts_of, charges_of, is_limited, raise_refusal
+from gateway.admission.limits import Allowance, Reservation, Wish
 from gateway.admission.memory_limiter import WINDOW, MemoryLimiter, MemoryReservation
-from gateway.admission.refusals import limit_headers, rate_limited, too_many_streams
+from gateway.admission.owed import Owed
+from gateway.admission.periods import period_ends
+from gateway.admission.spending import Charged
+from gateway.config import Budget
 from gateway.errors import RedisUnavailable
 from gateway.shared.base import Command, CommandError, Connection
 from gateway.shared.ending import end
@@ -59,7 +66,7 @@ class RedisLimiter:
         self._renew_seconds = renew_seconds
         self._commands = LimitCommands(prefix, window_seconds=window_seconds, lease_seconds=lease_seconds)
         self._line = Line(connection, wait_seconds)
-        self._shared = _Shared(self._commands, self._line, {})
+        self._shared = _Shared(self._commands, self._line, {}, {})
         self._memory = MemoryLimiter(window_seconds=window_seconds)
         self._is_back = asyncio.Event()
         self._renewing: asyncio.Task[None] | None = None
@@ -71,27 +78,23 @@ class RedisLimiter:
         return self._memory.streams
 
     async def check(self, allowance: Allowance) -> None:
-        if not _is_limited(allowance):
+        if not is_limited(allowance):
             return
         try:
-            asked = self._line.ask(self._commands.check(self._commands.keys(allowance.scope), allowance))
-            kind, left = await self._line.wait(asked)
+            asked = self._line.ask(self._commands.check(self._commands.keys(allowance), allowance, time.time()))
+            kind, left, *spent = await self._line.wait(asked)
         except (RedisUnavailable, CommandError):
             await self._memory.check(allowance)
             return
-        if kind == b"streams":
-            raise too_many_streams()
-        limit = _limits(allowance).get(kind.decode())
-        if limit is not None:
-            raise rate_limited(kind.decode(), limit, limit, left / 1000, {})
+        raise_refusal(kind.decode(), left, spent, allowance)
 
-    async def reserve(self, allowance: Allowance, tokens: int) -> Reservation:
-        if not _is_limited(allowance):
+    async def reserve(self, allowance: Allowance, tokens: int, wish: Wish | None = None) -> Reservation:
+        if not is_limited(allowance):
             return _UNLIMITED
-        keys, here = self._commands.keys(allowance.scope), self._memory.place(allowance.scope)
+        keys, here = self._commands.keys(allowance), self._memory.place(allowance.scope)
         reservation = RedisReservation(self._shared, keys, f"{self._owner}.{token_hex(8)}", here)
         try:
-            await reservation.charge(allowance, tokens)
+            await reservation.charge(allowance, tokens, wish)
         except BaseException:
             reservation.release()
             raise
@@ -99,6 +102,9 @@ class RedisLimiter:
         if self._renewing is None:
             self._renewing = asyncio.get_running_loop().create_task(self._renew())
         return reservation
+
+    def budgets(self) -> Mapping[str, float]:
+        return self._memory.budgets()
 
     async def _renew(self) -> None:
         while True:
@@ -132,20 +138,21 @@ class RedisLimiter:
         await self._line.close()
 
 
-class _Charge(NamedTuple):
-    amount: int
-    over: int  # the end of its window, as Redis tells it
-
-
 class _Shared(NamedTuple):
     """By all reservations of a limiter."""
 
     commands: LimitCommands
     line: Line
     open: "dict[RedisReservation, None]"  # whose leases are renewed
+    owed: dict[Keys, Owed]  # of budgets, so there are as many as keys have some
+
+    def owe(self, keys: Keys, budget: Budget, money: int) -> None:
+        if keys not in self.owed:
+            self.owed[keys] = Owed(self.commands, self.line, keys, budget.per, time.time)
+        self.owed[keys].add(money)
 
 
-_NO_CHARGES: Mapping[str, _Charge] = {}
+_NO_CHARGES: Mapping[str, Charge] = {}
 _NO_CORRECTIONS: Mapping[str, Correction] = {}
 
 
@@ -153,7 +160,7 @@ class RedisReservation:
     """See Reservation. In the line, it stands for what is due of it: a free place, a correction, or both."""
 
     __slots__ = (
-        *("_charges", "_corrections", "_here", "_is_released", "_shared"),
+        *("_budget", "_charged", "_charges", "_corrections", "_here", "_is_released", "_money", "_shared"),
         *("headers", "keys", "may_be_there", "place"),
     )
 
@@ -167,37 +174,75 @@ class RedisReservation:
         self._is_released = False
         self._charges = _NO_CHARGES  # in Redis
         self._corrections = _NO_CORRECTIONS  # that are not sent
+        self._budget: Budget | None = None
+        self._charged: Charged | None = None  # to the budget, in Redis
+        self._money: Correction | None = None  # of the budget, that is not sent
 
-    async def charge(self, allowance: Allowance, tokens: int) -> None:
-        """Raises RateLimited or TooManyStreams. However it fails, `release` is due."""
-        amounts = _amounts(allowance, tokens)
+    @property
+    def granted(self) -> int:
+        return self._here.granted if self._charged is None else self._charged.total
+
+    async def charge(self, allowance: Allowance, tokens: int, wish: Wish | None) -> None:
+        """Raises the errors of `Limiter.reserve`. However it fails, `release` is due."""
+        self._budget = allowance.budget
+        amounts = amounts_of(allowance, tokens)
         self.may_be_there = self._shared.line.is_up
-        asked = self._shared.line.ask(self._shared.commands.reserve(self.keys, self.place, allowance, amounts))
+        command = self._shared.commands.reserve(self.keys, self.place, allowance, amounts, wish, time.time())
+        asked = self._shared.line.ask(command)
         try:
-            kind, states = await self._shared.line.wait(asked)
+            kind, states, *money = await self._shared.line.wait(asked)
         except asyncio.CancelledError:
             asked.add_done_callback(lambda asked: self._take_back_late(asked, amounts))
             raise
         except (RedisUnavailable, CommandError):
             asked.add_done_callback(lambda asked: self._take_back_late(asked, amounts))
-            await self._here.charge(allowance, tokens)
+            await self._here.charge(allowance, tokens, wish)
             self.headers = self._here.headers
         else:
             self.may_be_there = not kind
-            self._charges, self.headers = _charges(states, amounts), _admitted(kind.decode(), states, allowance)
+            self.headers = admitted(kind.decode(), states, allowance, money)
+            self._charges = charges_of(states, amounts)
+            self._take(money)
+
+    def _take(self, money: list[int]) -> None:
+        """Remembers what Redis has charged to the budget, if there is one."""
+        if money and self._budget is not None:
+            granted, spent, over, _ = money
+            self._charged = Charged(granted, over)
+            self._here.account(self._budget).learn(spent, over)
 
     def _take_back_late(self, asked: "asyncio.Future[Any]", amounts: Mapping[str, int]) -> None:
         """The reply is there after the client has left, or has been charged here."""
         if asked.cancelled() or asked.exception() is not None:
             return
-        kind, states = asked.result()
+        kind, states, *money = asked.result()
         if not kind:
-            self._charges = _charges(states, amounts)
+            self._charges = charges_of(states, amounts)
+            if money:
+                self._money = Correction(-money[0], money[2])
+                self._shared.line.put(self)
             self._give_back()
 
-    async def settle(self, tokens: int) -> None:
-        """Charges tokens beyond the estimate now. Gives unused ones back in the window of the estimate."""
-        await self._here.settle(tokens)
+    async def extend(self, money: int) -> bool:
+        """While Redis is away, nothing is added to a sum that is reserved there."""
+        charged, budget, line = self._charged, self._budget, self._shared.line
+        if charged is None or budget is None:
+            return await self._here.extend(money)
+        try:
+            over = await line.wait(line.ask(self._shared.commands.extend(self.keys, budget, money, time.time())))
+        except (RedisUnavailable, CommandError):
+            return False
+        if over:
+            charged.add(money, over)
+            self._here.account(budget).add(money, over)
+        return bool(over)
+
+    async def settle(self, tokens: int, cost: int = 0) -> None:
+        """Charges what goes beyond the estimates now. Gives back what was not used, in the window of the estimate."""
+        if self._here.granted and self._budget is not None:
+            self._shared.owe(self.keys, self._budget, cost)
+        await self._here.settle(tokens, cost)
+        self._settle_budget(cost)
         reserved, self._charges = self._charges.get("tokens"), _NO_CHARGES
         if reserved is None or tokens == reserved.amount:
             return
@@ -207,12 +252,27 @@ class RedisReservation:
         else:
             self._correct({"tokens": Correction(more, reserved.over)})
 
+    def _settle_budget(self, cost: int) -> None:
+        """In Redis, if it was charged there."""
+        charged, self._charged = self._charged, None
+        if charged is None or self._budget is None:
+            return
+        more, account = charged.correction(cost), self._here.account(self._budget)
+        if more > 0:
+            account.add(more, period_ends(self._budget.per, time.time()).running)
+            self._shared.owe(self.keys, self._budget, more)
+        elif more < 0:
+            account.give_back(-more, charged.over)
+            self._money = Correction(more, charged.over)
+            self._shared.line.put(self)
+
     async def take_back(self) -> None:
         self.release()
         await self._here.take_back()
         self._give_back()
 
     def _give_back(self) -> None:
+        self._settle_budget(0)
         charges, self._charges = self._charges, _NO_CHARGES
         if charges:
             self._correct({kind: Correction(-charge.amount, charge.over) for kind, charge in charges.items()})
@@ -234,21 +294,30 @@ class RedisReservation:
 
     def command(self) -> Command:
         corrections, self._corrections = self._corrections, _NO_CORRECTIONS  # none of them is sent twice
-        return self._shared.commands.correct(self.keys, self.place if self._is_released else "", corrections)
+        freed, money = self.place if self._is_released else "", self._money
+        if money is None or self._budget is None:
+            return self._shared.commands.correct(self.keys, freed, corrections)
+        self._money = None
+        ends = period_ends(self._budget.per, time.time())
+        return self._shared.commands.correct(self.keys, freed, corrections, money, ends)
 
     def done(self, reply: Any) -> None:
         """Nobody waits for it."""
 
     def lost(self) -> bool:
-        return self._is_released or bool(self._corrections)
+        return self._is_released or bool(self._corrections) or self._money is not None
 
 
 class _Unlimited:
     """The reservation of every caller without limits."""
 
     headers: Mapping[str, str] = {}
+    granted = 0
 
-    async def settle(self, tokens: int) -> None:
+    async def extend(self, money: int) -> bool:
+        return True
+
+    async def settle(self, tokens: int, cost: int = 0) -> None:
         pass
 
     async def take_back(self) -> None:
@@ -259,35 +328,3 @@ class _Unlimited:
 
 
 _UNLIMITED = _Unlimited()
-
-
-def _is_limited(allowance: Allowance) -> bool:
-    return (allowance.requests_per_minute, allowance.tokens_per_minute, allowance.max_streams) != (None, None, None)
-
-
-def _limits(allowance: Allowance) -> dict[str, int]:
-    limits = {"requests": allowance.requests_per_minute, "tokens": allowance.tokens_per_minute}
-    return {kind: limit for kind, limit in limits.items() if limit is not None}
-
-
-def _amounts(allowance: Allowance, tokens: int) -> dict[str, int]:
-    """A request above the whole limit is admitted if it is the only one."""
-    wanted = {"requests": 1, "tokens": tokens}
-    return {kind: min(wanted[kind], limit) for kind, limit in _limits(allowance).items()}
-
-
-def _charges(states: list[Any], amounts: Mapping[str, int]) -> dict[str, _Charge]:
-    return {kind.decode(): _Charge(amounts[kind.decode()], over) for kind, _, _, over in states}
-
-
-def _admitted(refused: str, states: list[Any], allowance: Allowance) -> Mapping[str, str]:
-    """The headers of a request that is admitted. Raises RateLimited or TooManyStreams if it is not."""
-    limits, headers = _limits(allowance), dict[str, str]()
-    for name, count, left, _ in states:
-        kind = name.decode()
-        if kind == refused:
-            raise rate_limited(kind, limits[kind], count, left / 1000, headers)
-        headers |= limit_headers(kind, limits[kind], count, left / 1000)
-    if refused:
-        raise too_many_streams()
-    return headers

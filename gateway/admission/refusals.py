@@ -2,9 +2,12 @@
 
 import math
 from collections.abc import Mapping
+from typing import NamedTuple
 
-from gateway.errors import RateLimited, TooManyStreams
+from gateway.config import Budget
+from gateway.errors import BudgetReserved, InsufficientQuota, RateLimited, TooManyStreams
 
+_MILLION = 1_000_000
 _STREAM_RETRY = 5  # seconds for `Retry-After`, since nobody knows when a stream will end
 
 
@@ -30,6 +33,41 @@ def rate_limited(kind: str, limit: int, count: int, left: float, others: Mapping
 
 def too_many_streams() -> TooManyStreams:
     return TooManyStreams(headers={"Retry-After": str(_STREAM_RETRY)})
+
+
+class BudgetState(NamedTuple):
+    """Sums in millionths, and the seconds that are left of the period."""
+
+    amount: int
+    spent: int
+    left: float
+
+
+def budget_headers(state: BudgetState) -> dict[str, str]:
+    """Sums are shown in whole units, with up to six decimals."""
+    return {
+        "x-ratelimit-limit-budget": _money(state.amount),
+        "x-ratelimit-remaining-budget": _money(max(0, state.amount - state.spent)),
+        "x-ratelimit-reset-budget": f"{_whole(state.left)}s",
+    }
+
+
+def over_budget(budget: Budget, state: BudgetState, others: Mapping[str, str], *, is_running: bool) -> RateLimited:
+    """`is_running`: answers of this key run, and may give back some of what they have reserved."""
+    seconds = _STREAM_RETRY if is_running else _whole(state.left)
+    headers = {**others, **budget_headers(state), "Retry-After": str(seconds)}
+    if is_running:
+        return BudgetReserved(headers=headers)
+    words = (
+        f"This request costs more than the rest of your budget of {_money(state.amount)} a {budget.per}. "
+        f"The next {budget.per} begins in {seconds} s."
+    )
+    return InsufficientQuota(words, headers=headers)
+
+
+def _money(millionths: int) -> str:
+    text = f"{millionths // _MILLION}.{millionths % _MILLION:06d}"
+    return text.rstrip("0").rstrip(".")
 
 
 def _whole(seconds: float) -> int:

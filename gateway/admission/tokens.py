@@ -14,6 +14,7 @@ from gateway.admission.fields import prompts_in
 from gateway.config import Prices
 from gateway.endpoints import Endpoint
 from gateway.upstream.dialects.usage import Tokens, measured
+from gateway.upstream.payload import BOUNDS
 
 _BYTES = 4  # in a token
 _PART = 1000  # tokens of an image or audio part; an image takes between 85 and some thousands
@@ -59,6 +60,28 @@ def tokens_to_reserve(body: bytes, endpoint: Endpoint = Endpoint.CHAT) -> int:
     bounds = [_count(bound) for bound in named if bound is not None]
     answer = max(bounds, default=_ANSWER) or _ANSWER  # the upstream decides which of them applies
     return prompt(body) + answer * _answers(request, endpoint)
+
+
+def answers_of(body: bytes, endpoint: Endpoint) -> tuple[int, int | None]:
+    """How many answers the request wants, and the bound of each. None: it has no bound, or none that can be read.
+
+    A server may read a bound under any of its names, so the smallest counts.
+    """
+    try:
+        request = msgspec.json.decode(body, type=_Request)
+    except (ValueError, RecursionError):
+        return 1, None
+    named = [_bound(getattr(request, name)) for name in BOUNDS]
+    return _answers(request, endpoint), min([bound for bound in named if bound is not None], default=None)
+
+
+def _bound(value: Any) -> int | None:
+    """None for -1, too: it is no bound for some servers."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return math.floor(min(number, _MANY)) if number >= 0 else None
 
 
 def _answers(request: "_Request", endpoint: Endpoint) -> int:
@@ -154,6 +177,7 @@ class _Request(msgspec.Struct):
     max_tokens: Any = None
     max_completion_tokens: Any = None
     max_output_tokens: Any = None  # of a response
+    n_predict: Any = None  # of llama.cpp's server, where it outranks the others
     n: Any = None
     best_of: Any = None
     prompt: msgspec.Raw = msgspec.Raw()

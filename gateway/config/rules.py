@@ -145,6 +145,7 @@ def name_faults(config: Config) -> Iterator[str]:
     for index, model in enumerate(config.models):
         yield from _target_faults(model, f"models[{index}].targets", upstreams)
     yield from _key_name_faults(config)
+    yield from _budget_faults(config)
     silent = [model.name for model in config.models if Endpoint.CHAT not in model.endpoints]
     for name, assistant in config.assistants.items():
         if models and assistant.model is not None and assistant.model not in models:
@@ -180,6 +181,28 @@ def _key_name_faults(config: Config) -> Iterator[str]:
         for place, model in enumerate(key.models):
             if models and model not in models:
                 yield f"keys[{index}].models[{place}]: there is no model named {model}"
+
+
+def _budget_faults(config: Config) -> Iterator[str]:
+    """A budget needs the prices of all that its key may ask, and one place where it is counted."""
+    for index, key in enumerate(config.keys):
+        path = f"keys[{index}].budget"
+        if key.budget is None:
+            continue
+        if not config.models:
+            yield f"{path}: needs [[models]] with prices; without them, it is not known what a request costs"
+        if config.server.workers > 1 and not config.store.is_shared:
+            yield f"{path}: several workers would each spend it; set server.workers = 1, or store.url to a Redis"
+        for model in config.models:
+            if key.models and model.name not in key.models:
+                continue
+            for target in model.targets:
+                if target.prices is None and model.prices is None:
+                    name = f"{target.upstream}/{target.model or model.name}"
+                    yield (
+                        f"{path}: the model {model.name} has no prices for its target {name}; "
+                        f"add them, or leave the model out of keys[{index}].models"
+                    )
 
 
 def digest(key: Key) -> str:

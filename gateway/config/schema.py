@@ -42,6 +42,14 @@ class Secret:
         return "***"
 
 
+class Per(StrEnum):
+    """The periods of budgets. They are those of the calendar, in UTC."""
+
+    HOUR = "hour"
+    DAY = "day"
+    MONTH = "month"
+
+
 class OnDisconnect(StrEnum):
     """What happens to a running answer when its last viewer leaves."""
 
@@ -219,6 +227,14 @@ class Assistant(Struct, frozen=True, forbid_unknown_fields=True):
     max_tokens: Count | None = None  # of one answer
 
 
+class Budget(Struct, frozen=True, forbid_unknown_fields=True):
+    """The most that a key may spend in each period, in the currency of the prices."""
+
+    amount: Annotated[float, Meta(ge=0.000001, le=1_000_000_000)]
+    per: Per
+    max_tokens: Count = 16_384  # of an answer whose request has no bound of its own
+
+
 class Key(Struct, frozen=True, forbid_unknown_fields=True):
     """An API key, or its SHA-256. An empty `models` allows all models; None means no limit."""
 
@@ -229,6 +245,7 @@ class Key(Struct, frozen=True, forbid_unknown_fields=True):
     requests_per_minute: Count | None = None
     tokens_per_minute: Count | None = None
     max_streams: Count | None = None
+    budget: Budget | None = None
     expires: date | None = None  # the last day on which it works, in UTC
     on_disconnect: list[OnDisconnect] = msgspec.field(default_factory=lambda: list(OnDisconnect))  # to choose from
 

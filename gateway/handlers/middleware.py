@@ -262,7 +262,9 @@ def _preflight(request: web.Request) -> web.Response:
 
 
 _EXPOSED = "Location, X-Request-ID, X-Gateway-Attempts, Retry-After, X-Should-Retry, " + ", ".join(
-    f"x-ratelimit-{what}-{kind}" for what in ("limit", "remaining", "reset") for kind in ("requests", "tokens")
+    f"x-ratelimit-{what}-{kind}"
+    for what in ("limit", "remaining", "reset")
+    for kind in ("requests", "tokens", "budget")
 )
 
 

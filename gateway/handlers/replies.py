@@ -34,7 +34,7 @@ def error_response(error: GatewayError, body: dict[str, Any] | None = None) -> w
     """`body` is for APIs that have a form of their own for it."""
     response = json_response(error.body() if body is None else body, status=error.status)
     response.headers.update(error.headers)
-    if not error.retryable and (error.status >= 500 or error.status == 409):
+    if not error.retryable and (error.status >= 500 or error.status in (409, 429)):
         response.headers["X-Should-Retry"] = "false"  # otherwise the OpenAI SDKs retry these statuses
     return response
 

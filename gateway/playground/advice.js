@@ -13,6 +13,8 @@ const ADVICE = {
   invalid_api_key: 'Write one into the field below.',
   rate_limit_exceeded: 'Wait a little before you ask again.',
   too_many_streams: 'The other answers may be in other tabs.',
+  budget_reserved: 'The other answers may be in other tabs.',
+  insufficient_quota: 'A shorter question or another model may cost less.',
   body_timeout: '',
   content_coding_not_supported: 'This page does not compress what it sends; a proxy on the way may do so.',
   two_api_keys: 'This page sends its key as `Authorization`; a proxy on the way may add `x-api-key`.',

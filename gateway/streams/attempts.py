@@ -21,6 +21,7 @@ from gateway.log.receipt import Receipt
 from gateway.observe.records import StreamRecord
 from gateway.observe.spans import Asked, AttemptSpan, RequestSpan
 from gateway.streams.attempt import Attempt
+from gateway.streams.bill import NO_BILL, NoBill
 from gateway.streams.dependencies import Dependencies
 from gateway.streams.failures import Failures
 from gateway.streams.hedging import INTERRUPTED, race
@@ -41,6 +42,7 @@ class Attempts:
     __slots__ = (
         "_asked_at",
         "_begun",
+        "_bill",
         "_created",
         "_dependencies",
         "_failures",
@@ -56,7 +58,13 @@ class Attempts:
     )
 
     def __init__(
-        self, stream_id: str, request: AdmittedRequest, log: Recording, surface: Surface, dependencies: Dependencies
+        self,
+        stream_id: str,
+        request: AdmittedRequest,
+        log: Recording,
+        surface: Surface,
+        dependencies: Dependencies,
+        bill: NoBill = NO_BILL,
     ) -> None:
         """A target must have room: see `Targets.check`."""
         self.record = StreamRecord(stream=stream_id, model_asked=request.model, operation=request.endpoint.operation)
@@ -64,7 +72,8 @@ class Attempts:
         self._log = log
         self._surface = surface
         self._dependencies = dependencies
-        self._failures = Failures(self.record, dependencies)
+        self._bill = bill
+        self._failures = Failures(self.record, dependencies, bill)
         self._loop = asyncio.get_running_loop()
         self._asked_at = self._loop.time()
         self.first_asked_at: float | None = None  # by `time.monotonic`, when the first attempt began to run
@@ -79,6 +88,11 @@ class Attempts:
     def has_content(self) -> bool:
         """Whether any content has come."""
         return self._has_begun and self.answering.first_token is not None
+
+    @property
+    def cost(self) -> int:
+        """What all attempts cost the budget of the caller, in millionths."""
+        return self._bill.total
 
     @property
     def span(self) -> RequestSpan | None:
@@ -104,7 +118,7 @@ class Attempts:
         self.record.attempts += 1
         self.record.target = target.name
         self._dependencies.start(target)
-        return Attempt(
+        attempt = Attempt(
             self,
             self._log,
             target,
@@ -118,6 +132,8 @@ class Attempts:
             span=span,
             receipt=self._surface.receipt,
         )
+        self._bill.begin(attempt, target.prices)
+        return attempt
 
     def _could_go_on(self, target: Target) -> bool:
         """Whether another target could go on with an answer of this one. Then an event that is lost ends the latter."""
@@ -139,7 +155,7 @@ class Attempts:
             except GatewayError as error:
                 self._lose(attempt, error)
                 step = self._next_step()
-                if step is None:
+                if step is None or not await self._bill.covers(step.target.prices):
                     raise self._failures.broken or self._failures.last from None
             except BaseException:
                 if attempt is not self.answering:
@@ -159,11 +175,13 @@ class Attempts:
         self._begun = self._loop.create_future()
         return race(attempt, self._second, begun=self._begun, seconds=seconds, lose=self._lose)
 
-    def _second(self) -> Attempt | None:
-        """A second attempt beside the first, if a target and descriptors are left for it."""
+    async def _second(self) -> Attempt | None:
+        """A second attempt beside the first, if a target, descriptors and money are left for it."""
         targets, descriptors = self._dependencies.targets, self._dependencies.descriptors
         target = self._failures.another(targets.order(self._request.route), beside=self.answering.target)
         if target is None or self._may_ask_no_more or descriptors.busy:
+            return None
+        if not await self._bill.covers(target.prices) or self._has_begun:  # the first may have begun meanwhile
             return None
         return self._start(target)
 
@@ -237,7 +255,9 @@ class Attempts:
         if answering.first_token is not None and self._has_begun:
             record.first_token = round(answering.first_token - self._asked_at, 4)
         self._failures.leave_out(answering)
-        return answering.tokens(failure, complete=is_complete, prompt=self._asked)
+        tokens = answering.tokens(failure, complete=is_complete, prompt=self._asked)
+        self._bill.end(answering, tokens, is_whole=is_complete)
+        return tokens
 
     async def put_away(self, *, is_complete: bool) -> None:
         """Ends the attempt that answered, if it has not failed."""

@@ -9,6 +9,7 @@ from gateway.admission.admit import AdmittedRequest
 from gateway.errors import GatewayError, UpstreamError
 from gateway.observe.records import StreamRecord
 from gateway.streams.attempt import Attempt
+from gateway.streams.bill import NoBill
 from gateway.streams.dependencies import Dependencies
 from gateway.streams.outcome import failed_attempt
 from gateway.upstream.dialects.status import refused_usage
@@ -21,9 +22,10 @@ logger = logging.getLogger(__name__)
 class Failures:
     """Those of one answer, in the order of `record.failed`. `broken` is the failure that ended it after its content."""
 
-    __slots__ = ("_dependencies", "_lost", "_record", "_waited", "broken")
+    __slots__ = ("_bill", "_dependencies", "_lost", "_record", "_waited", "broken")
 
-    def __init__(self, record: StreamRecord, dependencies: Dependencies) -> None:
+    def __init__(self, record: StreamRecord, dependencies: Dependencies, bill: NoBill) -> None:
+        self._bill = bill
         self._record = record
         self._dependencies = dependencies
         self._lost: list[tuple[Attempt, GatewayError | str]] = []
@@ -42,6 +44,7 @@ class Failures:
             self._dependencies.targets.nothing(target)
         code = failure.code if failure is not None else str(why)
         tokens = attempt.tokens(failure, complete=False, prompt=prompt)
+        self._bill.end(attempt, tokens, is_whole=False)
         seconds = round(asyncio.get_running_loop().time() - attempt.started, 3)
         self._lost.append((attempt, why))
         self._record.failed.append(failed_attempt(target, code, seconds, tokens))

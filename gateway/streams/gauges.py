@@ -20,6 +20,9 @@ def gauges(streams: Streams, targets: Targets, now: float) -> Iterator[Gauge]:
         followed = len(sharing.elsewhere)
         yield Gauge("gateway_streams_followed", "Streams of other processes that clients watch here.", {"": followed})
         yield Gauge("gateway_streams_unsent", "Streams of which Redis has not the end.", {"": sharing.unsent})
+    budgets = {scope.removeprefix("key:"): rest for scope, rest in streams.limiter.budgets().items()}
+    help = "What is left of a key's budget, as far as this process knows."
+    yield Gauge("gateway_budget_remaining", help, budgets, label="key", together="livemin")
     known = list(targets.known())
     yield Gauge(
         "gateway_target_running",

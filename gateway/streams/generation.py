@@ -112,7 +112,7 @@ class Generation(Generic[R]):
             self._fail(GatewayError())
         self._attempts.drop_payload()  # the rest may be held for minutes
         try:
-            await self.reservation.settle(self._tokens.all)
+            await self.reservation.settle(self._tokens.all, self._attempts.cost)
         finally:
             await self._attempts.put_away(is_complete=self.is_whole)
 

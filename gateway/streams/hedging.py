@@ -4,7 +4,7 @@ An error cannot win: as long as the other attempt runs, its content is waited fo
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from gateway.errors import GatewayError
@@ -19,7 +19,7 @@ INTERRUPTED = "interrupted"  # of one that ended because the answer did
 
 async def race(
     first: Attempt,
-    second: Callable[[], Attempt | None],
+    second: Callable[[], Awaitable[Attempt | None]],
     *,
     begun: "asyncio.Future[Attempt]",
     seconds: float,
@@ -35,7 +35,7 @@ async def race(
     slower: list[asyncio.Task[None]] = []
     try:
         await _wait(tasks, begun, seconds)
-        if not begun.done() and not tasks[first].done() and (other := second()) is not None:
+        if not begun.done() and not tasks[first].done() and (other := await second()) is not None:
             tasks[other] = asyncio.create_task(other.run())
         while not begun.done():
             await _wait(tasks, begun, None)

@@ -9,7 +9,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, TypeVar
 
+import msgspec
+
 from gateway.admission.admit import AdmittedRequest
+from gateway.admission.budgets import Quote, quote
 from gateway.admission.descriptors import Descriptors
 from gateway.admission.limits import Allowance, Limiter, Reservation
 from gateway.admission.tokens import tokens_to_reserve
@@ -22,6 +25,7 @@ from gateway.log.views import View
 from gateway.log.window import Window
 from gateway.observe.records import StreamEndRecord, StreamRecord, log_stream_end
 from gateway.streams.attempts import Attempts
+from gateway.streams.bill import NO_BILL, Bill
 from gateway.streams.dependencies import Dependencies
 from gateway.streams.epoch import new_id
 from gateway.streams.generation import Generation
@@ -120,10 +124,11 @@ class Streams:
     async def _record(
         self, request: AdmittedRequest, surface: Callable[[StreamLog], Surface], stream_id: str | None
     ) -> HeldStream[StreamLog]:
-        reservation = await self._reserve(request)
+        quoted = _quoted(request)
+        reservation = await self._reserve(request, quoted)
         stream_id = stream_id or self.new_id()
         log = self._store.create(stream_id)
-        return self._start(stream_id, request, log, surface(log), reservation)
+        return self._start(stream_id, request, log, surface(log), reservation, quoted)
 
     async def relay(self, request: AdmittedRequest, view: View, surface: Surface) -> HeldStream[Window]:
         """Starts an answer that is passed on, chunk by chunk or as one body. Raises the same errors as `record`."""
@@ -139,8 +144,9 @@ class Streams:
     async def _pass_on(
         self, stream_id: str, request: AdmittedRequest, view: View, surface: Surface
     ) -> HeldStream[Window]:
-        reservation = await self._reserve(request)
-        return self._start(stream_id, request, Window(view, count=self._store.grow), surface, reservation)
+        quoted = _quoted(request)
+        reservation = await self._reserve(request, quoted)
+        return self._start(stream_id, request, Window(view, count=self._store.grow), surface, reservation, quoted)
 
     def resume(self, target: Target, path: str, decoder: Decoder, view: View) -> Resumed:
         """Gets the events of a response again, from the upstream that has it. Raises ShuttingDown, Busy or the like."""
@@ -153,20 +159,21 @@ class Streams:
     def new_id(self) -> str:
         return new_id(self._epoch)
 
-    async def _reserve(self, request: AdmittedRequest) -> Reservation:
+    async def _reserve(self, request: AdmittedRequest, quoted: Quote | None) -> Reservation:
         self._check()
         self._dependencies.targets.check(request.route)
         tokens = 0
         if request.allowance.tokens_per_minute is not None:
             tokens = tokens_to_reserve(request.payload.fields, request.endpoint)
+        wish = None if quoted is None else quoted.wish
         try:
-            reservation = await self.limiter.reserve(request.allowance, tokens)
+            reservation = await self.limiter.reserve(request.allowance, tokens, wish)
         except TooManyStreams:
             left = self._unwatched.oldest_left_by(request.allowance.scope)
             if left is None:
                 raise
             self._unwatched.give_up(left)
-            reservation = await self.limiter.reserve(request.allowance, tokens)
+            reservation = await self.limiter.reserve(request.allowance, tokens, wish)
         try:
             self._check()  # other requests were admitted meanwhile, and a shutdown may have begun
             self._dependencies.targets.check(request.route)
@@ -186,9 +193,21 @@ class Streams:
         self._dependencies.descriptors.check_upstream()
 
     def _start(
-        self, stream_id: str, request: AdmittedRequest, log: R, surface: Surface, reservation: Reservation
+        self,
+        stream_id: str,
+        request: AdmittedRequest,
+        log: R,
+        surface: Surface,
+        reservation: Reservation,
+        quoted: Quote | None,
     ) -> HeldStream[R]:
-        generation = Generation(log, Attempts(stream_id, request, log, surface, self._dependencies), reservation)
+        bill = NO_BILL
+        if quoted is not None:
+            bound = quoted.bound(reservation.granted)
+            bill = Bill(quoted, bound, reservation)
+            request = _bounded(request, bound)
+        attempts = Attempts(stream_id, request, log, surface, self._dependencies, bill)
+        generation = Generation(log, attempts, reservation)
         life = request.route.total + self._dependencies.config.stream.keep_seconds
         tickets = Tickets(life, self._now)
         stream = HeldStream(generation, request, tickets, self)
@@ -332,3 +351,19 @@ class Streams:
     def _cut_all(self) -> None:
         for stream in self:
             stream.cut_all()
+
+
+def _quoted(request: AdmittedRequest) -> Quote | None:
+    """What the request may cost. None without a budget."""
+    budget = request.allowance.budget
+    if budget is None:
+        return None
+    prices = [target.prices for target in request.route.targets]
+    return quote(request.payload.fields, request.endpoint, budget, prices)
+
+
+def _bounded(request: AdmittedRequest, bound: int) -> AdmittedRequest:
+    """The request with the bound of its answers, if a model writes them."""
+    if not request.endpoint.is_written:
+        return request
+    return msgspec.structs.replace(request, payload=request.payload.bounded(bound, request.endpoint))

@@ -2,7 +2,11 @@
 
 import msgspec
 
+from gateway.endpoints import Endpoint
 from gateway.upstream.routing import Target
+
+BOUNDS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "n_predict")
+"""The names under which servers read the bound of an answer."""
 
 _MAX_TOKENS = "max_tokens"
 _QUOTED = b'"max_tokens"'
@@ -30,12 +34,22 @@ class Payload(msgspec.Struct, frozen=True):
         if options is not None:
             head["stream_options"] = options
         fields = self.fields
-        if target.upstream.max_tokens_field != _MAX_TOKENS and _QUOTED in fields:
+        is_chat = target.endpoint is Endpoint.CHAT  # text completions have the older name only
+        if is_chat and target.upstream.max_tokens_field != _MAX_TOKENS and _QUOTED in fields:
             fields = _renamed(fields, target.upstream.max_tokens_field)
         if not head:
             return fields
         start = _encode_json(head)
         return start if fields == b"{}" else start[:-1] + b"," + fields[1:]
+
+    def bounded(self, tokens: int, endpoint: Endpoint) -> "Payload":
+        """With this bound of the answer in place of any other.
+
+        It stands there once, under a name that each target's server obeys: see `for_target`.
+        """
+        fields: dict[str, object] = {name: value for name, value in _decode(self.fields).items() if name not in BOUNDS}
+        fields["max_output_tokens" if endpoint is Endpoint.RESPONSES else _MAX_TOKENS] = tokens
+        return msgspec.structs.replace(self, fields=_encode_json(fields))
 
 
 def _renamed(fields: bytes, name: str) -> bytes:

@@ -4,32 +4,13 @@ The same holds for both limiters. The one that counts in Redis has a real one, w
 """
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 
 from gateway.admission.limits import Allowance, Reservation
-from gateway.admission.memory_limiter import MemoryLimiter
-from gateway.admission.redis_limiter import RedisLimiter
 from gateway.errors import RateLimited, TooManyStreams
 from tests.admission.clock import Clock
-from tests.rig.redis import redis_server
-from tests.rig.redis_clock import ClockedConnection
-
-AnyLimiter = MemoryLimiter | RedisLimiter
-
-
-@pytest.fixture(params=["memory", "redis"])
-async def limiter(request: pytest.FixtureRequest, clock: Clock) -> AsyncIterator[AnyLimiter]:
-    if request.param == "memory":
-        yield MemoryLimiter()
-        return
-    async with redis_server() as server:
-        connection = ClockedConnection(server.url, clock)
-        limiter = RedisLimiter(connection, "gateway:", "a", lease_seconds=1e6)  # nobody renews in the time of the clock
-        yield limiter
-        await limiter.close()
-        await connection.close()
+from tests.admission.conftest import AnyLimiter
 
 
 def requests(limit: int, scope: str = "s") -> Allowance:

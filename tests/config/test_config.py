@@ -14,10 +14,12 @@ from gateway.config import (
     DEFAULT_TIMEOUTS,
     Assistant,
     BreakerLimits,
+    Budget,
     Config,
     Faults,
     Key,
     Model,
+    Per,
     Prices,
     Retry,
     Secret,
@@ -378,6 +380,7 @@ def model(name: str, *targets: str) -> str:
 
 
 KEY = '[[keys]]\nname = "k"\n'
+PRICED = '[[models]]\nname = "m"\ntargets = [{upstream = "up"}]\nprices = {input = 1, output = 2}\n'
 HASH = f"sha256:{'0f' * 32}"
 SIXTEEN = "0123456789abcdef"
 
@@ -473,6 +476,38 @@ RULES = {
     "a key's model that is not there": (
         UPSTREAM + model("m", "up") + KEY + f'hash = "{HASH}"\nmodels = ["m", "n"]',
         "keys[0].models[1]: there is no model named n",
+    ),
+    "a budget without models": (
+        UPSTREAM + KEY + f'hash = "{HASH}"\nbudget = {{amount = 5, per = "day"}}',
+        "keys[0].budget: needs [[models]] with prices",
+    ),
+    "a budget for a model without prices": (
+        UPSTREAM + PRICED + model("n", "up") + KEY + f'hash = "{HASH}"\nbudget = {{amount = 5, per = "day"}}',
+        "keys[0].budget: the model n has no prices for its target up/n; add them, or leave the model out",
+    ),
+    "a budget for a target without prices": (
+        UPSTREAM
+        + '[[models]]\nname = "m"\n'
+        + 'targets = [{upstream = "up", prices = {input = 1, output = 1}}, {upstream = "up", model = "b"}]\n'
+        + KEY
+        + f'hash = "{HASH}"\nbudget = {{amount = 5, per = "day"}}',
+        "keys[0].budget: the model m has no prices for its target up/b",
+    ),
+    "a budget that several workers would count": (
+        "[server]\nworkers = 2\n" + UPSTREAM + PRICED + KEY + f'hash = "{HASH}"\nbudget = {{amount = 5, per = "day"}}',
+        "keys[0].budget: several workers would each spend it; set server.workers = 1, or store.url to a Redis",
+    ),
+    "a budget of nothing": (
+        UPSTREAM + PRICED + KEY + f'hash = "{HASH}"\nbudget = {{amount = 0, per = "day"}}',
+        "keys[0].budget.amount: expected float >= 1e-06",
+    ),
+    "a budget for a week": (
+        UPSTREAM + PRICED + KEY + f'hash = "{HASH}"\nbudget = {{amount = 5, per = "week"}}',
+        "keys[0].budget.per: expected one of hour, day, month",
+    ),
+    "a budget for all time": (
+        UPSTREAM + PRICED + KEY + f'hash = "{HASH}"\nbudget = {{amount = 5}}',
+        "keys[0].budget.per: missing",
     ),
     "a proxy that is a name": (
         '[server]\ntrusted_proxies = ["127.0.0.1", "nginx"]',
@@ -762,6 +797,7 @@ def test_the_example_holds_the_defaults() -> None:
             TargetName,
             Assistant,
             Key,
+            Budget,
         ),
         Traces,
     ],
@@ -770,6 +806,23 @@ def test_every_option_stands_in_the_example(kind: type[msgspec.Struct]) -> None:
     options = [field.encode_name for field in msgspec.structs.fields(kind) if field.name != "default_model"]
     for option in options:
         assert re.search(rf"(?m)^(# |\[+)?{option}( =|\]|\.)|[{{ ]{option} = ", EXAMPLE), option
+
+
+def test_a_budget_needs_no_prices_of_what_its_key_may_not_ask() -> None:
+    budget = 'models = ["m"]\nbudget = {amount = 5, per = "day"}\n'
+    config = load(UPSTREAM + PRICED + model("n", "up") + KEY + f'hash = "{HASH}"\n' + budget, {})
+    assert config.keys[0].budget == Budget(5.0, Per.DAY, 16_384)
+    assert [line for line in described(config) if "budget" in line] == [
+        "keys[0].budget.amount = 5.0",
+        'keys[0].budget.per = "day"',
+        "keys[0].budget.max_tokens = 16384",
+    ]
+
+
+def test_several_workers_may_share_a_budget_in_redis() -> None:
+    store = '[store]\nurl = "redis://127.0.0.1/0"\n[server]\nworkers = 2\n'
+    budget = 'budget = {amount = 5, per = "month"}\n'
+    assert load(store + UPSTREAM + PRICED + KEY + f'hash = "{HASH}"\n' + budget, {}).keys[0].budget is not None
 
 
 def test_targets_of_different_apis_may_share_chats() -> None:

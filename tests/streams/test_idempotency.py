@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from aiohttp import ClientResponse
 
-from gateway.admission.limits import Allowance
+from gateway.admission.limits import Allowance, Wish
 from gateway.admission.memory_limiter import MemoryLimiter
 from gateway.admission.redis_limiter import RedisLimiter
 from gateway.observe.report import account
@@ -165,10 +165,10 @@ def slow_limiter(monkeypatch: pytest.MonkeyPatch, seconds: float) -> list[int]:
     asked: list[int] = []
 
     def slowed(charge: Any) -> Any:
-        async def slow(self: Any, allowance: Allowance, tokens: int) -> Any:
+        async def slow(self: Any, allowance: Allowance, tokens: int, wish: Wish | None) -> Any:
             asked.append(tokens)
             await asyncio.sleep(seconds)  # the way there and back
-            return await charge(self, allowance, tokens)
+            return await charge(self, allowance, tokens, wish)
 
         return slow
 
