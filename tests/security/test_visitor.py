@@ -168,6 +168,18 @@ async def test_a_query_says_no_more_than_a_question(gateway: MakeGateway, upstre
     assert [request.json for request in upstream.requests] == [ASSISTANTS_OWN] * len(PARAMETERS)
 
 
+async def test_what_a_visitor_may_say_of_the_answer_stays_here(
+    gateway: MakeGateway, upstream: ScriptedUpstream
+) -> None:
+    """How it is shown, and whether it is stored, is the gateway's: with `store`, OpenAI's server would keep it."""
+    upstream.script(ANSWERS)
+    client = await gateway(KEYS + HELPER)
+    for fields in ({"store": True}, {"store": False}, {"format": "json", "reasoning": True}, {"stream": False}):
+        async with client.post("/chat", json=asking(**fields)) as response:
+            assert response.status == 200, await response.text()
+    assert [request.json for request in upstream.requests] == [ASSISTANTS_OWN] * 4
+
+
 async def test_fields_of_the_header_say_nothing(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
     upstream.script(ANSWERS)
     client = await gateway(KEYS + HELPER)
