@@ -21,7 +21,7 @@ from gateway.config import Config, load
 from gateway.observe.formatters import JsonFormatter, TerminalFormatter
 from gateway.serve import loop_factory
 from tests.rig.across import Across
-from tests.rig.overheard import HeardTransport, Overheard
+from tests.rig.overheard import HeardTransport, Overheard, access_lines
 from tests.rig.redis import running_redis
 from tests.rig.scripted_upstream import ScriptedUpstream
 
@@ -132,15 +132,22 @@ def no_tracebacks(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
 def overheard(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Iterator[Overheard]:
     """No key and no prompt is in what the gateway logged or answered."""
     heard = Overheard()
-    connect = RequestHandler.connection_made
+    connect, receive = RequestHandler.connection_made, RequestHandler.data_received
+    accesses: list[logging.LogRecord] = []
 
     def connection_made(self: Any, transport: Any) -> None:
         before: Any = HeardTransport(transport, heard)
         connect(self, before)
 
+    def data_received(self: Any, data: bytes) -> None:
+        heard.keep_request(data)
+        receive(self, data)
+
     monkeypatch.setattr(RequestHandler, "connection_made", connection_made)
-    yield heard
-    for record in caplog.get_records("call"):
+    monkeypatch.setattr(RequestHandler, "data_received", data_received)
+    with access_lines(accesses.append):
+        yield heard
+    for record in [*caplog.get_records("call"), *accesses]:
         for formatter in (JsonFormatter(), TerminalFormatter()):
             heard.hear("log", formatter.format(record).encode(errors="replace"))
     assert heard.leaks() == []

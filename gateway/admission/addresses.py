@@ -20,7 +20,7 @@ def client_address(peer: str | None, forwarded_for: str, trusted_proxies: Sequen
         said = _without_port(said.strip())
         if not said or not _is_trusted(address, tuple(trusted_proxies)):
             return address
-        if _parsed(said) is None:
+        if "%" in said or _parsed(said) is None:  # behind `%`, the name of an interface may be any text
             return address  # a trusted proxy passed on another text; the proxy is the last known address
         address = said
     return address

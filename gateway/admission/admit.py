@@ -43,6 +43,7 @@ class AdmittedRequest(msgspec.Struct, frozen=True):
     is_kept: bool  # the client can resume it
     is_stored: bool = True  # other processes may have it, if there is a store that they share
     asked_at: Endpoint | None = None  # where alone its answer can be got again; None: at `/chat` and `/streams`
+    opens_to_id: bool = True  # if its caller has no key, its id alone opens it
     in_background: bool = False  # it waits for no client
     head: bytes = b""  # what its surface keeps of the request beside the entries of the answer
     form: str = ""  # of the answer, as far as the upstream is not told: another one makes it another request
@@ -78,6 +79,7 @@ def admit(
     asked: ChatRequest,
     *,
     is_kept: bool = False,
+    opens_to_id: bool = True,
     request_id: str = "",
     span: RequestSpan | None = None,
 ) -> AdmittedRequest:
@@ -107,6 +109,7 @@ def admit(
         policy_of(config, caller, asked.on_disconnect, is_kept=is_kept, is_public=is_public),
         is_kept,
         is_stored=asked.store is not False,
+        opens_to_id=opens_to_id,
         adds_options=True,
         same_answer=is_same_answer(targets, body),
         request_id=request_id,

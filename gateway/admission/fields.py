@@ -23,6 +23,12 @@ T = TypeVar("T")
 _LONGEST_NAME = 200  # characters of a model or an assistant; the longest names in use are about 100
 _PIECE = 65_536  # bytes that are decoded at once
 POLICY = frozenset({"on_disconnect"})  # the name that may be in the query where a body is OpenAI's own
+_DECIDED = frozenset(
+    {
+        *("model", "stream", "stream_options", "n", "messages", "input", "prompt", "store", "background"),
+        *("max_tokens", "max_completion_tokens", "max_output_tokens", "previous_response_id"),
+    }
+)
 _VIEW_NAMES = ("model", "assistant", "format", "reasoning", *POLICY)
 
 _Utf8Decoder = getincrementaldecoder("utf-8")
@@ -104,7 +110,7 @@ def body_fields(body: bytes) -> Fields:
     body = without_mark(body)
     try:
         _check_utf8(body)
-        return _FIELDS.decode(body)
+        return _checked(_FIELDS.decode(body))
     except msgspec.ValidationError:
         raise InvalidRequest("The body must be a JSON object.", code="invalid_json") from None
     except msgspec.DecodeError as error:
@@ -112,6 +118,18 @@ def body_fields(body: bytes) -> Fields:
         raise InvalidRequest(words, code="invalid_json", param=param) from None
     except RecursionError:
         raise InvalidRequest("The body is nested too deeply.", code="invalid_json") from None
+
+
+def _checked(fields: Fields) -> Fields:
+    """Refuses another spelling of a field that the gateway decides on or looks at. Raises InvalidRequest.
+
+    Servers in Go and .NET read names without regard to case, and take the last one. So `Model` would choose a model
+    that the caller's key does not allow, and `Max_Tokens` would go past a limit. Go takes `\u017f` for an s, too.
+    """
+    for name in fields:
+        if name not in _DECIDED and (known := name.casefold()) in _DECIDED:
+            raise InvalidRequest(f"`{name}` is not a field. Write `{known}`.", param=known)
+    return fields
 
 
 def _check_utf8(body: bytes) -> None:

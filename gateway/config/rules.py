@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from ipaddress import ip_address, ip_network
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 
@@ -15,6 +15,7 @@ _SHORTEST_KEY = 16  # characters: 64 bits if they are hexadecimal, too many to t
 # Bytes of the folder's name. A Unix socket's name has 104 on macOS and 108 on Linux, and a file's name follows.
 _LONGEST_FOLDER = 90
 _FRAMING = frozenset({"connection", "content-length", "host", "transfer-encoding"})
+_UNVERIFIED = frozenset({"ssl_cert_reqs", "ssl_check_hostname"})  # by which redis-py can be told to trust anyone
 _CALLS = rf"/({'|'.join([*Endpoint, 'models'])})/*\Z"  # the paths that follow a `base_url`
 
 
@@ -26,6 +27,8 @@ def value_faults(config: Config) -> Iterator[str]:
     yield from _traces_faults(config.traces)
     if config.store.is_shared and not _is_redis_url(config.store.url.reveal()):
         yield "store.url: expected memory://, or redis(s)://[user:password@]host[:port][/database], or unix://path"
+    elif config.store.is_shared and (names := _UNVERIFIED & parse_qs(urlsplit(config.store.url.reveal()).query).keys()):
+        yield f"store.url: the certificate is always verified; leave {' and '.join(sorted(names))} out"
     if not re.fullmatch(r"[\x21-\x7a|~]{1,64}", config.store.prefix):
         yield "store.prefix: expected 1 to 64 printable ASCII characters without spaces and braces"
     server = config.server

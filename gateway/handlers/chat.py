@@ -74,5 +74,7 @@ async def _resumed(
     stream = None if place is None else await services.streams.seek(place[0], number=place[1])
     if place is None or stream is None or stream.asked_at is not None or stream.owner != caller.name:
         raise StreamNotFound()
+    if caller.key is None and not stream.opens_to_id:
+        raise StreamNotFound()
     request[EXCHANGE].viewed = stream.id
     return rest(request, stream, place[1], show, as_text=as_text)

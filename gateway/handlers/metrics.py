@@ -2,7 +2,7 @@
 
 import hmac
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from gateway.errors import MetricsNotAllowed
 from gateway.handlers.origins import is_direct
@@ -19,7 +19,7 @@ async def metrics(request: web.Request) -> web.Response:
 
 def may_look(request: web.Request) -> bool:
     """Whether the client may see what the gateway does for others."""
-    if is_direct(request.remote, request.headers):
+    if is_direct(request.remote, request.headers, is_http_10=request.version < HttpVersion11):
         return True
     token = request[EXCHANGE].services.config.metrics.token
     offered = request.headers.get("Authorization", "").encode(errors="surrogateescape")

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from os import urandom
 from typing import Any, cast
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from gateway import errors
 from gateway.admission.addresses import client_address
@@ -41,7 +41,9 @@ logger = logging.getLogger(__name__)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse | Answer]]
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")  # what is taken over from a proxy's or client's `x-request-id`
-_ENCODED_QUERY = re.compile("%3[Ff]")  # what was meant to be a query and became a path may hold a ticket, or a prompt
+# What was meant to be a query and became a path may hold a ticket, or a prompt. Some clients encode it twice, and some
+# add their fields with `&` where there is no `?`.
+_LOST_QUERY = re.compile("%(?:25)*(?:3[Ff]|26)|&")
 _LONGEST_PATH = 200  # characters of a path that the log keeps
 _CLIENT_GONE = 499  # nginx's number for it; there is no standard one
 _TRACED = frozenset({"/chat", "/streams", "/streams/{id}", "/v1/responses/{id}", *[f"/v1/{name}" for name in Endpoint]})
@@ -107,7 +109,7 @@ def _trace(request: web.Request, exchange: Exchange) -> None:
 
 
 def _path(request: web.Request) -> str:
-    return _ENCODED_QUERY.split(request.rel_url.raw_path, maxsplit=1)[0][:_LONGEST_PATH]
+    return _LOST_QUERY.split(request.rel_url.raw_path, maxsplit=1)[0][:_LONGEST_PATH]
 
 
 def _log(request: web.Request, exchange: Exchange, status: int, sent: int, seconds: float) -> None:
@@ -243,7 +245,7 @@ def _check(request: web.Request, services: Services) -> web.Response | None:
             check_page(server, request.headers, own_origin=own)
             check_prefetch(request.headers)
         if not services.keys:
-            check_anonymous(server, request.headers)
+            check_anonymous(server, request.headers, is_http_10=request.version < HttpVersion11)
     is_preflight = request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers
     return _preflight(request) if is_preflight else None
 

@@ -72,28 +72,41 @@ def allowed_fields(server: Server, origin: str | None, asked: str) -> str:
     return ", ".join([*_FIELDS, *dict.fromkeys(name for name in names if name.lower() not in known)])
 
 
-def check_anonymous(server: Server, headers: Mapping[str, str]) -> None:
+def check_anonymous(server: Server, headers: Mapping[str, str], *, is_http_10: bool) -> None:
     """Checks that a gateway without keys serves only its own machine. Raises HostNotServed or ProxyNotAllowed.
 
     The `Host` rule stops DNS rebinding: a page whose name now points at 127.0.0.1 still sends this name.
     """
     if server.allow_anonymous:
         return
-    if _without_port(headers.get("Host", "")) not in _LOCAL_HOSTS:
+    if not _has_local_host(headers):
         raise HostNotServed()
-    if _is_proxied(headers):
+    if _is_proxied(headers, is_http_10=is_http_10):
         raise ProxyNotAllowed()
 
 
-def is_direct(remote: str | None, headers: Mapping[str, str]) -> bool:
-    """Whether a request comes from this machine, and not through a proxy on it."""
-    return remote is not None and is_loopback(remote) and not _is_proxied(headers)
+def is_direct(remote: str | None, headers: Mapping[str, str], *, is_http_10: bool) -> bool:
+    """Whether a request comes from this machine, not through a proxy on it, and not from a page with a rebound name.
+
+    A client that sends no `Host` is no browser.
+    """
+    is_local = remote is not None and is_loopback(remote) and ("Host" not in headers or _has_local_host(headers))
+    return is_local and not _is_proxied(headers, is_http_10=is_http_10)
 
 
-def _is_proxied(headers: Mapping[str, str]) -> bool:
-    """All names are searched together: 1.8 µs, where one name after the other takes 3.4."""
+def _has_local_host(headers: Mapping[str, str]) -> bool:
+    return _without_port(headers.get("Host", "")) in _LOCAL_HOSTS
+
+
+def _is_proxied(headers: Mapping[str, str], *, is_http_10: bool) -> bool:
+    """All names are searched together: 1.8 µs, where one name after the other takes 3.4.
+
+    A `proxy_pass` of nginx without further settings adds no field, and makes `Host` the gateway's address. But it
+    speaks HTTP/1.0 and says that it closes the connection, which no client of that version has to say.
+    """
     names = "\n".join(["", *headers, ""]).lower()
-    return any(field in names for field in _PROXY_FIELDS)
+    is_bare_nginx = is_http_10 and headers.get("Connection", "").lower() == "close"
+    return is_bare_nginx or any(field in names for field in _PROXY_FIELDS)
 
 
 def check_prefetch(headers: Mapping[str, str]) -> None:

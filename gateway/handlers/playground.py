@@ -63,9 +63,19 @@ _POLICY = "; ".join(
         "trusted-types 'none'",
     )
 )
+# The page needs none of these. It writes to the clipboard, which is not among them.
+_PERMISSIONS = ", ".join(
+    f"{name}=()"
+    for name in (
+        *("accelerometer", "camera", "display-capture", "geolocation", "gyroscope", "magnetometer", "microphone"),
+        *("midi", "payment", "publickey-credentials-get", "screen-wake-lock", "usb", "xr-spatial-tracking"),
+    )
+)
 _HEADERS = {
     "Content-Security-Policy": _POLICY,
+    "Permissions-Policy": _PERMISSIONS,
     "Referrer-Policy": "no-referrer",
+    "X-Frame-Options": "DENY",  # for browsers that do not know `frame-ancestors`
     "Cross-Origin-Opener-Policy": "same-origin",  # a page that opens this one gets no access to it
     "Cross-Origin-Resource-Policy": "same-origin",
 }

@@ -45,6 +45,7 @@ async def create(request: web.Request) -> web.Response:
         caller,
         chat_request(fields),
         is_kept=True,
+        opens_to_id=False,  # it stands in the address of those who may only watch, or whose ticket has expired
         request_id=exchange.request_id,
         span=exchange.span,
     )

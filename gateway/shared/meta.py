@@ -12,7 +12,8 @@ class StreamMeta(msgspec.Struct, frozen=True):
     """`process` produces the stream, and `owner` is the name of the key that asked.
 
     `asked_at` is its endpoint, or empty for the native surface; `head` is what that endpoint keeps of the request.
-    `is_kept`: the client who asked can resume it, so what it showed before a failure counts as seen.
+    `is_kept`: the client who asked can resume it, so what it showed before a failure counts as seen. `opens_to_id`: if
+    it was asked for without a key, its id alone opens it.
     `tickets` are hashes, and whether each may stop the stream. They expire at `expires_at`, in seconds since the epoch.
     """
 
@@ -23,6 +24,7 @@ class StreamMeta(msgspec.Struct, frozen=True):
     asked_at: str = ""
     head: bytes = b""
     is_kept: bool = True
+    opens_to_id: bool = True
     is_deleted: bool = False
 
 
@@ -32,6 +34,7 @@ def write_meta(meta: StreamMeta) -> dict[str, str | bytes]:
         "expires": str(meta.expires_at),
         "asked_at": meta.asked_at,
         "kept": str(int(meta.is_kept)),
+        "opens_to_id": str(int(meta.opens_to_id)),
     }
     if meta.owner is not None:
         fields["owner"] = meta.owner
@@ -67,6 +70,7 @@ def read_meta(fields: Mapping[bytes, bytes]) -> StreamMeta | None:
         asked_at=fields.get(b"asked_at", b"").decode(),
         head=fields.get(b"head", b""),
         is_kept=fields.get(b"kept") != b"0",
+        opens_to_id=fields.get(b"opens_to_id") != b"0",
     )
 
 

@@ -132,6 +132,7 @@ class Elsewhere:
             process=meta.process,
             owner=meta.owner,
             asked_at=Endpoint(meta.asked_at) if meta.asked_at else None,
+            opens_to_id=meta.opens_to_id,
             head=meta.head,
             tickets=_tickets(meta),
             host=self,

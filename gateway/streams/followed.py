@@ -50,6 +50,7 @@ class FollowedStream:
         "is_kept",
         "log",
         "missing_since",
+        "opens_to_id",
         "owner",
         "process",
         "snapshot",
@@ -67,6 +68,7 @@ class FollowedStream:
         tickets: Tickets,
         host: Host,
         asked_at: Endpoint | None = None,
+        opens_to_id: bool = True,
         head: bytes = b"",
     ) -> None:
         self.id = stream_id
@@ -75,6 +77,7 @@ class FollowedStream:
         self.owner = owner
         self.tickets = tickets
         self.asked_at = asked_at
+        self.opens_to_id = opens_to_id
         self.head = head
         log.grow(len(head))
         self._host = host

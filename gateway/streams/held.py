@@ -58,6 +58,7 @@ class HeldStream(Generic[R]):
         "is_shared",
         "left_at",
         "on_disconnect",
+        "opens_to_id",
         "owner",
         "scope",
         "snapshot",
@@ -80,6 +81,7 @@ class HeldStream(Generic[R]):
         self.is_kept = request.is_kept  # a client can resume it after its end
         self.is_shared = False  # its entries are written for other processes, too
         self.asked_at = request.asked_at
+        self.opens_to_id = request.opens_to_id
         self.head = request.head
         generation.log.grow(len(request.head))
         self.tickets = tickets

@@ -179,4 +179,4 @@ class _Publication:
         stream = self._stream
         meta = StreamMeta(self._process, stream.owner, self._expires_at, stream.tickets.hashes)
         more = {"asked_at": stream.asked_at or "", "head": stream.head, "is_kept": stream.is_kept}
-        return write_meta(msgspec.structs.replace(meta, **more))
+        return write_meta(msgspec.structs.replace(meta, opens_to_id=stream.opens_to_id, **more))

@@ -20,6 +20,7 @@ class Watched(Protocol):
     snapshot: Snapshot | None
     tickets: Tickets
     asked_at: Endpoint | None  # None: at `/chat` or `/streams`
+    opens_to_id: bool  # if it was asked for without a key, its id alone opens it
     head: bytes  # what its surface keeps of the request beside the entries
 
     @property

@@ -1,14 +1,15 @@
 """Removes keys and addresses from messages of an upstream.
 
 There are two steps. Patterns remove all texts that look like a key or an address. Then the values that the gateway
-itself sent to the upstream (its key, its header values and its host) are removed, because they are known exactly.
+itself uses for the upstream (its key, its header values, its host, and its proxy) are removed, because they are known
+exactly.
 
 The patterns have bounded repetitions, because an upstream may repeat any text that a caller sent.
 """
 
 import re
 from collections.abc import Sequence
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from gateway.config import Upstream, is_loopback
 from gateway.errors import GatewayError
@@ -55,7 +56,7 @@ def redacted(words: str, upstream: Upstream) -> str:
 
     The cut comes last, because a cut inside a key would leave the beginning of the key.
     """
-    return _without(words, [*_sent(upstream), _host(upstream)])
+    return _without(words, [*_sent(upstream), *_hosts(upstream)])
 
 
 def redact(error: GatewayError, upstream: Upstream) -> str:
@@ -68,15 +69,16 @@ def redact(error: GatewayError, upstream: Upstream) -> str:
     error.param = error.param and redacted(error.param, upstream)
     if not error.note:
         return error.code
-    host = _host(upstream)
-    note = _without(error.note, [*_sent(upstream), *([] if is_loopback(host) else [host])])
+    note = _without(error.note, [*_sent(upstream), *[host for host in _hosts(upstream) if not is_loopback(host)]])
     return f"{error.code}: {note}"
 
 
 def _without(words: str, secrets: Sequence[str]) -> str:
+    """In any case of letters, except for what may be an ordinary word: a server at `ollama` may call itself Ollama."""
     for secret in sorted(secrets, key=len, reverse=True):
         if len(secret) >= _SHORTEST_SECRET:
-            words = words.replace(secret, "[redacted]")
+            flags = 0 if secret.isalpha() else re.IGNORECASE
+            words = re.sub(re.escape(secret), "[redacted]", words, flags=flags)
     return words if len(words) <= _MAX_MESSAGE else words[:_MAX_MESSAGE] + "…"
 
 
@@ -94,11 +96,13 @@ def gives_away(text: str, upstream: Upstream) -> bool:
     return any(secret in text for secret in _sent(upstream)) or any(address in text.lower() for address in addresses)
 
 
-def _host(upstream: Upstream) -> str:
-    return urlsplit(upstream.base_url).hostname or ""
+def _hosts(upstream: Upstream) -> Sequence[str]:
+    """Those of the upstream and of its proxy."""
+    return [urlsplit(url).hostname or "" for url in (upstream.base_url, upstream.proxy) if url is not None]
 
 
 def _sent(upstream: Upstream) -> Sequence[str]:
-    """The key and the values of header fields, without very short ones."""
+    """The key, the values of header fields, and the password for the proxy, without very short ones."""
     values = [secret.reveal() for secret in (upstream.api_key, *upstream.headers.values()) if secret is not None]
+    values.append(unquote(urlsplit(upstream.proxy or "").password or ""))
     return [value for value in values if len(value) >= _SHORTEST_SECRET]

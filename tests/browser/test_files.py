@@ -40,6 +40,12 @@ async def test_every_response_of_it_is_guarded_and_fresh(gateway: str):
             assert response.headers["X-Content-Type-Options"] == "nosniff"
             assert response.headers["Referrer-Policy"] == "no-referrer"
             assert response.headers["Cross-Origin-Resource-Policy"] == "same-origin"
+            assert response.headers["Cross-Origin-Opener-Policy"] == "same-origin"
+            assert response.headers["X-Frame-Options"] == "DENY"
+            allowed = dict(part.split("=") for part in response.headers["Permissions-Policy"].split(", "))
+            assert {"camera", "microphone", "geolocation", "payment", "usb"} <= allowed.keys()
+            assert set(allowed.values()) == {"()"}
+            assert "Content-Security-Policy" in response.headers
 
 
 async def test_head_is_answered_without_a_body(gateway: str):

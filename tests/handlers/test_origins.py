@@ -13,7 +13,7 @@ from gateway.errors import (
     PrefetchNotAllowed,
     ProxyNotAllowed,
 )
-from gateway.handlers.origins import allowed_fields, check_anonymous, check_page, check_prefetch, own_origin
+from gateway.handlers.origins import allowed_fields, check_anonymous, check_page, check_prefetch, is_direct, own_origin
 
 OWN = "http://localhost:8080"
 OTHER = "https://app.example"
@@ -175,12 +175,12 @@ HOSTS = [
 @pytest.mark.parametrize(("host", "served"), HOSTS)
 def test_without_keys_only_this_machines_names_are_served(host: str, served: bool) -> None:
     """A page whose name was made to point at 127.0.0.1 still sends its own name."""
-    result = refused(lambda: check_anonymous(Server(), CIMultiDict({"Host": host})))
+    result = refused(lambda: check_anonymous(Server(), CIMultiDict({"Host": host}), is_http_10=False))
     assert result is (None if served else HostNotServed)
 
 
 def test_a_request_without_a_host_is_not_served() -> None:
-    assert refused(lambda: check_anonymous(Server(), CIMultiDict())) is HostNotServed
+    assert refused(lambda: check_anonymous(Server(), CIMultiDict(), is_http_10=False)) is HostNotServed
 
 
 PROXY_FIELDS = [
@@ -202,19 +202,58 @@ PROXY_FIELDS = [
 def test_fault_82_without_keys_nothing_comes_through_a_proxy(field: str, value: str) -> None:
     """A quick start behind nginx is not an open relay, whatever the field holds."""
     fields = CIMultiDict({"Host": "localhost", field: value})
-    assert refused(lambda: check_anonymous(Server(), fields)) is ProxyNotAllowed
+    assert refused(lambda: check_anonymous(Server(), fields, is_http_10=False)) is ProxyNotAllowed
 
 
 @pytest.mark.parametrize("field", ["Forward", "X-Forwarded", "X-Forwarder", "Viaduct", "X-Request-ID", "Accept"])
 def test_other_fields_are_no_proxys(field: str) -> None:
-    assert refused(lambda: check_anonymous(Server(), CIMultiDict({"Host": "localhost", field: "x"}))) is None
+    fields = CIMultiDict({"Host": "localhost", field: "x"})
+    assert refused(lambda: check_anonymous(Server(), fields, is_http_10=False)) is None
+
+
+@pytest.mark.parametrize(
+    ("connection", "is_http_10", "served"),
+    [
+        ("close", True, False),
+        ("Close", True, False),
+        ("close", False, True),
+        ("keep-alive", True, True),
+        ("", True, True),
+    ],
+)
+def test_fault_82_an_nginx_that_tells_nothing_is_a_proxy(connection: str, is_http_10: bool, served: bool) -> None:
+    """By default it speaks HTTP/1.0, and says that it closes the connection."""
+    fields = CIMultiDict({"Host": "localhost", "Connection": connection})
+    result = refused(lambda: check_anonymous(Server(), fields, is_http_10=is_http_10))
+    assert result is (None if served else ProxyNotAllowed)
+
+
+@pytest.mark.parametrize(
+    ("remote", "fields", "is_http_10", "direct"),
+    [
+        ("127.0.0.1", {"Host": "localhost:8080"}, False, True),
+        ("::1", {"Host": "[::1]:8080"}, False, True),
+        ("127.0.0.1", {}, True, True),
+        ("127.0.0.1", {"Host": "evil.example"}, False, False),
+        ("127.0.0.1", {"Host": ""}, False, False),
+        ("127.0.0.1", {"Host": "localhost", "Via": "x"}, False, False),
+        ("127.0.0.1", {"Host": "localhost", "Connection": "close"}, True, False),
+        ("10.0.0.1", {"Host": "localhost"}, False, False),
+        ("", {"Host": "localhost"}, False, False),
+        (None, {"Host": "localhost"}, False, False),
+    ],
+)
+def test_what_comes_from_this_machine(
+    remote: str | None, fields: dict[str, str], is_http_10: bool, direct: bool
+) -> None:
+    assert is_direct(remote, CIMultiDict(fields), is_http_10=is_http_10) is direct
 
 
 @pytest.mark.parametrize(
     "fields", [{}, {"Host": "evil.example"}, {"Host": "h", "X-Forwarded-For": "1.2.3.4", "Via": "x"}]
 )
 def test_who_says_so_serves_anyone(fields: dict[str, str]) -> None:
-    assert refused(lambda: check_anonymous(Server(allow_anonymous=True), CIMultiDict(fields))) is None
+    assert refused(lambda: check_anonymous(Server(allow_anonymous=True), CIMultiDict(fields), is_http_10=False)) is None
 
 
 # A real request

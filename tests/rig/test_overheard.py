@@ -1,13 +1,16 @@
 """The search at the end of every test finds secrets."""
 
+import json
 import logging
 
 import pytest
 
 from gateway.config import Config, Key, Secret, Upstream
+from gateway.observe.formatters import JsonFormatter
+from gateway.observe.records import AccessRecord, log_access
 from tests.conftest import MakeGateway
 from tests.rig.clients import ask
-from tests.rig.overheard import Overheard
+from tests.rig.overheard import Overheard, access_lines
 from tests.rig.scripted_upstream import DONE, ScriptedUpstream, delta, finish, stream
 
 PROMPT = 'my "secret" é question'
@@ -53,6 +56,78 @@ def test_a_ticket_belongs_into_an_answer_and_not_into_the_log(case: str) -> None
     assert len(heard.leaks()) == 1
 
 
+HEAD = (
+    b"GET /chat?q=a+question+that+is+long&model=a-model-with-a-name HTTP/1.1\r\nHost: localhost\r\n"
+    b"authorization: Bearer a-secret-of-a-client\r\nX-API-Key: another-secret-of-it\r\nCookie: a=a-cookie-of-it\r\n"
+    b"Idempotency-Key: a-key-of-idempotency\r\n\r\nAuthorization: not-a-field-but-a-body"
+)
+SENT = {
+    "a question that is long": True,
+    "a%20question%20that%20is%20long": True,
+    "a-secret-of-a-client": True,
+    "another-secret-of-it": True,
+    "a=a-cookie-of-it": True,
+    "a-key-of-idempotency": True,
+    "a-model-with-a-name": False,
+    "not-a-field-but-a-body": False,
+}
+
+
+@pytest.mark.parametrize("said", SENT)
+def test_what_clients_send_in_secret_is_not_in_the_log(said: str) -> None:
+    """Answers may have it: a ticket comes from one."""
+    heard = Overheard()
+    heard.keep_request(HEAD)
+    heard.keep_request(b"a part of a body\r\nAuthorization: Bearer a-part-of-a-body\r\n")
+    heard.hear("answers", said.encode())
+    assert heard.leaks() == []
+    heard.hear("log", f"GET /chat {said}".encode())
+    assert len(heard.leaks()) == SENT[said]
+
+
+BODIES = {
+    "a message in parts": {"messages": [{"role": "user", "content": [{"type": "text", "text": PROMPT}]}]},
+    "a response's input": {"input": PROMPT},
+    "a response's items": {"input": [{"role": "user", "content": [{"type": "input_text", "text": PROMPT}]}]},
+    "what to embed": {"input": ["a", PROMPT]},
+    "what to continue": {"prompt": [PROMPT]},
+    "what to rank by": {"query": PROMPT, "documents": ["a"]},
+    "what to rank": {"query": "a", "documents": [{"text": PROMPT}]},
+    "Anthropic's system prompt": {"system": [{"type": "text", "text": PROMPT}]},
+}
+
+
+@pytest.mark.parametrize("case", BODIES)
+def test_prompts_of_all_surfaces_are_found(case: str) -> None:
+    """Only those of messages must not be in an answer either: a response repeats its instructions."""
+    heard = Overheard()
+    heard.keep_prompts([json.dumps(BODIES[case]).encode()])
+    heard.hear("answers", PROMPT.encode())
+    assert len(heard.leaks()) == ("message" in case)
+    heard.hear("log", PROMPT.encode())
+    assert len(heard.leaks()) == 1 + ("message" in case)
+
+
+async def test_the_access_log_is_heard_at_any_level(gateway: MakeGateway, overheard: Overheard) -> None:
+    """Also if the test has chosen none. A secret in it fails the test."""
+    client = await gateway()
+    with access_lines(lambda record: overheard.hear("log", JsonFormatter().format(record).encode())):
+        async with client.get(
+            "/chat", headers={"X-API-Key": "a-secret-for-the-log", "X-Request-ID": "a-secret-for-the-log"}
+        ):
+            pass
+    assert overheard.leaks() == ["a credential in log: 'a-secret-for-the-log'"]
+    overheard.said.clear()
+    overheard._secrets.clear()
+
+
+def test_the_access_log_gets_no_more_than_before(caplog: pytest.LogCaptureFixture) -> None:
+    heard: list[logging.LogRecord] = []
+    with access_lines(heard.append):
+        log_access(AccessRecord(request_id="r", client="c", method="GET", path="/", status=200, seconds=0.0))
+    assert (len(heard), caplog.records) == (1, [])
+
+
 def test_the_log_is_heard_however_much_was_answered() -> None:
     heard = Overheard()
     heard.keep("a key", "the-key-of-a-team")
@@ -72,5 +147,5 @@ async def test_what_is_heard(gateway: MakeGateway, upstream: ScriptedUpstream, o
     assert b"all the way" in answers
     overheard.keep_prompts([request.body for request in upstream.requests])
     overheard.hear("elsewhere", b"key-of-the-upstream where does it go?")
-    assert len(overheard.leaks()) == 2
+    assert len(overheard.leaks()) == 3  # the prompt was in a query, too
     overheard.said.clear()

@@ -4,7 +4,7 @@ import pytest
 
 from gateway.shared.meta import DELETED, StreamMeta, read_meta, write_meta
 
-META = StreamMeta("process", "owner", 1.5, {b"\x01" * 32: True}, "chat", b"head", is_kept=False)
+META = StreamMeta("process", "owner", 1.5, {b"\x01" * 32: True}, "chat", b"head", is_kept=False, opens_to_id=False)
 
 
 def fields(written: dict[str, str | bytes]) -> dict[bytes, bytes]:

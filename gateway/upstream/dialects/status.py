@@ -194,9 +194,10 @@ def _wrong_path(reason: Reason, endpoint: Endpoint) -> UpstreamMisconfigured:
 
 
 def _retry_after(headers: Mapping[str, str]) -> dict[str, str]:
-    """The field for the client. Milliseconds, which only OpenAI's SDKs know, become seconds."""
+    """The field for the client, if it is a number or a date. Milliseconds become seconds, which all clients know."""
     value = headers.get("Retry-After", "")
     if not value and (seconds := seconds_to_wait(headers, math.nan)) is not None:
         value = str(math.ceil(seconds))
-    usable = value.isascii() and value.isprintable() and 0 < len(value) <= _LONGEST_RETRY_AFTER
-    return {"Retry-After": value} if usable else {}
+    is_short = value.isascii() and value.isprintable() and len(value) <= _LONGEST_RETRY_AFTER
+    is_time = is_short and seconds_to_wait({"Retry-After": value}, 0.0) is not None
+    return {"Retry-After": value} if is_time else {}
