@@ -37,9 +37,9 @@ KINDS = ("requests", "tokens")
 allowances = st.builds(
     Allowance,
     st.just(""),
-    st.none() | st.integers(1, 4),
-    st.none() | st.integers(1, 100),
-    st.none() | st.integers(1, 3),
+    st.sampled_from([None, 1, 2, 4]),
+    st.sampled_from([None, 10, 60, 100]),
+    st.sampled_from([None, 1, 3, 9]),
 )
 steps = st.sampled_from([0.0, 0.5, 1.0, 29.5, 30.0, WINDOW - 1, WINDOW - 0.5, float(WINDOW), WINDOW + 1.0, 500.0])
 
@@ -233,4 +233,4 @@ class Limits(RuleBasedStateMachine):
 
 
 def test_what_is_let_in_is_what_the_limits_allow() -> None:
-    run_state_machine_as_test(Limits, settings=settings(max_examples=settings().max_examples // 4))
+    run_state_machine_as_test(Limits, settings=settings(max_examples=settings().max_examples // 2))
