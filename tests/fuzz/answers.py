@@ -15,7 +15,7 @@ _ROOM = 1_048_576
 _OBJECTS = frozenset({Kind.TOOL, Kind.EXTRA, Kind.REASONING_EXTRA})
 
 DECODERS: Sequence[Callable[[], Decoder]] = (
-    Decoder,
+    lambda: Decoder(),
     lambda: Relay(whole=False, hide_usage=True),
     lambda: Relay(whole=False, hide_usage=False, choices=2),
     lambda: RememberingRelay(hide_usage=True),
@@ -38,18 +38,16 @@ def check_decoder(data: bytes, number: int) -> None:
     if of_anthropic:
         decoded(data, Answer(quick, created=7), quick)
         return
-    entries, error = decoded(data, quick)
-    expected = decoded(data, thorough, quickly=False)
+    entries, error = decoded(data, quick, quick)
+    expected = decoded(data, thorough, thorough, quickly=False)
     assert (entries, told(error)) == (expected[0], told(expected[1]))
     assert known_of(quick) == known_of(thorough)
 
 
 def decoded(
-    data: bytes, dialect: Decoder | Answer, decoder: Decoder | None = None, *, quickly: bool = True
+    data: bytes, dialect: Decoder | Answer, decoder: Decoder, *, quickly: bool = True
 ) -> tuple[list[Entry], GatewayError | None]:
-    """The entries of a stream, and the error with which it ended."""
-    decoder = decoder or dialect if isinstance(dialect, Decoder) else decoder
-    assert decoder is not None
+    """The entries of a stream, and the error with which it ended. `decoder` is the dialect, or behind it."""
     entries: list[Entry] = []
     error: GatewayError | None = None
     try:

@@ -99,7 +99,7 @@ def _message(body: bytes) -> tuple[str | None, Mapping[str, Any]]:
 def _entries(data: bytes, number: int) -> list[Entry]:
     """A whole stream: what a decoder makes of the data, and the end that a generation adds."""
     decoder = Decoder()
-    entries, error = decoded(data, decoder)
+    entries, error = decoded(data, decoder, decoder)
     reason = ENDS[number % len(ENDS)] if error is None else error.end_reason
     if error is not None:
         entries.append(Entry(Kind.FAILURE, _encode(error.failure())))

@@ -95,7 +95,7 @@ def test_an_exception_that_nobody_expects_is_found(monkeypatch: pytest.MonkeyPat
             return [] if self.done else [Entry(Kind.TEXT, b"%d" % (7 // 0))]
 
     monkeypatch.setattr("tests.fuzz.apis.Decoder", Broken)
-    monkeypatch.setattr(answers, "DECODERS", [Broken] * 4)
+    monkeypatch.setattr(answers, "Decoder", Broken)
     assert finds(target)
 
 
