@@ -112,10 +112,10 @@ def prompt(body: bytes) -> int:
         for name in _SETTINGS:
             request.pop(name, None)
         media = _take_media(request)
-        size = len(_encode_json(request)) - _FORM
+        size = max(len(_encode_json(request)) - _FORM, _texts(request))
     except (ValueError, RecursionError):
         return -(-len(body) // _BYTES)
-    return -(-max(size, _texts(request)) // _BYTES) + media
+    return -(-size // _BYTES) + media
 
 
 def _take_media(request: dict[str, Any]) -> int:

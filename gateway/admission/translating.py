@@ -28,7 +28,9 @@ NULL = Raw(b"null")
 
 
 def read(raw: Raw | bytes, decoder: Decoder[T], where: str) -> T:
-    """`raw` is JSON that was read before, so only its form can be wrong. Raises InvalidRequest."""
+    """`raw` is JSON that was read before, so it can only be missing, or have a wrong form. Raises InvalidRequest."""
+    if not len(raw):
+        raise InvalidRequest("A value is missing here.", param=where)
     try:
         return decoder.decode(raw)
     except msgspec.ValidationError as error:

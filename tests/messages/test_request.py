@@ -372,6 +372,12 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     ),
     "a tool without a schema": ({"tools": [{"name": "f"}]}, "tools[0].input_schema", "object"),
     "a tool without a name": ({"tools": [{"input_schema": {}}]}, "tools[0].name", "missing"),
+    "an image without a source": (block({"type": "image"}), "messages[1].content[1].source", "missing"),
+    "an image in a result, without a source": (
+        block(result([{"type": "image"}])),
+        "messages[1].content[1].content[0].source",
+        "missing",
+    ),
     "a choice of none of the types": ({"tools": [TOOL], "tool_choice": {"type": "x"}}, "tool_choice.type", "`any`"),
     "a choice without a name": ({"tools": [TOOL], "tool_choice": {"type": "tool"}}, "tool_choice.name", "missing"),
     "a container": ({"container": "c"}, "container", "Anthropic"),

@@ -47,6 +47,7 @@ SSE = {
 VIEWS: dict[str, View] = {**SSE, "text": text_view}
 BEHIND_A_CR = 0  # of a read: it ends there, where an LF may follow
 BEAT = 15.0  # seconds between heartbeats
+ENTRY = 80  # bytes that the store counts for an entry beside its payload
 END: Entry = Entry(Kind.END, b'{"reason":"complete"}')
 ENDS: dict[str, list[Entry]] = {
     "complete": [END],
@@ -231,7 +232,9 @@ class Watched(RuleBasedStateMachine):
         self.patched = ExitStack()
         self.broken: list[dict[str, object]] = []
         self.loop.set_exception_handler(lambda _, context: self.broken.append(context))
-        self.log = MemoryStore(max_streams=1, max_bytes=1 << 30).create(STREAM)
+        self.store = MemoryStore(max_streams=1, max_bytes=1 << 30)
+        self.log = self.store.create(STREAM)
+        self.empty = self.log.held
         self.parser = Parser(max_bytes=1 << 20)
         self.decoder = Decoder()
         self.upstream = b""  # what it has said so far
@@ -424,6 +427,16 @@ class Watched(RuleBasedStateMachine):
     def the_log_holds_what_was_said(self) -> None:
         whole = [entry for whole_at, entry in self.expected if whole_at <= self.fed]
         assert self.log.entries == whole + self.ending
+
+    @invariant()
+    def memory_is_that_of_the_entries(self) -> None:
+        """However many watch, and however slowly: of a view, one piece is held beside them."""
+        payloads = sum(len(entry.payload) for entry in self.log.entries)
+        assert self.log.size == payloads
+        assert self.store.size == self.log.held == self.empty + payloads + ENTRY * len(self.log.entries)
+        for name, frames_of_view in self.frames.items():
+            longest = max(map(len, frames(VIEWS[name], self.log.entries, 0)), default=0)
+            assert len(frames_of_view._piece) < self.piece + longest + 1
 
     @invariant()
     def everybody_is_shown_what_is_due(self) -> None:
