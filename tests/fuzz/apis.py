@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.admission.admit import admit_translated
+from gateway.admission.admit_v1 import admit_translated
 from gateway.admission.auth import Caller
 from gateway.admission.fields import body_fields
 from gateway.admission.tokens import prompt
@@ -19,7 +19,7 @@ from gateway.entries import EndReason, Entry, Kind
 from gateway.errors import GatewayError, UpstreamError
 from gateway.messages import head as messages_head
 from gateway.messages.events import MessageEvents
-from gateway.messages.message import whole_message
+from gateway.messages.message import WholeMessage
 from gateway.messages.request import message_request
 from gateway.responses.events import ResponseEvents
 from gateway.responses.head import Head, read_head, write_head
@@ -126,7 +126,10 @@ def _check_message(entries: list[Entry]) -> None:
     """Well formed, and streamed as it is whole. A failure is never a whole message."""
     streamed = messages_judge.judge(messages_judge.read(_streamed(entries)))
     try:
-        whole = json.loads(_encode(whole_message(entries, STREAM, MESSAGES_HEAD)))
+        message = WholeMessage(STREAM, MESSAGES_HEAD)
+        for entry in entries:
+            message.add(entry)
+        whole = json.loads(_encode(message.value()))
     except GatewayError as error:
         check_error(error)
         assert streamed is None
