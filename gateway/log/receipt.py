@@ -54,14 +54,12 @@ class Receipt:
 class _Sum:
     __slots__ = ("_bytes", "_hash")
 
-    def __init__(self) -> None:
-        self._bytes = 0
-        self._hash = sha256()
+    def __init__(self, size: int = 0, state: Any = None) -> None:
+        self._bytes = size
+        self._hash = state or sha256()
 
     def copy(self) -> "_Sum":
-        copy = _Sum()
-        copy._bytes, copy._hash = self._bytes, self._hash.copy()
-        return copy
+        return _Sum(self._bytes, self._hash.copy())
 
     def add(self, text: bytes) -> None:
         self._bytes += len(text)
