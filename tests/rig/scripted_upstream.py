@@ -143,9 +143,13 @@ class ScriptedUpstream:
     async def refuse(self) -> None:
         """Breaks its connections off and refuses new ones. It keeps the port."""
         self._server.close()
+        self.hang_up()
+        await self._server.wait_closed()
+
+    def hang_up(self) -> None:
+        """Breaks its connections off."""
         for writer in list(self._writers):
             writer.transport.abort()
-        await self._server.wait_closed()
 
     async def until(self, *, requests: int = 0, left: int = 0, within: float = 5.0) -> None:
         """Waits until so much has happened. Raises TimeoutError."""
@@ -161,9 +165,10 @@ class ScriptedUpstream:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         self._writers.add(writer)
+        ahead: bytes | None = b""
         try:
-            while await self._exchange(reader, writer):
-                pass
+            while ahead is not None:
+                ahead = await self._exchange(reader, writer, ahead)
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
         finally:
@@ -173,34 +178,41 @@ class ScriptedUpstream:
             with suppress(ConnectionError):
                 await writer.wait_closed()
 
-    async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        """Handles one request with its script. Returns False if the connection has ended."""
-        received = await _read_request(reader)
+    async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, ahead: bytes) -> bytes | None:
+        """Handles one request with its script. `ahead`: what was read of it before.
+
+        Returns what was read of the next request, or None if the connection has ended.
+        """
+        received = await _read_request(reader, ahead)
         if received is None:
-            return False
+            return None
         self.requests.append(received)
         self._changed.set()
         script = self._scripts.pop(0) if len(self._scripts) > 1 else self._scripts[0]
         steps = script(received) if callable(script) else script
         playing = asyncio.create_task(_play(steps, writer))
-        leaving = asyncio.create_task(_leaves(reader))
+        reading = asyncio.create_task(_next_byte(reader))
         self.playing += 1
         try:
-            await asyncio.wait([playing, leaving], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([playing, reading], return_when=asyncio.FIRST_COMPLETED)
+            if reading.done() and reading.result():  # the response is whole for the other side, which asks again
+                await playing
         finally:
             self.playing -= 1
         if playing.done():
-            leaving.cancel()
-            await asyncio.wait([leaving])
-            return playing.result()
+            reading.cancel()
+            await asyncio.wait([reading])
+            return (b"" if reading.cancelled() else reading.result()) if playing.result() else None
         playing.cancel()
         self.left += 1
-        return False
+        return None
 
 
-async def _leaves(reader: asyncio.StreamReader) -> None:
+async def _next_byte(reader: asyncio.StreamReader) -> bytes:
+    """Nothing if the other side has left."""
     with suppress(ConnectionError):
-        await reader.read(1)
+        return await reader.read(1)
+    return b""
 
 
 async def _play(script: Sequence[Step], writer: asyncio.StreamWriter) -> bool:
@@ -225,9 +237,9 @@ async def _play(script: Sequence[Step], writer: asyncio.StreamWriter) -> bool:
     return True
 
 
-async def _read_request(reader: asyncio.StreamReader) -> Received | None:
+async def _read_request(reader: asyncio.StreamReader, ahead: bytes) -> Received | None:
     try:
-        lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+        lines = (ahead + await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
     except asyncio.IncompleteReadError:
         return None
     method, path, _ = lines[0].split(" ")
