@@ -68,6 +68,11 @@ class Tally:
         if self._outcome.done():
             self._outcome.result()
 
+    def check(self) -> None:
+        """Raises LoadError if a stream has failed."""
+        if self._outcome.done():
+            self._outcome.result()
+
     async def all_finished(self, *, timeout: float) -> None:
         await self.pause(timeout)
         if self._unfinished:

@@ -49,14 +49,14 @@ def report(result: Result) -> list[str]:
         "times that a client was sent away, or cut": result.waits,
     }
     for title, counts in tables.items():
-        lines += ["", title, *_rows(counts)]
+        lines += ["", title, *rows(counts)]
     faults = result.faults
     lines += ["", *[f"FAULT {fault}" for fault in faults[:_SHOWN]]]
     verdict = f"{len(faults)} faults" if faults else "every answer ended as it should, and nothing is left"
     return [*lines, f"seed {result.plan.seed}: {verdict}"]
 
 
-def _rows(counts: Counter[str]) -> list[str]:
+def rows(counts: Counter[str]) -> list[str]:
     return [f"  {count:8} {name}" for name, count in counts.most_common() if count]
 
 

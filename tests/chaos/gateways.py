@@ -45,18 +45,33 @@ targets = [{{upstream = "up"}}]
 
 
 class Gateway:
-    """One gateway. `idle` is its account before it had a client; only a process that was not restarted has one."""
+    """One gateway. `more` has further tables of its configuration.
 
-    def __init__(self, name: str, folder: Path, upstream: str, redis: str | None, **environ: str) -> None:
+    `idle` is its account before it had a client. It is compared only if the process was never restarted.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        upstream: str,
+        redis: str | None,
+        more: str = "",
+        *,
+        keep: float = KEEP,
+        **environ: str,
+    ) -> None:
         self.name = name
         self.port = free_port()
         self.restarts = 0
+        self.keep = keep
         self.idle: Account | None = None
         self._environ = {"ACCOUNT": str(folder / f"{name}.account"), **environ}
         self._log = folder / f"{name}.log"
         self._file = folder / f"{name}.toml"
         store = f'[store]\nurl = "{redis}"' if redis else ""
-        self._file.write_text(_TOML.format(drain=_DRAIN, keep=KEEP, store=store, upstream=upstream))
+        tables = _TOML.format(drain=_DRAIN, keep=keep, store=store, upstream=upstream)
+        self._file.write_text(tables + more)
 
     @property
     def pid(self) -> int:

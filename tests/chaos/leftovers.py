@@ -3,12 +3,12 @@
 import asyncio
 from collections.abc import Mapping
 
-from tests.chaos.gateways import KEEP, Gateway, UpstreamProcess
+from tests.chaos.gateways import Gateway, UpstreamProcess
 from tests.rig.accounts import Account
 
 # Answers wait 3 s for a client that comes back, and are kept after that. An orphan of a killed gateway is kept for the
 # longest time that it could have taken.
-_PATIENCE = KEEP + 30.0
+_PATIENCE = 30.0  # seconds beside the time for which answers are kept
 _STEP = 0.5
 # Of the gateway's own types: series of metrics and what is cached by label. All else has to go.
 _OWN_GROWTH = 300
@@ -32,7 +32,7 @@ _GAUGES = (
 
 async def leftovers(gateways: list[Gateway], upstream: UpstreamProcess, redis_port: int | None) -> list[str]:
     faults: list[str] = []
-    for _ in range(int(_PATIENCE / _STEP)):
+    for _ in range(int((gateways[0].keep + _PATIENCE) / _STEP)):
         faults = [fault for gateway in gateways for fault in await _gauges_left(gateway)]
         if not faults:
             break

@@ -14,7 +14,7 @@ from tests.rig.whatwg import Dispatched
 
 @dataclass(frozen=True)
 class Manner:
-    """What a client does beside reading. Chances are those at each event."""
+    """What a client does beside reading. Chances are those at each event. None is cut more than `_MOST_CUTS` times."""
 
     cut: float = 0.0  # loses its connection, and comes back
     stop: float = 0.0
@@ -23,6 +23,7 @@ class Manner:
     looks_twice: float = 0.3  # the chance that it comes back behind the end, as an EventSource does
 
 
+_MOST_CUTS = 12  # an answer is kept for six seconds after its end, and a client is away for up to half a second
 _READER = Manner()
 _CUT = Manner(cut=0.15)
 _SLOW = Manner(cut=0.01, pause=0.01)
@@ -172,6 +173,7 @@ class Reading:
         self._stop_url = stop_url
         self._last_id = ""
         self._number = -1
+        self._cuts = 0
 
     async def follow(self, connection: Connection | None, path: str) -> None:
         """Reads to the end, however often the connection is lost."""
@@ -222,7 +224,8 @@ class Reading:
                     return True
                 if not told.end and self._chance(manner.stop):
                     await self._stop()
-                if not told.end and self._chance(manner.cut):
+                if not told.end and self._cuts < _MOST_CUTS and self._chance(manner.cut):
+                    self._cuts += 1
                     connection.cut(self._world.how())
                     return False
         except Broken:

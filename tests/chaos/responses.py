@@ -11,6 +11,7 @@ from tests.chaos.world import World
 from tests.rig.whatwg import Dispatched
 
 _PATH = "/v1/responses"
+_MOST_CUTS = 12  # as in `native`
 _LATER = 5.0  # seconds: entries are written to Redis twenty times a second, and the machine may be busy
 _STATUSES = {"complete": "completed", "failed": "failed"}
 _ENDS = {"response.completed": "complete", "response.failed": "failed", "response.incomplete": "stopped"}
@@ -79,6 +80,7 @@ class Reading:
         self._told = told
         self._cut = cut
         self._cancel = cancel
+        self._cuts = 0
 
     async def read(self, connection: Connection) -> bool:
         """Returns whether the client has the end."""
@@ -90,7 +92,8 @@ class Reading:
                 self._take(event)
                 if not told.end and self._world.chance.random() < self._cancel:
                     await self._stop()
-                if not told.end and self._world.chance.random() < self._cut:
+                if not told.end and self._cuts < _MOST_CUTS and self._world.chance.random() < self._cut:
+                    self._cuts += 1
                     connection.cut(self._world.how())
                     return False
         except Broken:

@@ -3,10 +3,11 @@
 import asyncio
 import tempfile
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tests.chaos import native, responses, sdk
 from tests.chaos.answers import answer_of
@@ -17,7 +18,7 @@ from tests.chaos.leftovers import leftovers
 from tests.chaos.world import World
 from tests.rig.redis import redis_server
 
-Client = Callable[[World], Awaitable[None]]
+Client = Callable[[World], Coroutine[Any, Any, None]]
 
 CLIENTS: dict[Client, int] = {
     native.reader: 10,
@@ -92,7 +93,7 @@ async def run(plan: Plan, tell: Callable[[str], None]) -> Result:
         calls, result.faults = await _settled(gateways, upstream, redis.port if redis else None)
         for gateway in gateways:
             result.faults += [f"{gateway.name} logged {line[:300]}" for line in gateway.tracebacks()]
-    _judge(world, calls, result)
+    judge(world, calls, result)
     return result
 
 
@@ -120,10 +121,13 @@ async def _settled(
     return calls, faults
 
 
-def _judge(world: World, calls: dict[str, int], result: Result) -> None:
-    judge = Judge(world.disturbances)
-    result.answers, result.calls, result.done = len(world.asked), sum(calls.values()), world.done
-    result.disturbed = Counter(one.kind for one in world.disturbances)
+def judge(world: World, calls: dict[str, int], result: Result) -> None:
+    """Adds what the clients of this world did and were told."""
+    law = Judge(world.disturbances)
+    result.answers += len(world.asked)
+    result.calls = sum(calls.values())
+    result.done += world.done
+    result.disturbed += Counter(one.kind for one in world.disturbances)
     result.faults += world.faults
     for asked in world.asked:
         result.fates[answer_of(asked.name).fate_name] += 1
@@ -132,7 +136,7 @@ def _judge(world: World, calls: dict[str, int], result: Result) -> None:
             result.ends[f"{told.end} {name}".strip()] += 1
         result.waits.update(f"{status} {code}" if status else "no connection" for _, status, code in asked.waits)
         result.waits["cut by the gateway"] += len(asked.cut_by_gateway)
-        for fault in judge.faults(asked, calls.get(asked.name, 0)):
+        for fault in law.faults(asked, calls.get(asked.name, 0)):
             fate = answer_of(asked.name).fate_name
             times = f"{asked.began - world.began:.1f}-{asked.ended - world.began:.1f} s"
             result.faults.append(f"{asked.kind}, {asked.name} ({fate}), at {times}: {fault}")

@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -31,8 +31,6 @@ class World:
     current: list[Disturbance] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)  # of processes
     over: asyncio.Event = field(default_factory=asyncio.Event)  # no client begins after this
-    on_asked: Callable[[Asked], None] | None = None
-    """Gets each record when its clients are done, in place of the list."""
 
     def __post_init__(self) -> None:
         self.chance = random.Random(self.seed)
@@ -55,10 +53,7 @@ class World:
         self.done[kind] += 1
         yield asked
         asked.ended = self.now
-        if self.on_asked is not None:
-            self.on_asked(asked)
-        else:
-            self.asked.append(asked)
+        self.asked.append(asked)
 
     async def first(
         self, told: Told, path: str, body: object, headers: dict[str, str], *, is_small: bool = False
