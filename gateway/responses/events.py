@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from gateway.entries import EndReason, Entry, Kind
-from gateway.errors import UpstreamError
+from gateway.errors import ProducerLost, UpstreamError
 from gateway.responses.ends import ending_of, is_cut, usage_of
 from gateway.responses.head import Head, response_id
 from gateway.responses.output import Event, FunctionCall, Item, Message, Object, Reasoning, citation
@@ -241,7 +241,14 @@ class ResponseEvents:
         if (usage := as_object(end.get("usage"))) is not None:
             self._usage = usage_of(usage)
         self._status, self._error, self._incomplete = ending.status, ending.error, ending.incomplete
+        if self._is_lost:
+            self._number = max(self._number, self._after + 1)
         self._emit(ending.event_type, {"response": self.response()})
+
+    @property
+    def _is_lost(self) -> bool:
+        """Whether a client may have had more than was recorded, so that the end has to come behind what it has."""
+        return self._failure is not None and self._failure["code"] == ProducerLost.code
 
     def _checked(self, finish: str | None) -> Mapping[str, Any] | None:
         """What is wrong with the calls. Those of an answer that was cut may be half."""

@@ -16,16 +16,17 @@ KILLED, DRAINED, FROZEN, EMPTIED, SLOW = (
 _AWAY = (KILLED, DRAINED)
 _REDIS = (FROZEN, EMPTIED)
 _ANY = (*_AWAY, *_REDIS, SLOW)
-# After Redis is back: two seconds until streams are written again, and half of one until the next try to connect. A
-# viewer elsewhere learns within ten seconds of a producer that is gone.
-_MARGINS = {KILLED: 11.0, DRAINED: 11.0, FROZEN: 4.0, EMPTIED: 4.0, SLOW: 4.0}
+_NOTICED = 11.0  # seconds until a killed producer is known to be dead: `operating.md` says ten
+# Seconds after its end in which a disturbance still explains something. After Redis is back: two until streams are
+# written again, and one until a gateway looks whether it is back, and another one on a busy machine.
+_MARGINS = {KILLED: 1.0, DRAINED: 1.0, FROZEN: 4.0, EMPTIED: 4.0, SLOW: 4.0}
 
 # What else than its fate may end an answer, and what explains it.
 _EXPLAINED = {
     "producer_lost": (KILLED, *_REDIS, SLOW),  # without Redis, no other gateway hears that a producer lives
     "recording_lost": (EMPTIED, KILLED),
     "shutting_down": (DRAINED,),
-    "store_unavailable": (*_REDIS, SLOW),
+    "store_unavailable": (*_REDIS, SLOW, KILLED),  # the last: for a stop that only the producer can carry out
     "first_token_timeout": (SLOW,),
     "idle_timeout": (SLOW,),
     "connect_timeout": (SLOW,),
@@ -115,10 +116,11 @@ class Judge:
     def _waits(self, asked: Asked) -> Iterator[str]:
         for at, status, code in asked.waits:
             causes = _EXPLAINED.get(code, ()) if status else _AWAY
-            if not self._happened(at, at, causes):
+            since = at - _NOTICED if code == "store_unavailable" else at
+            if not self._happened(since, at, causes):
                 yield f"told to wait without a cause: {status} {code}"
-        for at in asked.cut_by_gateway:
-            if not self._happened(at, at, _AWAY):
+        for read_at, at in asked.cut_by_gateway:  # a client that waits for something else notices it late
+            if not self._happened(read_at, at, _AWAY):
                 yield "cut off without a cause"
 
     def _explained(self, asked: Asked, *kinds: str) -> bool:

@@ -211,8 +211,10 @@ class Reading:
     async def _read(self, connection: Connection) -> bool:
         """Returns whether the client is done: it has the end, or has left."""
         told, manner = self._told, self._manner
+        read_at = self._world.now
         try:
             async for event in connection.events():
+                read_at = self._world.now
                 if told.end:
                     told.faults.append(f"an event behind the end: {event}")
                 self._take(event)
@@ -235,7 +237,7 @@ class Reading:
             return True
         connection.cut("fin")
         if not told.end:
-            self._asked.cut_by_gateway.append(self._world.now)
+            self._asked.cut_by_gateway.append((read_at, self._world.now))
         return bool(told.end)
 
     async def _stop(self) -> None:

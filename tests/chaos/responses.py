@@ -85,8 +85,10 @@ class Reading:
     async def read(self, connection: Connection) -> bool:
         """Returns whether the client has the end."""
         told = self._told
+        read_at = self._world.now
         try:
             async for event in connection.events():
+                read_at = self._world.now
                 if told.end:
                     told.faults.append(f"an event behind the end: {event}")
                 self._take(event)
@@ -103,7 +105,7 @@ class Reading:
             return True
         connection.cut("fin")
         if not told.end:
-            self._asked.cut_by_gateway.append(self._world.now)
+            self._asked.cut_by_gateway.append((read_at, self._world.now))
         return bool(told.end)
 
     async def _stop(self) -> None:

@@ -15,6 +15,7 @@ from tests.chaos.disturbances import disturb, watch_machine
 from tests.chaos.gateways import Gateway, UpstreamProcess, upstream_process
 from tests.chaos.judge import Judge
 from tests.chaos.leftovers import leftovers
+from tests.chaos.told import Asked
 from tests.chaos.world import World
 from tests.rig.redis import redis_server
 
@@ -136,7 +137,14 @@ def judge(world: World, calls: dict[str, int], result: Result) -> None:
             result.ends[f"{told.end} {name}".strip()] += 1
         result.waits.update(f"{status} {code}" if status else "no connection" for _, status, code in asked.waits)
         result.waits["cut by the gateway"] += len(asked.cut_by_gateway)
-        for fault in law.faults(asked, calls.get(asked.name, 0)):
+        for fault in dict.fromkeys(law.faults(asked, calls.get(asked.name, 0))):
             fate = answer_of(asked.name).fate_name
             times = f"{asked.began - world.began:.1f}-{asked.ended - world.began:.1f} s"
-            result.faults.append(f"{asked.kind}, {asked.name} ({fate}), at {times}: {fault}")
+            result.faults.append(f"{asked.kind}, {asked.name} ({fate}), at {times}: {fault}{_before(world, asked)}")
+
+
+def _before(world: World, asked: Asked) -> str:
+    """The last disturbances before its end, for whoever looks for the cause."""
+    last = sorted((one for one in world.disturbances if one.began <= asked.ended), key=lambda one: one.ended)[-3:]
+    times = [f"{one.kind} {one.began - world.began:.1f}-{one.ended - world.began:.1f} s" for one in last]
+    return f" ({', '.join(times)})" if times else ""

@@ -98,8 +98,8 @@ def test_a_disturbance_explains_only_what_it_can_cause() -> None:
     assert faults(lost, 1, killed) == []
     assert faults(lost, 1, before) != []
     assert faults(away, 1, frozen) == []
-    assert faults(away, 1, killed) != []
-    assert faults(asked("whole", whole(), cut_by_gateway=[100.5]), 1, frozen) != []
+    assert faults(asked("whole", whole(), waits=[(100.5, 503, "busy")]), 1, frozen, killed) != []
+    assert faults(asked("whole", whole(), cut_by_gateway=[(100.4, 100.5)]), 1, frozen) != []
 
 
 def test_what_is_left_is_told() -> None:

@@ -33,7 +33,7 @@ class Asked:
     was_left: bool = False  # nobody watched it for a while, on purpose
     clients: list[Told] = field(default_factory=list)
     differs: bool = False  # two responses with the same key were not the same
-    cut_by_gateway: list[float] = field(default_factory=list)  # times of cuts that were no end
+    cut_by_gateway: list[tuple[float, float]] = field(default_factory=list)  # between which times; no end came
     waits: list[tuple[float, int, str]] = field(default_factory=list)  # time, status and code of "try again later"
 
     def client(self) -> Told:

@@ -48,6 +48,16 @@ def types(*entries: Entry) -> list[str]:
     return [event["type"].removeprefix("response.") for event in events(*entries)]
 
 
+@pytest.mark.parametrize("ahead", range(4))
+def test_the_end_of_a_lost_producer_comes_behind_what_a_client_has(ahead: int) -> None:
+    """The client has more events than were recorded. Else its stream would end without an end, each time it comes."""
+    recorded = [text("a"), text("b"), failure("producer_lost"), end("incomplete", None)]
+    after = len(events(*recorded)) - 1 + ahead
+    (last,) = events(*recorded, after=after)
+    assert (last["type"], last["sequence_number"]) == ("response.failed", after + 1)
+    assert last["response"]["error"]["cause"] == "producer_lost"
+
+
 def test_a_text() -> None:
     assert types(text("a"), text("b"), end()) == [
         "created",
