@@ -57,6 +57,8 @@ class Elsewhere:
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._visited_at = 0.0
+        self._back_at = -_LOST_SECONDS  # on the loop's clock, when Redis was back from being away
+        connection.listen(self._redis_changed)
         store.relieve = self._relieve
 
     @property
@@ -88,7 +90,7 @@ class Elsewhere:
     async def _find(self, stream_id: str, number: int) -> FollowedStream | None:
         meta = await self._meta(stream_id)
         if meta is None:
-            return self._lost(stream_id)
+            return self._unknown(stream_id)
         if meta.is_deleted:
             return None
         stream = self._streams.get(stream_id)
@@ -105,6 +107,17 @@ class Elsewhere:
             log = stream.log
             await until(log, lambda: log.last >= number or log.ended, within=_ON_ITS_WAY_SECONDS)
         return stream
+
+    def _unknown(self, stream_id: str) -> FollowedStream | None:
+        """Raises RedisUnavailable if Redis may not have the stream yet, because it was away."""
+        copy = self._lost(stream_id)
+        if copy is None and self._loop.time() < self._back_at + _LOST_SECONDS:
+            raise RedisUnavailable()
+        return copy
+
+    def _redis_changed(self, is_up: bool) -> None:
+        if is_up:
+            self._back_at = self._loop.time()
 
     def _lost(self, stream_id: str) -> FollowedStream | None:
         """The copy of a stream that Redis does not have. Its producer writes it again, unless its time has passed."""

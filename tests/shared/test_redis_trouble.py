@@ -83,6 +83,28 @@ async def test_fault_70_new_answers_while_redis_is_away(
     assert await read(there, one["url"]) == whole
 
 
+async def test_fault_70_no_stream_is_unknown_before_its_producer_knows_that_redis_is_back(
+    gateway: MakeGateway, upstream: ScriptedUpstream, redis: RedisServer, proxy: SlowProxy
+) -> None:
+    """A browser takes 404 for the end. So until streams are written again, the answer is 503 with `retry-after`."""
+    here, there = [await gateway(f'[store]\nurl = "{url}"\n') for url in (proxy.url, redis.url)]
+    upstream.script(stream(*WHOLE, *REST))
+    known = await created(here)
+    await becomes(there, known["url"], 200)
+    await redis.stop()
+    await becomes(there, known["url"], 503)
+    one = await created(here)
+    assert b'"reason":"complete"' in await read(here, one["url"])
+    proxy.delay = 0.15  # so its process knows later than the other one that Redis is back
+    await redis.start()
+    statuses = []
+    async with asyncio.timeout(10):
+        while 200 not in statuses:
+            statuses.append(await status_of(there, one["url"]))
+    assert set(statuses) <= {503, 200}
+    await becomes(there, one["url"].replace(one["id"], "x" * 22), 404)
+
+
 async def test_fault_72_redis_is_flushed(gateway: MakeGateway, upstream: ScriptedUpstream, redis: RedisServer) -> None:
     """Running and ended streams are written again. A client that follows elsewhere notices nothing."""
     here, there = [await gateway(f'[store]\nurl = "{redis.url}"\n') for _ in range(2)]
