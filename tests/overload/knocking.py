@@ -80,9 +80,9 @@ class Knocking:
         if response is None or response.status != 503 or not response.fields.get("retry-after", "").isdigit():
             self.faults[raw[:80].decode("latin-1")] += 1
             return
-        error = json.loads(response.body)["error"]
+        told = json.loads(response.body)["error"]
         self.refused[path] += 1
-        self.codes[error.get("code") or error["type"]] += 1
+        self.codes[told.get("code") or told["type"]] += 1
         self.seconds.append(loop.time() - started)
 
     async def leave(self) -> None:
