@@ -12,6 +12,7 @@ class Bounds:
     stall_seconds: float = 60.0  # a connection that took nothing for this long is as good as gone: proxies wait 60 s
     body_seconds: float = 30.0  # for a megabyte that is 280 kbit/s; slower is an attack or a phone in a tunnel
     neighbour_seconds: float = 2.0  # for another process of this machine to answer; a healthy one takes 1 ms
+    unacknowledged_seconds: float = 120.0  # for a peer to acknowledge what it was sent; after that nobody is there
     door_seconds: float = 1.0  # between two checks for room; the end of a client's connection is noticed at once
 
     # Redis

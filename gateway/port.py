@@ -6,9 +6,8 @@ from collections.abc import Callable, Sequence
 
 from aiohttp import web
 
+from gateway.bounds import DEFAULT_BOUNDS, Bounds
 from gateway.door import QUEUE, Door
-
-_UNACKNOWLEDGED_MS = 120_000  # for a peer to acknowledge what it was sent; connections inherit it from their listener
 
 
 class Port:
@@ -37,8 +36,11 @@ class Port:
         """Called when the door is closed."""
 
 
-def bind(host: str, port: int) -> list[socket.socket]:
-    """A socket for each address of the host. Port 0 means any free port. Raises OSError."""
+def bind(host: str, port: int, bounds: Bounds = DEFAULT_BOUNDS) -> list[socket.socket]:
+    """A socket for each address of the host. Port 0 means any free port. Raises OSError.
+
+    Connections inherit from their listener how long a client may leave bytes unacknowledged.
+    """
     found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     sockets: list[socket.socket] = []
     try:
@@ -46,7 +48,8 @@ def bind(host: str, port: int) -> list[socket.socket]:
             one = socket.create_server(address, family=family, backlog=QUEUE)
             sockets.append(one)
             if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
-                one.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNACKNOWLEDGED_MS)
+                milliseconds = round(bounds.unacknowledged_seconds * 1000)
+                one.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
     except OSError:
         for one in sockets:
             one.close()

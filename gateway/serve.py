@@ -157,7 +157,7 @@ async def listening(
     **options: Any,
 ) -> AsyncIterator[str]:
     """Serves the app on a socket and yields its address as a URL. Port 0 means any free port. Raises OSError."""
-    own = Port(lambda: bind(host, port))
+    own = Port(lambda: bind(host, port, bounds))
     async with _serving(app, own, descriptors or Descriptors(None), bounds, **options) as sockets:
         yield url_of(sockets, host)
 

@@ -186,7 +186,7 @@ class Streams:
         """Checks that one more stream can start, and makes room for it. Raises ShuttingDown or Busy."""
         if self.closing:
             raise ShuttingDown(headers={"Retry-After": _RETRY_SECONDS})
-        if self._running >= self._dependencies.config.server.max_running:
+        if self._running + len(self._resumed) >= self._dependencies.config.server.max_running:
             raise TooManyRunning(headers={"Retry-After": _RETRY_SECONDS})
         if not self._holding.make_room():
             raise Busy(headers={"Retry-After": _RETRY_SECONDS})

@@ -11,9 +11,11 @@ import pytest
 
 from tests.commands.conftest import Mode
 from tests.rig.clients import EVENTS, Answer
+from tests.rig.completions import STREAMED
 from tests.rig.processes import ends_cleanly, running
 from tests.rig.scripted_upstream import DONE, ScriptedUpstream, Stall, Until, delta, finish, stream
 from tests.rig.served import toml
+from tests.rig.wire import get, post
 
 MANY = 200
 
@@ -82,7 +84,8 @@ async def test_fault_66_the_second_signal_or_the_deadline_ends_it_although_reade
     seconds = 60.0 if signals == 2 else 0.2
     async with running("serve", *mode, "--config", config(tmp_path, upstream, seconds)) as (process, address):
         host, port = address.removeprefix("http://").split(":")
-        readers = [stalled_reader(host, int(port)) for _ in range(3)]
+        asked = [get("/chat?q=hi", **EVENTS), post("/v1/chat/completions", STREAMED), get("/chat?q=hi", **EVENTS)]
+        readers = [stalled_reader(host, int(port), request) for request in asked]
         await upstream.until(requests=3)
         started = time.monotonic()
         process.terminate()
@@ -117,11 +120,11 @@ async def resume(session: aiohttp.ClientSession, url: str, last_event_id: str) -
             await response.read()
 
 
-def stalled_reader(host: str, port: int) -> socket.socket:
+def stalled_reader(host: str, port: int, request: bytes) -> socket.socket:
     """A client that asks and then reads nothing."""
     reader = socket.create_connection((host, port))
     reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    reader.sendall(b"GET /chat?q=hi HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n")
+    reader.sendall(request)
     return reader
 
 

@@ -119,10 +119,11 @@ async def test_a_chunked_body_of_2_mb_is_413(gateway: MakeGateway, upstream: Scr
         assert await error_of(response) == (413, "body_too_large")
 
 
-async def test_fault_86_a_slow_body_is_408(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
+@pytest.mark.parametrize("path", [b"/chat", b"/v1/chat/completions"])
+async def test_fault_86_a_slow_body_is_408(gateway: MakeGateway, upstream: ScriptedUpstream, path: bytes) -> None:
     client = await gateway(bounds=Bounds(body_seconds=0.2))
-    head = b"POST /chat HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 20\r\n\r\n{"
-    assert (await exchange(client, head, until=b'"body_timeout"')).startswith(b"HTTP/1.1 408 ")
+    head = b"POST %b HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 20\r\n\r\n{"
+    assert (await exchange(client, head % path, until=b'"body_timeout"')).startswith(b"HTTP/1.1 408 ")
 
 
 @pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data"])
@@ -298,8 +299,9 @@ async def test_fault_82_without_keys_only_this_machine_is_served(
     gateway: MakeGateway, upstream: ScriptedUpstream, host: str
 ) -> None:
     client = await gateway()
-    async with client.get("/chat?q=x", headers={"Host": host}) as response:
-        assert await error_of(response) == (421, "host_not_served")
+    for path in ("/chat", "/v1/chat/completions"):
+        async with client.post(path, json={"messages": []}, headers={"Host": host}) as response:
+            assert await error_of(response) == (421, "host_not_served")
     async with client.get("/healthz", headers={"Host": host}) as response:
         assert response.status == 200
 

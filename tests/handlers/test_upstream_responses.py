@@ -447,6 +447,23 @@ async def test_a_model_without_the_upstream_of_the_previous_response(
     assert await refused(client, "POST", "/v1/responses", following) == expected
 
 
+async def test_a_resumed_stream_is_one_of_those_that_may_run(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
+    go_on = asyncio.Event()
+    upstream.script(answer(200, BODY), stream(WHOLE[0], Until(go_on), *WHOLE[1:]))
+    client = await gateway(told(upstream, "[server]\nmax_running = 1\n"))
+    await posted(client, HI)
+    path = "/v1/responses/resp_1?stream=true"
+    async with client.get(path) as got:
+        assert await got.content.readuntil(WHOLE[0])
+        assert await refused(client, "GET", path) == (503, "too_many_running")
+        assert await refused(client, "POST", "/v1/responses", HI) == (503, "too_many_running")
+        go_on.set()
+        assert await got.read() == b"".join(WHOLE[1:])
+    async with client.get(path) as got:
+        assert got.status == 200
+        await got.read()
+
+
 async def test_a_client_that_leaves_a_resumed_stream(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
     upstream.script(answer(200, BODY), stream(WHOLE[0], Stall()))
     client = await gateway(told(upstream))

@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests.conftest import Client, MakeGateway
-from tests.rig.clients import EVENTS, ask
+from tests.rig.clients import EVENTS, ask, eventually
+from tests.rig.inside import streams
 from tests.rig.redis import RedisServer, SlowProxy
 from tests.rig.scripted_upstream import DONE, ScriptedUpstream, Until, delta, finish, stream
 from tests.rig.wire import Wire, close_all, get
@@ -186,6 +187,67 @@ async def settled(redis: RedisServer, log: str, number: bytes) -> None:
     async with asyncio.timeout(5):
         while number not in await redis.say("XRANGE", log, "-", "+"):  # noqa: ASYNC110 - the state of another system
             await asyncio.sleep(0.02)
+
+
+KEY = {"Idempotency-Key": "3d0b6f52-6a09-4f0f-8c68-5a2c1d8f7e11"}
+CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "stream": True}
+CUTS = 2  # each takes a second, until Redis is asked again
+
+
+@pytest.mark.parametrize("surface", ["/streams", "/v1/chat/completions"])
+async def test_fault_73_a_reader_that_redis_cuts_reads_on_where_it_was(
+    gateway: MakeGateway, upstream: ScriptedUpstream, redis: RedisServer, surface: str
+) -> None:
+    """As Redis does to a client whose output buffer is over its limit. No entry is lost, and none comes twice."""
+    here, there = [await gateway(f'[store]\nurl = "{redis.url}"\n') for _ in range(2)]
+    gates = [asyncio.Event() for _ in range(CUTS)]
+    parts = [part for number, gate in enumerate(gates) for part in (delta(f"{number} "), Until(gate), delta("then "))]
+    upstream.script(stream(*parts, *REST))
+    if surface == "/streams":
+        one = await created(here)
+        reads = [asyncio.create_task(read(client, one["url"])) for client in (here, there)]
+    else:
+        reads = [asyncio.create_task(joined(here))]
+        await upstream.until(requests=1)
+        reads.append(asyncio.create_task(joined(there)))
+    await eventually(lambda: streams(there).viewers == 1)
+    sharing = streams(there).sharing
+    assert sharing is not None
+    for gate in gates:
+        async with asyncio.timeout(5):
+            while sharing.connection.is_up:  # until it has a connection to be cut
+                await redis.say("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+                await asyncio.sleep(0.05)
+        gate.set()
+        await eventually(lambda: sharing.connection.is_up)
+    own, followed = await asyncio.gather(*reads)
+    assert followed == own
+    assert own.count(b"then ") == CUTS
+    assert own.count(b"three") == 1
+    assert len(upstream.requests) == 1
+
+
+async def joined(client: Client) -> bytes:
+    async with client.post("/v1/chat/completions", json=CHAT, headers=KEY) as response:
+        assert response.status == 200, await response.text()
+        return await response.read()
+
+
+async def test_fault_74_a_stream_whose_time_has_passed_is_as_an_unknown_one(
+    gateway: MakeGateway, upstream: ScriptedUpstream, redis: RedisServer
+) -> None:
+    """Also for who resumes it, at the gateway that had it and at the other one."""
+    here, there = [await gateway(f'[store]\nurl = "{redis.url}"\n[stream]\nkeep_seconds = 1\n') for _ in range(2)]
+    upstream.script(stream(*WHOLE, *REST))
+    one = await created(here)
+    await read(here, one["url"])
+    for client in (here, there):
+        await becomes(client, one["url"], 404)
+        async with client.get(one["url"], headers={**EVENTS, "Last-Event-ID": f"{one['id']}.1"}) as response:
+            assert response.status == 404
+        async with client.get("/chat", headers={**EVENTS, "Last-Event-ID": f"{one['id']}.1"}) as response:
+            assert response.status == 404
+    assert len(upstream.requests) == 1
 
 
 async def test_a_redis_that_is_never_there_stops_nobody(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
