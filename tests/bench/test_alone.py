@@ -117,6 +117,7 @@ async def test_a_broken_answer_fails_the_run():
             await solo.ask(question(target, 50, 2), seconds=0)
 
 
+@pytest.mark.long
 @needs_proc
 def test_a_quick_run_of_one_client_tells_what_is_added(tmp_path: Path):
     saved = tmp_path / "bench.json"

@@ -581,6 +581,7 @@ def test_a_pair_of_gateways_is_measured_and_compared(tmp_path: Path):
     assert found["cpu_us_per_event"] == found["short_cpu_us"] == Verdict.TOO_FEW
 
 
+@pytest.mark.long
 @needs_proc
 @needs_nginx
 def test_viewers_are_measured_beside_nginx(tmp_path: Path):

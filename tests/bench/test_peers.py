@@ -120,6 +120,7 @@ def test_what_is_installed_is_not_installed_again(tmp_path: Path):
     assert (found.version, told) == (pytest.__version__, [])
 
 
+@pytest.mark.long
 @needs_proc
 def test_a_run_goes_on_without_a_peer_that_cannot_be_installed(tmp_path: Path):
     (tmp_path / "smg").write_text("a file where the environment would be")

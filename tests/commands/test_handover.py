@@ -422,6 +422,7 @@ async def test_streams_of_a_process_that_died_are_unknown(rig: Rig) -> None:
             assert {path.name[:4] for path in rig.sockets.iterdir()}.isdisjoint({created["id"][:4]})
 
 
+@pytest.mark.long
 async def test_a_process_that_hangs_delays_nobody_for_long(rig: Rig) -> None:
     rig.upstream.script(stream(delta("Hel"), Stall()))
     async with rig.started() as old:

@@ -94,6 +94,7 @@ async def use_an_sdk(client: ClientSession) -> None:
 WAYS: list[Callable[[ClientSession], Awaitable[None]]] = [read_whole, leave, come_back, stop, look, use_an_sdk]
 
 
+@pytest.mark.long
 @pytest.mark.memory
 async def test_nothing_is_left_of_chats_that_end_in_every_way(
     gateway: MakeGateway, upstream: ScriptedUpstream, overheard: Overheard, caplog: pytest.LogCaptureFixture
