@@ -2,28 +2,15 @@
 
 import asyncio
 import json
-from dataclasses import dataclass
 
 from tests.chaos.answers import question
 from tests.chaos.connection import Broken, Connection, Silent
+from tests.chaos.reading import Manner, Reading
 from tests.chaos.told import Asked, Told
 from tests.chaos.world import World
 from tests.rig.clients import EVENTS, TEXT
 from tests.rig.whatwg import Dispatched
 
-
-@dataclass(frozen=True)
-class Manner:
-    """What a client does beside reading. Chances are those at each event. None is cut more than `_MOST_CUTS` times."""
-
-    cut: float = 0.0  # loses its connection, and comes back
-    stop: float = 0.0
-    vanish: float = 0.0
-    pause: float = 0.0  # seconds before each event is read
-    looks_twice: float = 0.3  # the chance that it comes back behind the end, as an EventSource does
-
-
-_MOST_CUTS = 12  # an answer is kept for six seconds after its end, and a client is away for up to half a second
 _READER = Manner()
 _CUT = Manner(cut=0.15)
 _SLOW = Manner(cut=0.01, pause=0.01)
@@ -67,7 +54,7 @@ async def keyed(world: World) -> None:
         asked.asks += 1
         connection = await world.again(asked, told, "POST", "/chat", headers, body)
         if connection is not None:
-            await Reading(world, asked, told, _CUT).follow(connection, "/chat")
+            await NativeReading(world, asked, told, _CUT).follow(connection, "/chat")
 
 
 async def _chat(world: World, kind: str, manner: Manner) -> None:
@@ -76,7 +63,7 @@ async def _chat(world: World, kind: str, manner: Manner) -> None:
         body = {"question": question(asked.name)}
         connection = await world.first(told, "/chat", body, EVENTS, is_small=manner.pause > 0)
         if connection is not None:
-            await Reading(world, asked, told, manner).follow(connection, "/chat")
+            await NativeReading(world, asked, told, manner).follow(connection, "/chat")
 
 
 async def watchers(world: World) -> None:
@@ -110,7 +97,7 @@ async def _watch(world: World, asked: Asked, told: Told, manner: Manner, url: st
     await asyncio.sleep(world.chance.choice([0, 0, 0.2, 1.0]))
     connection = await world.again(asked, told, "GET", url, EVENTS)
     if connection is not None:
-        await Reading(world, asked, told, manner, stop_url=stop_url).follow(connection, url)
+        await NativeReading(world, asked, told, manner, stop_url=stop_url).follow(connection, url)
 
 
 async def text(world: World) -> None:
@@ -162,18 +149,12 @@ async def holds(world: World) -> None:
         connection.cut("rst")
 
 
-class Reading:
-    """One client of a stream of events, over all its connections."""
-
+class NativeReading(Reading):
     def __init__(self, world: World, asked: Asked, told: Told, manner: Manner, stop_url: str = "") -> None:
-        self._world = world
-        self._asked = asked
-        self._told = told
-        self._manner = manner
+        super().__init__(world, asked, told, manner)
         self._stop_url = stop_url
         self._last_id = ""
         self._number = -1
-        self._cuts = 0
 
     async def follow(self, connection: Connection | None, path: str) -> None:
         """Reads to the end, however often the connection is lost."""
@@ -181,10 +162,10 @@ class Reading:
             if connection.status == 204:
                 self._told.faults.append("204 for a client that has no end")
                 return
-            if await self._read(connection):
+            if await self.read(connection):
                 break
             connection = await self._come_back(path)
-        if self._told.end not in ("", "left", "lost", "broken") and self._chance(self._manner.looks_twice):
+        if self._told.end not in ("", "left", "lost", "broken") and self.chance(self._manner.looks_twice):
             await self._look_again(path)
 
     async def _come_back(self, path: str) -> Connection | None:
@@ -208,48 +189,10 @@ class Reading:
                 self._told.faults.append(f"{connection.status} for a client that has the end")
             connection.cut("fin")
 
-    async def _read(self, connection: Connection) -> bool:
-        """Returns whether the client is done: it has the end, or has left."""
-        told, manner = self._told, self._manner
-        read_at = self._world.now
-        try:
-            async for event in connection.events():
-                read_at = self._world.now
-                if told.end:
-                    told.faults.append(f"an event behind the end: {event}")
-                self._take(event)
-                if manner.pause:
-                    await asyncio.sleep(manner.pause)
-                if self._chance(manner.vanish):
-                    connection.cut(self._world.how())
-                    told.end, self._asked.was_left = told.end or "left", True
-                    return True
-                if not told.end and self._chance(manner.stop):
-                    await self._stop()
-                if not told.end and self._cuts < _MOST_CUTS and self._chance(manner.cut):
-                    self._cuts += 1
-                    connection.cut(self._world.how())
-                    return False
-        except Broken:
-            pass
-        except Silent:
-            told.faults.append("a stream without heartbeats")
-            return True
-        connection.cut("fin")
-        if not told.end:
-            self._asked.cut_by_gateway.append((read_at, self._world.now))
-        return bool(told.end)
+    def stopping(self) -> tuple[str, str]:
+        return "DELETE", self._stop_url
 
-    async def _stop(self) -> None:
-        self._world.done["stops"] += 1
-        self._asked.was_stopped = True
-        other = Told()
-        connection = await self._world.again(self._asked, other, "DELETE", self._stop_url, {})
-        self._told.faults += other.faults
-        if connection is not None:
-            connection.cut("fin")
-
-    def _take(self, event: Dispatched) -> None:
+    def take(self, event: Dispatched) -> None:
         told = self._told
         number = int(event.last_event_id.rpartition(".")[2])
         if number != self._number + 1:
@@ -270,6 +213,3 @@ class Reading:
                 told.end, told.attempts = end["reason"], end["attempts"]
             case _:
                 told.faults.append(f"an event {event.type}")
-
-    def _chance(self, of: float) -> bool:
-        return of > 0 and self._world.chance.random() < of

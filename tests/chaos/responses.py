@@ -5,32 +5,32 @@ import json
 from typing import Any
 
 from tests.chaos.answers import question
-from tests.chaos.connection import Broken, Connection, Silent
+from tests.chaos.connection import Broken, Silent
+from tests.chaos.reading import Manner, Reading
 from tests.chaos.told import Asked, Told
 from tests.chaos.world import World
 from tests.rig.whatwg import Dispatched
 
 _PATH = "/v1/responses"
-_MOST_CUTS = 12  # as in `native`
 _LATER = 5.0  # seconds: entries are written to Redis twenty times a second, and the machine may be busy
 _STATUSES = {"complete": "completed", "failed": "failed"}
 _ENDS = {"response.completed": "complete", "response.failed": "failed", "response.incomplete": "stopped"}
 
 
 async def background(world: World) -> None:
-    await _follow(world, "responses, resumed", cut=0.1, cancel=0.0)
+    await _follow(world, "responses, resumed", Manner(cut=0.1))
 
 
 async def cancelled(world: World) -> None:
-    await _follow(world, "responses, cancelled", cut=0.05, cancel=0.1)
+    await _follow(world, "responses, cancelled", Manner(cut=0.05, stop=0.1))
 
 
-async def _follow(world: World, kind: str, *, cut: float, cancel: float) -> None:
+async def _follow(world: World, kind: str, manner: Manner) -> None:
     async with world.ask(kind) as asked:
         told = asked.client()
         body = {"input": question(asked.name), "background": True, "stream": True}
         connection = await world.first(told, _PATH, body, {})
-        reading = Reading(world, asked, told, cut, cancel)
+        reading = ResponseReading(world, asked, told, manner)
         while connection is not None and not await reading.read(connection):
             if not reading.name:
                 told.end = "broken"  # the id did not come
@@ -71,53 +71,16 @@ def _difference(told: Told, stored: dict[str, Any]) -> str:
     return "" if is_right else f"the status {stored['status']}, its events ended as {told.end}"
 
 
-class Reading:
-    def __init__(self, world: World, asked: Asked, told: Told, cut: float, cancel: float) -> None:
+class ResponseReading(Reading):
+    def __init__(self, world: World, asked: Asked, told: Told, manner: Manner) -> None:
+        super().__init__(world, asked, told, manner)
         self.name = ""
         self.number = -1
-        self._world = world
-        self._asked = asked
-        self._told = told
-        self._cut = cut
-        self._cancel = cancel
-        self._cuts = 0
 
-    async def read(self, connection: Connection) -> bool:
-        """Returns whether the client has the end."""
-        told = self._told
-        read_at = self._world.now
-        try:
-            async for event in connection.events():
-                read_at = self._world.now
-                if told.end:
-                    told.faults.append(f"an event behind the end: {event}")
-                self._take(event)
-                if not told.end and self._world.chance.random() < self._cancel:
-                    await self._stop()
-                if not told.end and self._cuts < _MOST_CUTS and self._world.chance.random() < self._cut:
-                    self._cuts += 1
-                    connection.cut(self._world.how())
-                    return False
-        except Broken:
-            pass
-        except Silent:
-            told.faults.append("a stream without heartbeats")
-            return True
-        connection.cut("fin")
-        if not told.end:
-            self._asked.cut_by_gateway.append((read_at, self._world.now))
-        return bool(told.end)
+    def stopping(self) -> tuple[str, str]:
+        return "POST", f"{_PATH}/{self.name}/cancel"
 
-    async def _stop(self) -> None:
-        self._world.done["stops"] += 1
-        self._asked.was_stopped = True
-        other = Told()
-        connection = await self._world.again(self._asked, other, "POST", f"{_PATH}/{self.name}/cancel", {})
-        self._told.faults += other.faults
-        if connection is not None:
-            connection.cut("fin")
-
-    def _take(self, event: Dispatched) -> None:
+    def take(self, event: Dispatched) -> None:
         told, value = self._told, json.loads(event.data)
         if event.type == "error":
             told.end, told.code = "failed", value["code"]
