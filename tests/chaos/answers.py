@@ -9,7 +9,8 @@ import random
 import re
 from dataclasses import dataclass
 
-_NAME = re.compile(r"chaos:([\w-]+)")
+MARK = "chaos:"  # of each question and each answer, which no log may have
+_NAME = re.compile(rf"{MARK}([\w-]+)")
 _WORDS = (
     "sea",
     "wave",
@@ -116,12 +117,12 @@ def answer_of(name: str) -> Answer:
     words = chance.choices(_WORDS, k=count)
     padding = "~" * 300 if fate == "long" else ""
     # The first piece has the name, so no text is the beginning of another one.
-    pieces = [f"{name}: ", *[f"{number}{word}{padding}" for number, word in enumerate(words)]]
+    pieces = [f"{MARK}{name}: ", *[f"{number}{word}{padding}" for number, word in enumerate(words)]]
     return Answer(name, fate, pieces, chance.randint(1, len(pieces)))
 
 
 def question(name: str) -> str:
-    return f"chaos:{name}"
+    return f"{MARK}{name}"
 
 
 def asked_name(body: bytes) -> str | None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.chaos.connection import Connection
+from tests.chaos.logs import UPSTREAM_KEY
 from tests.rig.accounts import Account, account
 from tests.rig.ports import free_port
 from tests.rig.processes import answers
@@ -38,6 +39,7 @@ failures = 1000000
 [[upstreams]]
 name = "up"
 base_url = "{upstream}/v1"
+api_key = "{key}"
 [[models]]
 name = "m"
 targets = [{{upstream = "up"}}]
@@ -70,7 +72,7 @@ class Gateway:
         self._log = folder / f"{name}.log"
         self._file = folder / f"{name}.toml"
         store = f'[store]\nurl = "{redis}"' if redis else ""
-        tables = _TOML.format(drain=_DRAIN, keep=keep, store=store, upstream=upstream)
+        tables = _TOML.format(drain=_DRAIN, keep=keep, store=store, upstream=upstream, key=UPSTREAM_KEY)
         self._file.write_text(tables + more)
 
     @property
@@ -118,9 +120,8 @@ class Gateway:
         samples = (line.rpartition(" ") for line in lines if not line.startswith("#"))
         return {name: float(value) for name, _, value in samples}
 
-    def tracebacks(self) -> list[str]:
-        log = self._log.read_text(errors="replace")
-        return [line for line in log.splitlines() if "Traceback" in line or '"level":"ERROR"' in line]
+    def log(self) -> str:
+        return self._log.read_text(errors="replace")
 
 
 class UpstreamProcess:

@@ -83,6 +83,7 @@ async def watchers(world: World) -> None:
         manners = [world.chance.choice([_READER, _CUT, _SLOW, _VANISHES]) for _ in range(world.chance.randint(1, 3))]
         if world.chance.random() < 0.3:
             manners[0] = _STOPS
+        world.tickets.update(url.rpartition("ticket=")[2] for url in (made["url"], made["viewer_url"]))
         urls = [made["url"], *[made["viewer_url"]] * len(manners)]
         tolds = [first, *[asked.client() for _ in manners[1:]]]
         await asyncio.gather(
@@ -201,6 +202,7 @@ class NativeReading(Reading):
         match event.type:
             case "start":
                 start = json.loads(event.data)
+                self._world.tickets.update({start["ticket"]} if "ticket" in start else ())
                 self._stop_url = self._stop_url or f"/streams/{start['stream']}?ticket={start['ticket']}"
             case "message":
                 if told.code:

@@ -15,6 +15,7 @@ from tests.chaos.disturbances import disturb, watch_machine
 from tests.chaos.gateways import Gateway, UpstreamProcess, upstream_process
 from tests.chaos.judge import Judge
 from tests.chaos.leftovers import leftovers
+from tests.chaos.logs import log_faults
 from tests.chaos.told import Asked
 from tests.chaos.world import World
 from tests.rig.redis import redis_server
@@ -93,7 +94,7 @@ async def run(plan: Plan, tell: Callable[[str], None]) -> Result:
         tell("all clients are done; waiting for what they left to end")
         calls, result.faults = await _settled(gateways, upstream, redis.port if redis else None)
         for gateway in gateways:
-            result.faults += [f"{gateway.name} logged {line[:300]}" for line in gateway.tracebacks()]
+            result.faults += [f"{gateway.name}: {fault}" for fault in log_faults(gateway.log(), world.tickets)]
     judge(world, calls, result)
     return result
 

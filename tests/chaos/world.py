@@ -30,6 +30,7 @@ class World:
     done: Counter[str] = field(default_factory=Counter)  # what clients did
     current: list[Disturbance] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)  # of processes
+    tickets: set[str] = field(default_factory=set)  # that its clients were given
     over: asyncio.Event = field(default_factory=asyncio.Event)  # no client begins after this
 
     def __post_init__(self) -> None:

@@ -13,6 +13,7 @@ from tests.bench.measure import cpu_ns
 from tests.chaos.disturbances import watch_machine
 from tests.chaos.gateways import Gateway, upstream_process
 from tests.chaos.leftovers import leftovers
+from tests.chaos.logs import log_faults
 from tests.chaos.run import Plan as Chaos
 from tests.chaos.run import Result as Ends
 from tests.chaos.run import judge
@@ -96,8 +97,9 @@ async def run(plan: Plan, tell: Callable[[str], None]) -> Result:
         result.steady, result.steady_answers = steady.connections, steady.answers
         calls, _ = await upstream.told()
         result.faults += await leftovers([gateway, traced], upstream, None)
+        tickets = worlds[0].tickets | worlds[1].tickets
         for one in (gateway, traced):
-            result.faults += [f"{one.name} logged {line[:300]}" for line in one.tracebacks()]
+            result.faults += [f"{one.name}: {fault}" for fault in log_faults(one.log(), tickets)]
     result.ends = Ends(Chaos(plan.seed, plan.seconds, 0))
     for world in worlds:
         judge(world, calls, result.ends)
