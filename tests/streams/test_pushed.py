@@ -9,6 +9,7 @@ import pytest
 from gateway.log.memory import MemoryLog
 from tests.conftest import MakeGateway
 from tests.rig.clients import EVENTS, ask
+from tests.rig.overheard import Overheard
 from tests.rig.scripted_upstream import (
     DONE,
     Pause,
@@ -45,6 +46,17 @@ async def test_the_header_leaves_with_the_first_text_behind_a_role(
         while b'"content": "a"' not in raw:
             raw += await response.content.readany()
     assert raw.startswith(ROLE)
+
+
+@pytest.mark.parametrize(("texts", "is_alone"), [(2, False), (40, True)])
+async def test_the_last_text_of_a_long_answer_does_not_wait_for_the_end(
+    gateway: MakeGateway, upstream: ScriptedUpstream, overheard: Overheard, texts: int, is_alone: bool
+) -> None:
+    """That of a short one leaves with the end, in one write."""
+    upstream.script(stream(b"".join([delta("a ")] * (texts - 1)), Pause(0.05), delta("last") + finish() + DONE))
+    assert (await ask(await gateway())).text.endswith("a last")
+    (write,) = [data for where, data in overheard.said if where == "answers" and b"data: last" in data]
+    assert (b"event: end" not in write) is is_alone
 
 
 async def test_the_header_does_not_leave_with_a_role_alone(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
