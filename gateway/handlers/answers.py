@@ -9,11 +9,12 @@ import asyncio
 from aiohttp import HttpVersion11, web
 
 from gateway.admission.fields import Show
+from gateway.entries import is_orphans
 from gateway.errors import StreamNotFound
 from gateway.handlers.replies import Answer, Attached, counted, json_response, read_all, success
 from gateway.handlers.services import BOUNDS, EXCHANGE
 from gateway.handlers.sinks import EventStreamSink, TextSink, deliver
-from gateway.log.views import text_view
+from gateway.log.views import EventId, text_view
 from gateway.streams.frames import Frames
 from gateway.streams.viewer import Viewer
 from gateway.streams.watched import Watched, shared_frames
@@ -90,16 +91,22 @@ async def whole(request: web.Request, stream: Watched, show: Show) -> web.Stream
 def rest(
     request: web.Request,
     stream: Watched,
-    cursor: int,
+    place: EventId,
     show: Show,
     *,
     as_text: bool = False,
     as_guest: bool = False,
 ) -> web.StreamResponse | Answer:
-    """Resumes behind `cursor`. The status is 204 if the client has the end already. Raises StreamNotFound."""
-    if cursor > stream.log.last:
+    """Resumes behind `place`. The status is 204 if the client has the end already.
+
+    Raises StreamNotFound where the client has an event that is not in the log: its process was lost with it.
+    """
+    cursor, log = place.number, stream.log
+    if place.is_orphans:
+        return web.Response(status=204)
+    if cursor > log.last or (cursor == log.last and cursor and is_orphans(log.entries[-1])):
         raise StreamNotFound()
-    if stream.log.ended and cursor == stream.log.last:
+    if log.ended and cursor == log.last:
         return web.Response(status=204)
     stream.count_resume()
     if as_text:

@@ -71,10 +71,10 @@ async def _resumed(
     else:
         show = show_in(await read_fields(request, caller, query, services.config.server.max_body_bytes))
     place = read_event_id(last)
-    stream = None if place is None else await services.streams.seek(place[0], number=place[1])
+    stream = None if place is None else await services.streams.seek(place.stream, number=place.number)
     if place is None or stream is None or stream.asked_at is not None or stream.owner != caller.name:
         raise StreamNotFound()
     if caller.key is None and not stream.opens_to_id:
         raise StreamNotFound()
     request[EXCHANGE].viewed = stream.id
-    return rest(request, stream, place[1], show, as_text=as_text)
+    return rest(request, stream, place, show, as_text=as_text)

@@ -49,7 +49,7 @@ async def _passed(request: web.Request, neighbours: Neighbours) -> Answer | None
         query = read_query(request, only=IDEMPOTENCY if path.startswith("/v1/") else None)
         if path == "/chat" and (last := last_event_id(request, query)):
             place = read_event_id(last)
-            return None if place is None else await _to_holder(request, neighbours, place[0])
+            return None if place is None else await _to_holder(request, neighbours, place.stream)
         if "Idempotency-Key" in request.headers or "idempotency_key" in query:
             key = idempotency_key(request, query, authenticate(request))
             if key is not None and request[EXCHANGE].services.streams.knows(key):

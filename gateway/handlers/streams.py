@@ -26,7 +26,7 @@ from gateway.handlers.reading import (
 from gateway.handlers.replies import Answer, claim, json_response
 from gateway.handlers.services import EXCHANGE
 from gateway.handlers.sinks import deliver
-from gateway.log.views import read_event_id, start_block
+from gateway.log.views import EventId, read_event_id, start_block
 from gateway.streams.watched import Watched
 
 
@@ -84,7 +84,7 @@ async def watch(request: web.Request) -> web.StreamResponse | Answer:
         return await deliver(request, web.Response(content_type="application/json"), parts=parts)
     show, as_text = show_in(view_fields(query)), answer is Representation.TEXT
     if last:
-        return rest(request, stream, _cursor(stream, last), show, as_text=as_text, as_guest=not may_stop)
+        return rest(request, stream, _place(stream, last), show, as_text=as_text, as_guest=not may_stop)
     if as_text:
         return text(request, stream, as_guest=not may_stop)
     start = start_block(stream.id, retry_ms=request[EXCHANGE].services.config.stream.retry_ms)
@@ -113,7 +113,7 @@ async def _opened(request: web.Request, query: dict[str, str], last: str = "") -
         caller = None  # a ticket may be sent in place of a key
     ticket = query.get("ticket") or secret(request)
     place = read_event_id(last)
-    stream = await services.streams.seek(request.match_info["id"], number=0 if place is None else place[1])
+    stream = await services.streams.seek(request.match_info["id"], number=0 if place is None else place.number)
     if stream is None or stream.asked_at is not None:
         raise StreamNotFound()
     is_owner = caller is not None and caller.key is not None and caller.name == stream.owner
@@ -126,8 +126,8 @@ async def _opened(request: web.Request, query: dict[str, str], last: str = "") -
     return stream, is_owner or stream.tickets.admit(ticket, to_stop=True)
 
 
-def _cursor(stream: Watched, last: str) -> int:
+def _place(stream: Watched, last: str) -> EventId:
     place = read_event_id(last)
-    if place is None or place[0] != stream.id:
+    if place is None or place.stream != stream.id:
         raise StreamNotFound()
-    return place[1]
+    return place

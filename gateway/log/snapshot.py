@@ -2,9 +2,9 @@
 
 import msgspec
 
-from gateway.entries import Kind
+from gateway.entries import Kind, is_orphans
 from gateway.log.base import StreamLog
-from gateway.log.views import event_id, text_view
+from gateway.log.views import EventId, text_view
 
 _PIECE = 65_536  # bytes of a shared piece; each client gets a copy of the last one only, which is smaller
 
@@ -35,7 +35,7 @@ class Snapshot:
                 "id": self._id,
                 "state": "ended" if self._log.ended else "running",
                 "events": len(entries),
-                "last_event_id": event_id(self._id, len(entries)),
+                "last_event_id": str(EventId(self._id, len(entries), last is not None and is_orphans(last))),
                 "end": msgspec.Raw(last.payload) if last is not None and last.kind is Kind.END else None,
             }
         )

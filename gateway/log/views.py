@@ -8,16 +8,17 @@ view that leaves some entries out has gaps in its ids.
 import re
 from collections.abc import Callable
 from enum import StrEnum
+from typing import NamedTuple
 
 import msgspec
 
-from gateway.entries import EndReason, Entry, Kind
+from gateway.entries import EndReason, Entry, Kind, is_orphans
 from gateway.sse import Event, encode, encode_data
 
 View = Callable[[int, Entry], bytes]
 """`view(number, entry)`: the frame of the entry, or `b""` if this view does not show it."""
 
-_EVENT_ID = re.compile(r"([A-Za-z0-9_-]{22}(?:[A-Za-z0-9_-]{4})?)\.(0|[1-9][0-9]{0,8})", re.ASCII)
+_EVENT_ID = re.compile(r"([A-Za-z0-9_-]{22}(?:[A-Za-z0-9_-]{4})?)\.(0(?=[1-9]))?(0|[1-9][0-9]{0,8})", re.ASCII)
 _encode_json = msgspec.json.Encoder().encode
 _LF, _CR = b"\n\r"  # as numbers: bytes look for one three times as fast as for bytes of one
 _CHUNK = Kind.CHUNK
@@ -37,17 +38,27 @@ def start_block(stream_id: str, *, retry_ms: int, ticket: str | None = None) -> 
     `ticket` is only for the client that started the stream.
     """
     data = _encode_json({"stream": stream_id} if ticket is None else {"stream": stream_id, "ticket": ticket})
-    return encode(Event(data, "start", event_id(stream_id, 0)), retry=retry_ms)
+    return encode(Event(data, "start", str(EventId(stream_id, 0))), retry=retry_ms)
 
 
-def event_id(stream_id: str, number: int) -> str:
-    return f"{stream_id}.{number}"
+class EventId(NamedTuple):
+    """`is_orphans`: of the end of a stream whose process is lost. A zero before the number tells it apart.
+
+    The lost process may have sent an event with that number, which no other process knows.
+    """
+
+    stream: str
+    number: int
+    is_orphans: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.stream}.{'0' * self.is_orphans}{self.number}"
 
 
-def read_event_id(text: str) -> tuple[str, int] | None:
-    """The stream and the number in an event id; None if the gateway did not make the id."""
+def read_event_id(text: str) -> EventId | None:
+    """None if the gateway did not make the id."""
     match = _EVENT_ID.fullmatch(text)
-    return None if match is None else (match[1], int(match[2]))
+    return None if match is None else EventId(match[1], int(match[3]), match[2] is not None)
 
 
 def sse_view(stream_id: str, *, format: Format, reasoning: bool) -> View:
@@ -75,6 +86,7 @@ class _EventView:
             return b"data: %b\n%b%d\n\n" % (payload, name, number)
         if kind in _THOUGHTS and not self._reasoning:
             return b""
+        name += b"0" * is_orphans(entry)
         return b"event: %b\n%b%b%d\n\n" % (_EVENT_TYPES[kind], encode_data(payload), name, number)
 
 

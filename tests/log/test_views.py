@@ -8,13 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.entries import Entry, Kind
-from gateway.log.views import Format, View, sse_view, start_block, text_view
+from gateway.log.views import EventId, Format, View, read_event_id, sse_view, start_block, text_view
 from gateway.sse import HEARTBEAT
 from tests.rig.whatwg import Dispatched, interpret
 from tests.sse.cases import with_line_feeds
 
 FAILURE = b'{"error":{"message":"no"},"retryable":true}'
 END = b'{"reason":"complete"}'
+ORPHANS_END = b'{"reason":"upstream_error","attempts":null}'
 
 FRAMES = {
     # entry: as text, as JSON
@@ -41,6 +42,7 @@ FRAMES = {
     Entry(Kind.TOOL, b'{"index":\n0}'): (b'event: tool_call\ndata: {"index":\ndata: 0}\nid: s.7\n\n',) * 2,
     Entry(Kind.FAILURE, FAILURE): (b"event: failure\ndata: " + FAILURE + b"\nid: s.7\n\n",) * 2,
     Entry(Kind.END, END): (b"event: end\ndata: " + END + b"\nid: s.7\n\n",) * 2,
+    Entry(Kind.END, ORPHANS_END): (b"event: end\ndata: " + ORPHANS_END + b"\nid: s.07\n\n",) * 2,
 }
 
 
@@ -65,6 +67,17 @@ def test_reasoning_alone_is_left_out_where_it_was_not_asked_for(kind: Kind, form
 def test_bare_text_is_text_and_refusals(kind: Kind) -> None:
     shown = kind in (Kind.TEXT, Kind.REFUSAL)
     assert text_view(1, Entry(kind, b"a\r\n")) == (b"a\r\n" if shown else b"")
+
+
+@pytest.mark.parametrize(
+    ("number", "read"),
+    [("0", (0, False)), ("7", (7, False)), ("07", (7, True)), ("00", None), ("007", None), ("", None), ("-7", None)],
+)
+def test_ids_are_read_as_they_were_written(number: str, read: tuple[int, bool] | None) -> None:
+    stream = "a" * 22
+    place = read_event_id(f"{stream}.{number}")
+    assert place == (None if read is None else EventId(stream, *read))
+    assert place is None or str(place) == f"{stream}.{number}"
 
 
 def test_the_start_block_names_the_stream_before_any_entry() -> None:

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from gateway.log.views import event_id, read_event_id
+from gateway.log.views import EventId, read_event_id
 from gateway.streams.epoch import epoch_of, new_epoch, new_id
 
 
@@ -16,7 +16,7 @@ def test_an_id_has_128_random_bits_behind_its_epoch(epoch: str, length: int) -> 
     for one in made:
         assert re.fullmatch(r"[A-Za-z0-9_-]+", one)
         assert (len(one), epoch_of(one)) == (length, epoch or None)
-        assert read_event_id(event_id(one, 7)) == (one, 7)
+        assert read_event_id(str(EventId(one, 7))) == (one, 7, False)
 
 
 def test_an_epoch_has_four_characters() -> None:
