@@ -1,6 +1,6 @@
 """The endpoints below `/v1` at which a model can be asked, by the names of their paths.
 
-Upstreams have the same paths below their `base_url`.
+Upstreams have the same paths below their `base_url`. The gateway's own routes are in `app`.
 """
 
 from enum import StrEnum

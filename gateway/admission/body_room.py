@@ -1,7 +1,8 @@
 """Bounds request bodies while they are read: all bytes, and the bytes and bodies of each caller.
 
 A body is counted as it arrives, so a caller who announces a large body and sends little of it takes no room. Once its
-stream has begun, the stream counts the part that it keeps.
+stream has begun, the stream counts the part that it keeps. The bound of one body is `server.max_body_bytes`, and on
+`/v1` that of `handlers.reading`; neither can be more than half of the room.
 """
 
 from collections import Counter

@@ -1,4 +1,7 @@
-"""What a delta says: the bytes of its content, whether they belong to an answer, and whether they continue it."""
+"""What a delta says: the bytes of its content, whether they belong to an answer, and whether they continue it.
+
+The names of its fields, and what providers send in place of them, are read in `chunks`; `halves` has those of texts.
+"""
 
 import msgspec
 
