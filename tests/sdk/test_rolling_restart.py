@@ -1,4 +1,4 @@
-"""A rolling restart of two gateways behind nginx, while README's clients ask one question after the other.
+"""A rolling restart of two gateways behind nginx, while the documents' clients ask one question after the other.
 
 Their lines run as they stand there, but for the address and the question, which is the client's name here.
 """
@@ -16,7 +16,7 @@ from tests.rig.clients import eventually
 from tests.rig.scripted_upstream import DONE, Pause, Received, ScriptedUpstream, Step, delta, finish, stream
 from tests.sdk.node import needs, running
 from tests.test_nginx_conf import deployed
-from tests.test_readme import blocks
+from tests.test_readme import blocks, document
 
 pytestmark = needs("openai", "eventsource")
 
@@ -58,7 +58,7 @@ async def openai_python(address: str) -> Any:
 
 
 async def openai_node(address: str) -> Any:
-    (lines,) = (block for block in blocks("js") if "from 'openai'" in block)
+    (lines,) = (block for block in blocks("js", document("clients.md")) if "from 'openai'" in block)
     imports, _, lines = lines.replace("http://127.0.0.1:8080", address).partition("\n")
     lines = lines.replace("process.stdout.write(", "(answer += ").replace(QUESTION, "openai_node")
     return await printed(f"{imports}\nasync function ask() {{\nlet answer = ''\n{lines}\nreturn answer\n}}")
@@ -104,7 +104,7 @@ class Upstream:
 
 
 @pytest.mark.long
-async def test_no_client_of_readme_loses_an_answer(
+async def test_no_client_loses_an_answer(
     upstream: ScriptedUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each answer is whole, and the model is asked once for each."""
