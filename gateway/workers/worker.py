@@ -39,9 +39,13 @@ class GatewayWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
         """Calls `run`. If it fails before all have served, the parent ends, too."""
         try:
             super().init_process()
+        except OSError as error:  # what the machine has not: descriptors, memory
+            logger.error("a worker cannot run: %s", error)
         except Exception:
             logger.exception("a worker failed")
-            sys.exit(1 if self.app.plan.announced else Arbiter.WORKER_BOOT_ERROR)
+        else:
+            return
+        sys.exit(1 if self.app.plan.announced else Arbiter.WORKER_BOOT_ERROR)
 
     def run(self) -> None:
         plan: Plan = self.app.plan

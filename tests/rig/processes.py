@@ -75,5 +75,5 @@ async def ends_cleanly(process: asyncio.subprocess.Process) -> list[str]:
     async with asyncio.timeout(10):
         written = (await process.stderr.read()).decode()
         assert await process.wait() == 0
-    assert "Traceback" not in written
+    assert "Traceback" not in written, written[-6000:]
     return written.splitlines()
