@@ -102,9 +102,8 @@ def rest(
     Raises StreamNotFound where the client has an event that is not in the log: its process was lost with it.
     """
     cursor, log = place.number, stream.log
-    if place.is_orphans:
-        return web.Response(status=204)
-    if cursor > log.last or (cursor == log.last and cursor and is_orphans(log.entries[-1])):
+    is_at_orphans = 0 < cursor == log.last and is_orphans(log.entries[-1])
+    if cursor > log.last or is_at_orphans != place.is_orphans:
         raise StreamNotFound()
     if log.ended and cursor == log.last:
         return web.Response(status=204)

@@ -199,11 +199,12 @@ class ScriptedUpstream:
                 await playing
         finally:
             self.playing -= 1
-        if playing.done():
+        if playing.done() and not isinstance(playing.exception(), ConnectionError):
             reading.cancel()
             await asyncio.wait([reading])
             return (b"" if reading.cancelled() else reading.result()) if playing.result() else None
-        playing.cancel()
+        playing.cancel()  # unless a write was the first to see that the other side has left
+        reading.cancel()
         self.left += 1
         return None
 
