@@ -185,7 +185,7 @@ async def test_fault_84_a_malformed_chunk_is_refused_once(door: MakeDoor, upstre
 async def test_fault_84_nor_when_it_comes_late(door: MakeDoor, upstream: ScriptedUpstream) -> None:
     """When a handler waits for the body: it is not told, and waits for as long as a body may take."""
     client = await door(patience=PATIENCE)
-    late = [replies(client, ask(CHUNKED), chunks + HIDDEN, pause=PATIENCE / 20) for chunks in CHUNKS.values()]
+    late = [replies(client, ask(CHUNKED), chunks + HIDDEN, pause=PATIENCE / 4) for chunks in CHUNKS.values()]
     found = dict(zip(CHUNKS, await asyncio.gather(*late), strict=True))
     assert {case: [reply.status for reply in told] for case, told in found.items()} == {case: [408] for case in CHUNKS}
     await judged(client, upstream, get(), asked=0)
