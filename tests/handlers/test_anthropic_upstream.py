@@ -18,8 +18,6 @@ from tests.rig.clients import ask, eventually
 from tests.rig.completions import STREAMED, Body, post, read
 from tests.rig.scripted_upstream import DONE, Close, Reset, ScriptedUpstream, Stall, answer, delta, finish, stream
 
-pytestmark = pytest.mark.usefixtures("both_ways")
-
 HI = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 HI_SENT = {"role": "user", "content": [{"type": "text", "text": "hi"}]}
 ASKED = {"model": "m", "max_tokens": 8192, "messages": [HI_SENT]}

@@ -31,8 +31,6 @@ from tests.rig.scripted_upstream import (
     usage,
 )
 
-pytestmark = pytest.mark.usefixtures("both_ways")
-
 WITH_USAGE = {**STREAMED, "stream_options": {"include_usage": True}}
 ROLE = event(chunk(role="assistant", content=""))
 

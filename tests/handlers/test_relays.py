@@ -28,8 +28,6 @@ from tests.rig.scripted_upstream import (
     stream,
 )
 
-pytestmark = pytest.mark.usefixtures("both_ways")
-
 # For each endpoint: a request, an answer to the byte, and the tokens that it tells
 RELAYED: dict[str, tuple[dict[str, Any], bytes, tuple[int, int]]] = {
     "embeddings": (

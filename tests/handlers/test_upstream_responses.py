@@ -28,8 +28,6 @@ from tests.rig.scripted_upstream import (
     stream,
 )
 
-pytestmark = pytest.mark.usefixtures("both_ways")
-
 A, B = bearer("test-key-of-a-12345"), bearer("test-key-of-b-12345")
 HI = {"model": "m", "input": "hi"}
 STREAMED = {**HI, "stream": True}

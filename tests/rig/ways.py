@@ -7,7 +7,10 @@ PUSHES = "gateway.upstream.client.response._PUSHES"
 
 @pytest.fixture(params=["pushed", "pulled"])
 def both_ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """For test modules that run in both ways: `pytestmark = pytest.mark.usefixtures("both_ways")`."""
+    """For modules about the reading itself: `pytestmark = pytest.mark.usefixtures("both_ways")`.
+
+    All others about upstreams are pulled in `.ci/long`, by the plugin `tests.rig.pulled`.
+    """
     monkeypatch.setattr(PUSHES, request.param == "pushed")
 
 

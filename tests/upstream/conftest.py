@@ -8,7 +8,6 @@ import pytest
 import uvloop
 
 from tests.rig.reads import Run
-from tests.rig.ways import both_ways as both_ways
 from tests.rig.ways import pushed as pushed
 
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {

@@ -35,8 +35,6 @@ from tests.rig.scripted_upstream import (
     usage,
 )
 
-pytestmark = pytest.mark.usefixtures("both_ways")
-
 MARK = b"\xef\xbb\xbf"
 EVENTS = delta("Hel") + delta("lo") + finish() + DONE
 WHOLE = json.dumps(

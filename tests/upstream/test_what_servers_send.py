@@ -11,8 +11,6 @@ from tests.rig.clients import post as post_chat
 from tests.rig.completions import STREAMED, Body, post, read
 from tests.rig.scripted_upstream import DONE, Close, Reset, ScriptedUpstream, Stall, Step, answer, chunk, event, stream
 
-pytestmark = pytest.mark.usefixtures("both_ways")
-
 IDLE = "[timeouts]\nidle = 0.2\n"
 ENDS: dict[str, tuple[list[Step], str, str]] = {
     # how the connection ends, the end reason, the code of the failure
