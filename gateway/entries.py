@@ -29,7 +29,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     payload: bytes
 
 
-def is_orphans(entry: Entry) -> bool:
+def is_orphans_end(entry: Entry) -> bool:
     """Whether this is the end of a stream whose process is lost. The one that writes it knows of no attempts."""
     return entry.kind is Kind.END and entry.payload.endswith(b'"attempts":null}')
 

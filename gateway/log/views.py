@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from gateway.entries import EndReason, Entry, Kind, is_orphans
+from gateway.entries import EndReason, Entry, Kind, is_orphans_end
 from gateway.sse import Event, encode, encode_data
 
 View = Callable[[int, Entry], bytes]
@@ -42,17 +42,17 @@ def start_block(stream_id: str, *, retry_ms: int, ticket: str | None = None) -> 
 
 
 class EventId(NamedTuple):
-    """`is_orphans`: of the end of a stream whose process is lost. A zero before the number tells it apart.
+    """`is_orphans_end`: of the end of a stream whose process is lost. A zero before the number tells it apart.
 
     The lost process may have sent an event with that number, which no other process knows.
     """
 
     stream: str
     number: int
-    is_orphans: bool = False
+    is_orphans_end: bool = False
 
     def __str__(self) -> str:
-        return f"{self.stream}.{'0' * self.is_orphans}{self.number}"
+        return f"{self.stream}.{'0' * self.is_orphans_end}{self.number}"
 
 
 def read_event_id(text: str) -> EventId | None:
@@ -86,7 +86,7 @@ class _EventView:
             return b"data: %b\n%b%d\n\n" % (payload, name, number)
         if kind in _THOUGHTS and not self._reasoning:
             return b""
-        name += b"0" * is_orphans(entry)
+        name += b"0" * is_orphans_end(entry)
         return b"event: %b\n%b%b%d\n\n" % (_EVENT_TYPES[kind], encode_data(payload), name, number)
 
 
