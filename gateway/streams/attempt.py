@@ -34,7 +34,7 @@ _HELD = 65_536  # bytes of chunks before the first content; Azure's remarks on a
 _ENTRY = 80  # bytes that an entry takes beside its payload
 
 # Entries of an answer whose last text leaves in one write with the end. A write is 7 % of the cost of a stream of two
-# events, and 3 % of one of this length. Texts of longer answers are not held back while the end is made, for up to 1 ms.
+# events, and 3 % of one of this length. The last text of a longer answer does not wait while the end is made, for 1 ms.
 _SHORT = 32
 
 
