@@ -76,7 +76,7 @@ _DOCUMENT = """\
     .end {{ fill: #9198a1; }}
   }}
 </style>
-<text x="0" y="14">{title}</text>
+<text x="70" y="14">{title}</text>
 {body}
 </svg>
 """
