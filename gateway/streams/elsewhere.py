@@ -6,7 +6,7 @@ Each is read once, however many clients watch it. It is dropped some seconds aft
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from itertools import chain
 from typing import Any
@@ -36,6 +36,8 @@ _LOOKS = 4  # for a stream that was started a moment ago, and is not yet in Redi
 _LOOK_SECONDS = 0.06  # between them
 _ON_ITS_WAY_SECONDS = 1.0  # that an entry may take to come here; the usual time is 0.1
 _LOST_SECONDS = 3.0  # that a producer may take to write again what Redis has lost; it looks every 1.5 seconds
+_GONE_SECONDS = 10.0  # without a stream in Redis, until its viewers are told; its producer is busy if it takes so long
+_CHECKED_AT_ONCE = 500  # streams about which one pipeline asks
 _STOP_SECONDS = 5.0  # for the end of a stream that was stopped; it takes 200 ms
 _VISIT_SECONDS = 4.0  # between two messages that a stream has viewers here
 
@@ -118,6 +120,8 @@ class Elsewhere:
     def _redis_changed(self, is_up: bool) -> None:
         if is_up:
             self._back_at = self._loop.time()
+            for stream in self._streams.values():
+                stream.missing_since = None  # nobody could look meanwhile
 
     def _lost(self, stream_id: str) -> FollowedStream | None:
         """The copy of a stream that Redis does not have. Its producer writes it again, unless its time has passed."""
@@ -261,7 +265,7 @@ class Elsewhere:
     # Producers
 
     async def look(self) -> None:
-        """Ends the streams of dead processes, and repeats which streams have viewers. Call it every second.
+        """Ends the streams that are lost, and repeats which streams have viewers. Call it every second.
 
         Raises RedisUnavailable.
         """
@@ -270,11 +274,32 @@ class Elsewhere:
         for stream in running:
             if stream.process in dead and not stream.log.ended:
                 await self._end(stream)
+        await self._find_gone(running)
         if (now := self._loop.time()) >= self._visited_at + _VISIT_SECONDS:
             self._visited_at = now
             for stream in running:
                 if stream.cuts:
                     self._tell(stream, Subject.VISIT)
+
+    async def _find_gone(self, running: Sequence[FollowedStream]) -> None:
+        """Ends streams that Redis has lost, and whose producers live but have forgotten them while it was away.
+
+        Only those are looked for of which nothing has come since the last look.
+        """
+        silent = [stream for stream in running if stream.log.last == stream.looked_at and not stream.log.ended]
+        for stream in running:
+            stream.looked_at = stream.log.last
+        for start in range(0, len(silent), _CHECKED_AT_ONCE):
+            some = silent[start : start + _CHECKED_AT_ONCE]
+            replies = await self._connection.run_all([("EXISTS", self._keys.meta(stream.id)) for stream in some])
+            now = self._loop.time()
+            for stream, is_there in zip(some, replies, strict=True):
+                if is_there:
+                    stream.missing_since = None
+                elif stream.missing_since is None:
+                    stream.missing_since = now
+                elif now >= stream.missing_since + _GONE_SECONDS and not stream.log.ended:
+                    stream.lose_recording()
 
     async def _end(self, stream: FollowedStream) -> None:
         """Writes the end for others, too. If the producer was only slow, Redis refuses the same numbers."""

@@ -49,6 +49,7 @@ class FollowedStream:
         "is_attended",
         "is_kept",
         "log",
+        "looked_at",
         "missing_since",
         "opens_to_id",
         "owner",
@@ -87,6 +88,7 @@ class FollowedStream:
         self.is_kept = True  # see StreamMeta
         self.is_attended = False  # a viewer who may stop it is among them
         self.missing_since: float | None = None  # on the loop's clock, since when Redis does not have it
+        self.looked_at = 0  # how many entries it had when it was looked at last
         self.timer: asyncio.TimerHandle | None = None  # fires if no viewer comes in time
 
     def take(self, first: int, entries: list[Entry]) -> None:
@@ -102,6 +104,10 @@ class FollowedStream:
     def lose_producer(self) -> list[Entry]:
         """Ends it, because its process is dead. Returns the entries of the end. They are the same at each process."""
         return self._end(ProducerLost())
+
+    def lose_recording(self) -> None:
+        """Ends it, because Redis does not have it any more and nobody writes it again."""
+        self._end(RecordingLost())
 
     def _end(self, failure: GatewayError) -> list[Entry]:
         """Without a receipt: a client may have had more from the producer than has come here."""

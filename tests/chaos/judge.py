@@ -121,7 +121,8 @@ class Judge:
                 yield f"told to wait without a cause: {status} {code}"
         for read_at, at in asked.cut_by_gateway:  # a client that waits for something else notices it late
             if not self._happened(read_at, at, _AWAY):
-                yield "cut off without a cause"
+                since, until = read_at - asked.began, at - asked.began
+                yield f"cut off without a cause, {since:.2f} to {until:.2f} s after it was asked"
 
     def _explained(self, asked: Asked, *kinds: str) -> bool:
         return self._happened(asked.began, asked.ended, kinds)

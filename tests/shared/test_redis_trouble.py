@@ -182,6 +182,33 @@ async def test_fault_72_a_gap_is_told_to_those_who_follow(
     gate.set()
 
 
+@pytest.mark.long
+async def test_fault_72_what_ended_while_a_gateway_was_cut_off_from_redis_is_lost_to_its_viewers(
+    gateway: MakeGateway, upstream: ScriptedUpstream, redis: RedisServer, proxy: SlowProxy
+) -> None:
+    """The stream has expired in Redis, and its producer lives and has forgotten it. The viewer is told within 10 s."""
+    short = "[stream]\nkeep_seconds = 1\n"
+    here, there = [await gateway(f'{short}[store]\nurl = "{url}"\n') for url in (redis.url, proxy.url)]
+    gate = asyncio.Event()
+    upstream.script(stream(*WHOLE, Until(gate), *REST))
+    one = await created(here)
+    reading = asyncio.create_task(read(here, one["url"]))
+    following = asyncio.create_task(read(there, one["url"]))
+    await eventually(lambda: streams(there).viewers == 1)
+    proxy.delay = 60.0  # no reply arrives
+    await becomes(there, one["url"], 503)
+    gate.set()
+    assert b'"reason":"complete"' in await reading
+    async with asyncio.timeout(30):  # viewers of a gateway that is silent count for 15 s more
+        while await status_of(here, one["url"]) != 404:  # noqa: ASYNC110 - the state of another system
+            await asyncio.sleep(0.5)
+    proxy.delay = 0.0
+    async with asyncio.timeout(20):
+        body = await following
+    assert b"recording_lost" in body
+    assert b'"reason":"incomplete"' in body
+
+
 async def settled(redis: RedisServer, log: str, number: bytes) -> None:
     """Waits until the log has the batch."""
     async with asyncio.timeout(5):
