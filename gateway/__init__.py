@@ -20,7 +20,7 @@ imported by one module or one room only. `tests/test_architecture.py` checks bot
     handover/        other processes on this machine: folder, neighbours, offers
     streams/         registry (recorder), held, retention (shedding), unwatched (life), tickets, idempotency, epoch;
                      viewer, frames; generation, attempts (dependencies, hedging, surfaces, bill), failures,
-                     attempt, response_body, watchdog, outcome; sharing: elsewhere (followed), presence, claims;
+                     attempt, response_body, watchdog, outcome; sharing: elsewhere (followed, losses), presence, claims;
                      resumed, upstream_places
     messages/        Anthropic's Messages API over chats: request (conversation), events and message (head,
                      blocks), errors

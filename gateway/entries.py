@@ -29,8 +29,8 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     payload: bytes
 
 
-def is_orphans_end(entry: Entry) -> bool:
-    """Whether this is the end of a stream whose process is lost. The one that writes it knows of no attempts."""
+def is_lost_end(entry: Entry) -> bool:
+    """Whether this is the end of a lost stream: not its own process wrote it, but one that knows of no attempts."""
     return entry.kind is Kind.END and entry.payload.endswith(b'"attempts":null}')
 
 

@@ -27,7 +27,7 @@ from tests.rig.scripted_upstream import ScriptedUpstream
 
 # No deadline: machines that run tests are slow at times. `.ci/long` asks for the long profile.
 settings.register_profile("default", deadline=None)
-settings.register_profile("long", deadline=None, max_examples=2_000)
+settings.register_profile("long", deadline=None, max_examples=5_000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 Loops = dict[str, Callable[[], asyncio.AbstractEventLoop]]

@@ -9,7 +9,7 @@ import asyncio
 from aiohttp import HttpVersion11, web
 
 from gateway.admission.fields import Show
-from gateway.entries import is_orphans_end
+from gateway.entries import is_lost_end
 from gateway.errors import StreamNotFound
 from gateway.handlers.replies import Answer, Attached, counted, json_response, read_all, success
 from gateway.handlers.services import BOUNDS, EXCHANGE
@@ -102,8 +102,8 @@ def rest(
     Raises StreamNotFound where the client has an event that is not in the log: its process was lost with it.
     """
     cursor, log = place.number, stream.log
-    is_at_orphans_end = 0 < cursor == log.last and is_orphans_end(log.entries[-1])
-    if cursor > log.last or is_at_orphans_end != place.is_orphans_end:
+    is_at_lost_end = 0 < cursor == log.last and is_lost_end(log.entries[-1])
+    if cursor > log.last or is_at_lost_end != place.is_lost_end:
         raise StreamNotFound()
     if log.ended and cursor == log.last:
         return web.Response(status=204)

@@ -6,7 +6,7 @@ Each is read once, however many clients watch it. It is dropped some seconds aft
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from itertools import chain
 from typing import Any
@@ -15,7 +15,6 @@ from gateway.endpoints import Endpoint
 from gateway.errors import RecordingLost, RedisUnavailable
 from gateway.log.base import StreamStore
 from gateway.shared.base import Connection
-from gateway.shared.batches import batches
 from gateway.shared.keys import Keys
 from gateway.shared.messages import Message, Subject
 from gateway.shared.meta import StreamMeta, read_meta, ticket_fields
@@ -23,6 +22,7 @@ from gateway.shared.process import Process
 from gateway.shared.publisher import deletion
 from gateway.shared.reader import Reader
 from gateway.streams.followed import FollowedStream
+from gateway.streams.losses import Losses
 from gateway.streams.tickets import Tickets
 from gateway.streams.viewer import until
 
@@ -36,8 +36,6 @@ _LOOKS = 4  # for a stream that was started a moment ago, and is not yet in Redi
 _LOOK_SECONDS = 0.06  # between them
 _ON_ITS_WAY_SECONDS = 1.0  # that an entry may take to come here; the usual time is 0.1
 _LOST_SECONDS = 3.0  # that a producer may take to write again what Redis has lost; it looks every 1.5 seconds
-_GONE_SECONDS = 10.0  # without a stream in Redis, until its viewers are told; its producer is busy if it takes so long
-_CHECKED_AT_ONCE = 500  # streams about which one pipeline asks
 _STOP_SECONDS = 5.0  # for the end of a stream that was stopped; it takes 200 ms
 _VISIT_SECONDS = 4.0  # between two messages that a stream has viewers here
 
@@ -53,6 +51,7 @@ class Elsewhere:
         self._keys = keys
         self._reader = reader
         self._store = store
+        self._losses = Losses(process, connection, keys)
         self._streams: dict[str, FollowedStream] = {}
         self._loading: dict[str, asyncio.Task[FollowedStream]] = {}
         self._sought = Counter[str]()  # by how many requests, which are about to watch it
@@ -270,44 +269,12 @@ class Elsewhere:
         Raises RedisUnavailable.
         """
         running = [stream for stream in self._streams.values() if not stream.log.ended]
-        dead = await self._process.dead_among({stream.process for stream in running})
-        for stream in running:
-            if stream.process in dead and not stream.log.ended:
-                await self._end(stream)
-        await self._find_gone(running)
+        await self._losses.look(running)
         if (now := self._loop.time()) >= self._visited_at + _VISIT_SECONDS:
             self._visited_at = now
             for stream in running:
                 if stream.cuts:
                     self._tell(stream, Subject.VISIT)
-
-    async def _find_gone(self, running: Sequence[FollowedStream]) -> None:
-        """Ends streams that Redis has lost, and whose producers live but have forgotten them while it was away.
-
-        Only those are looked for of which nothing has come since the last look.
-        """
-        silent = [stream for stream in running if stream.log.last == stream.looked_at and not stream.log.ended]
-        for stream in running:
-            stream.looked_at = stream.log.last
-        for start in range(0, len(silent), _CHECKED_AT_ONCE):
-            some = silent[start : start + _CHECKED_AT_ONCE]
-            replies = await self._connection.run_all([("EXISTS", self._keys.meta(stream.id)) for stream in some])
-            now = self._loop.time()
-            for stream, is_there in zip(some, replies, strict=True):
-                if is_there:
-                    stream.missing_since = None
-                elif stream.missing_since is None:
-                    stream.missing_since = now
-                elif now >= stream.missing_since + _GONE_SECONDS and not stream.log.ended:
-                    stream.lose_recording()
-
-    async def _end(self, stream: FollowedStream) -> None:
-        """Writes the end for others, too. If the producer was only slow, Redis refuses the same numbers."""
-        known = stream.log.last
-        stream.lose_producer()
-        log = self._keys.log(stream.id)
-        for number, data in batches(stream.log.entries, known + 1, 1):
-            await self._connection.run_all([("XADD", log, "NOMKSTREAM", f"{number}-0", "b", data)])
 
     def cut_all(self) -> None:
         """Closes the connections of all viewers, who come back at another process."""

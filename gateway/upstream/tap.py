@@ -24,6 +24,8 @@ from typing import Any
 from gateway.errors import UpstreamIncomplete
 from gateway.upstream.chunked import whole_chunk
 
+_READ = 262_144  # bytes that are taken at once of what has arrived while no tap was open: as many as a read brings
+
 HANDLER_NAMES = ("data_received", "eof_received", "connection_lost", "pause_writing", "resume_writing")
 """Of aiohttp's `ResponseHandler`."""
 
@@ -112,7 +114,7 @@ class Tap(asyncio.Protocol):
     def open(self, handler: Any, transport: asyncio.Transport | None, collecting: type) -> None:
         """Takes what has arrived already, and then what arrives: nothing, where there is no transport any more."""
         try:
-            while data := self._reader.read_nowait():  # more than once where aiohttp had paused itself
+            while data := self._reader.read_nowait(_READ):  # which has aiohttp parse more, where it had paused itself
                 if self._take(data):
                     return self._end(True)
             if self._reader.at_eof():

@@ -1,6 +1,7 @@
 """One worker: it serves as a process alone does, and tells its parent that it lives, serves, or has reloaded."""
 
 import asyncio
+import errno
 import logging
 import os
 import shutil
@@ -19,6 +20,7 @@ from gateway.workers.plan import MESSAGE, Plan
 
 logger = logging.getLogger(__name__)
 
+_SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})  # of the machine: a traceback would tell nothing
 _BEAT_SECONDS = 1.0  # between two signs of life, and two looks whether the parent lives
 
 
@@ -39,13 +41,10 @@ class GatewayWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
         """Calls `run`. If it fails before all have served, the parent ends, too."""
         try:
             super().init_process()
-        except OSError as error:  # what the machine has not: descriptors, memory
-            logger.error("a worker cannot run: %s", error)
-        except Exception:
-            logger.exception("a worker failed")
-        else:
-            return
-        sys.exit(1 if self.app.plan.announced else Arbiter.WORKER_BOOT_ERROR)
+        except Exception as error:
+            is_ordinary = isinstance(error, OSError) and error.errno in _SHORTAGES
+            logger.error("a worker failed: %s", error, exc_info=not is_ordinary)
+            sys.exit(1 if self.app.plan.announced else Arbiter.WORKER_BOOT_ERROR)
 
     def run(self) -> None:
         plan: Plan = self.app.plan

@@ -116,7 +116,7 @@ async def test_a_worker_that_cannot_start_is_tried_again_and_the_others_go_on(ri
     killed, other = rig.workers()
     os.kill(killed, signal.SIGKILL)
     await rig.written("was sent SIGKILL")
-    await rig.written("a worker cannot run: [Errno 24] Too many open files")  # about the next one
+    await rig.written("a worker failed: [Errno 24] Too many open files")  # about the next one
     assert (await rig.ask()).end["reason"] == "complete"
     resource.prlimit(rig.process.pid, resource.RLIMIT_NOFILE, before)
     await rig.replaced(killed)

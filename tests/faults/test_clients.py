@@ -60,8 +60,8 @@ async def test_fault_56_those_who_leave_together_hold_nobody_up(
     async with client.post(path, json=BODY, headers=EVENTS) as stays:
         await stays.content.readany()
         crowd = await asyncio.gather(*[Wire.open(client, post(path, BODY, **EVENTS)) for _ in range(MANY)])
-        await upstream.until(requests=MANY + 1, within=60)
-        await eventually(lambda: len(streams(client)) == MANY + 1, within=60)
+        await upstream.until(requests=MANY + 1, within=30)
+        await eventually(lambda: len(streams(client)) == MANY + 1, within=30)
         loop = asyncio.get_running_loop()
         for wire in crowd:
             wire.cut("rst")

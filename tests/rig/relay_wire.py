@@ -40,8 +40,7 @@ class RelayWire:
         """The gateway is asked to close behind its response, so that a client reuses no connection."""
         far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._port)
         try:
-            # Either side may leave at any time. RuntimeError: uvloop's for a connection that was lost in this turn.
-            with suppress(ConnectionError, RuntimeError, asyncio.IncompleteReadError):
+            with suppress(ConnectionError, asyncio.IncompleteReadError):  # either side may leave at any time
                 request = await reader.readuntil(b"\r\n\r\n")
                 if length := re.search(rb"(?i)\r\ncontent-length: *(\d+)", request):
                     request += await reader.readexactly(int(length[1]))
@@ -53,6 +52,6 @@ class RelayWire:
 
 
 async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while data := await reader.read(65_536):
+    while (data := await reader.read(65_536)) and not writer.is_closing():  # uvloop would raise RuntimeError
         writer.write(data)
         await writer.drain()

@@ -30,7 +30,7 @@ class CuttingWire(RelayWire):
 
     async def _cut(self, cut: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.passed[cut] = b""
-        while data := await reader.read(65_536):
+        while (data := await reader.read(65_536)) and not writer.is_closing():  # uvloop would raise RuntimeError
             data = data[: cut - len(self.passed[cut])]
             self.passed[cut] += data
             writer.write(data)

@@ -160,7 +160,7 @@ async def test_a_stop_while_the_upstream_goes_on_talking(gateway: MakeGateway, u
             raw += await response.content.readany()
         async with client.delete(f"/streams/{start['stream']}?ticket={start['ticket']}") as stopped:
             assert stopped.status == 204
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(2):
             raw += await response.content.read()
     assert raw.count(b"event: end\n") == 1
     assert b'"reason":"stopped"' in raw.partition(b"event: end\n")[2]

@@ -96,6 +96,32 @@ def test_each_read_is_taken_in_the_turn_that_brought_it(run: Run, tmp_path: Path
     run(main())
 
 
+def test_what_has_arrived_before_is_taken_in_bounded_parts() -> None:
+    """What a stop leaves stays in the reader, for the next tap."""
+
+    async def main() -> None:
+        whole, taken = bytes(range(256)) * 4096, list[bytes]()
+        reader = StreamReader(ResponseHandler(asyncio.get_running_loop()), 2**21)
+        reader.feed_data(whole)
+        reader.feed_eof()
+        stops = iter([True, False, False, True, False])
+
+        def take(data: bytes) -> bool:
+            taken.append(data)
+            return next(stops)
+
+        ends = []
+        for _ in range(3):
+            tap = Tap(reader, take)
+            tap.open(None, None, StreamReader)
+            ends.append(await tap.over)
+        assert ends == [True, True, False]
+        assert [len(data) for data in taken] == [262_144] * 4
+        assert b"".join(taken) == whole
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 def test_an_answer_that_is_there_already(run: Run, tmp_path: Path, tls: bool) -> None:
     """All of it waits in the reader, and its connection is back in the pool before anybody reads."""
