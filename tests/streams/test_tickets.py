@@ -168,3 +168,16 @@ def test_of_too_many_tickets_the_oldest_but_the_first_ends() -> None:
         assert opens(tickets, newest) == (True, True)
     assert [opens(tickets, ticket) for ticket in issued[:2]] == [(True, True)] * 2
     assert not any(tickets.admit(ticket, to_stop=False) for ticket in issued[2:])
+
+
+# Of other processes
+
+
+def test_tickets_of_another_process_open_the_same() -> None:
+    """Beside those of this process, and whatever else stands among them."""
+    elsewhere, here = lasting()[0], lasting()[0]
+    reading, stopping = elsewhere.issue(may_stop=False), elsewhere.issue(may_stop=True)
+    own = here.issue(may_stop=False)
+    here.restore({b"short": True, **elsewhere.hashes, b"x" * 33: True})
+    assert [opens(here, ticket) for ticket in (own, reading, stopping)] == [(True, False), (True, False), (True, True)]
+    assert len(here.hashes) == 3
