@@ -23,6 +23,7 @@ T = TypeVar("T")
 _LONGEST_NAME = 200  # characters of a model or an assistant; the longest names in use are about 100
 _PIECE = 65_536  # bytes that are decoded at once
 _HEADROOM = 60  # calls: later steps read and write parts of a body from up to 20 calls further down the stack
+_FLAT = 20  # arrays and objects of a body that needs no headroom, however they are nested
 POLICY = frozenset({"on_disconnect"})  # the name that may be in the query where a body is OpenAI's own
 _DECIDED = frozenset(
     {
@@ -111,7 +112,8 @@ def body_fields(body: bytes) -> Fields:
     body = without_mark(body)
     try:
         _check_utf8(body)
-        return _checked(_decoded(body))
+        is_flat = body.count(b"{") + body.count(b"[") <= _FLAT
+        return _checked(_decoded(body, 0 if is_flat else _HEADROOM))
     except msgspec.ValidationError:
         raise InvalidRequest("The body must be a JSON object.", code="invalid_json") from None
     except msgspec.DecodeError as error:
@@ -133,7 +135,7 @@ def _checked(fields: Fields) -> Fields:
     return fields
 
 
-def _decoded(body: bytes, headroom: int = _HEADROOM) -> Fields:
+def _decoded(body: bytes, headroom: int) -> Fields:
     """The fields, decoded from so many calls further down the stack. That takes 3 µs.
 
     Python bounds the calls and the levels of JSON together. So a body that passes here is not too deep for any later

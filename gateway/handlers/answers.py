@@ -11,7 +11,15 @@ from aiohttp import HttpVersion11, web
 from gateway.admission.fields import Show
 from gateway.entries import is_lost_end
 from gateway.errors import StreamNotFound
-from gateway.handlers.replies import Answer, Attached, counted, json_response, read_all, success
+from gateway.handlers.replies import (
+    Answer,
+    Attached,
+    counted,
+    json_response,
+    read_all,
+    success,
+    ticketed_start,
+)
 from gateway.handlers.services import BOUNDS, EXCHANGE
 from gateway.handlers.sinks import EventStreamSink, TextSink, deliver
 from gateway.log.views import EventId, text_view
@@ -21,7 +29,7 @@ from gateway.streams.watched import Watched, shared_frames
 from gateway.upstream.dialects.completion import Parts
 
 # Of the event loop, after which a request is on its way to the upstream: a task of the stream begins, and then one of
-# aiohttp's. So the upstream works while the header is made here: its first event comes 0.15 ms sooner.
+# aiohttp's. So the upstream works while ticket and header are made here: its first event comes 0.15 ms sooner.
 _TURNS = 2
 
 
@@ -31,14 +39,20 @@ async def events(
     show: Show,
     *,
     start: bytes = b"",
+    is_asker: bool = False,
     cursor: int = 0,
     as_guest: bool = False,
 ) -> web.StreamResponse:
-    """Sends `start` and the events behind `cursor`, as they arrive. `start` is empty if the client has it."""
+    """Sends `start` and the events behind `cursor`, as they arrive. `start` is empty if the client has it.
+
+    The client that asked gets a start with a ticket.
+    """
     heartbeat = request[EXCHANGE].services.config.stream.heartbeat_seconds
     with Attached(request, stream, as_guest=as_guest):
         for _ in range(_TURNS):
             await asyncio.sleep(0)
+        if is_asker:
+            start = await ticketed_start(request, stream)
         frames = shared_frames(stream, show.format, show.reasoning)
         sink = EventStreamSink(request, header_alone=not start)
         await sink.open()

@@ -16,7 +16,7 @@ from gateway.errors import StreamNotFound
 from gateway.handlers.answers import events, rest, text, whole
 from gateway.handlers.negotiation import Representation
 from gateway.handlers.reading import authenticate, idempotency_key, last_event_id, read_fields, read_query, wanted
-from gateway.handlers.replies import Answer, ticketed_start
+from gateway.handlers.replies import Answer
 from gateway.handlers.services import EXCHANGE
 from gateway.log.views import read_event_id
 from gateway.streams.watched import Watched
@@ -31,7 +31,7 @@ async def ask(request: web.Request) -> web.StreamResponse | Answer:
     stream, show = await _started(request, caller, query, is_kept=answer is Representation.EVENTS)
     match answer:
         case Representation.EVENTS:
-            return events(request, stream, show, start=await ticketed_start(request, stream))
+            return events(request, stream, show, is_asker=True)
         case Representation.TEXT:
             return text(request, stream)
         case Representation.JSON:
