@@ -7,15 +7,19 @@ from typing import Any
 
 import pytest
 
+from gateway.commands.demo import demo_config
 from gateway.config import Assistant, Server
+from gateway.demo import create_demo
 from gateway.demo.answers import THOUGHTS
 from gateway.demo.models import SECOND
+from gateway.serve import listening
 
 from .conftest import INTERVAL, Demo, Open, Serve
 from .playground import WAYS, Playground, expect
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
+SLOW_INTERVAL = 0.01  # seconds to a token: the answer takes a second, in which a busy machine draws it often, too
 WATCH = """
 () => {
   const lengths = window.lengths = []
@@ -28,7 +32,13 @@ WATCH = """
 """
 
 
-async def test_an_answer_grows_as_it_arrives(page: Playground):
+async def test_an_answer_grows_as_it_arrives(serve: Serve, open_page: Open):
+    async with listening(create_demo(interval=SLOW_INTERVAL), "127.0.0.1", 0, access_log=None) as demo:
+        page = await open_page(await serve(upstreams=demo_config(f"{demo}/v1").upstreams))
+        await an_answer_grows(page)
+
+
+async def an_answer_grows(page: Playground) -> None:
     for way in WAYS:
         await page.page.evaluate(WATCH)
         turn = await page.answer("What are server-sent events?", way=way)

@@ -288,7 +288,7 @@ class Lives(RuleBasedStateMachine):
     def pass_to(self, now: float) -> None:
         self.loop.now = now
         self.rest()
-        for life in [life for life in self.all if life.waits_for and life.until <= now]:
+        for life in [life for life in self.orphans if life.until <= now]:
             self.waited(life)
         for life in [life for life in self.idle if life.kept_until is not None and life.kept_until <= now]:
             self.forget(life)

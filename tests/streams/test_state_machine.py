@@ -12,6 +12,7 @@ from contextvars import Context
 from dataclasses import dataclass
 from enum import Enum
 from itertools import accumulate, product
+from operator import itemgetter
 from typing import TypeVarTuple
 
 from hypothesis import settings
@@ -200,24 +201,32 @@ class Watching:
 
 
 class SteppedLoop(asyncio.SelectorEventLoop):
-    """Its clock stands still until somebody moves it."""
+    """Its clock stands still until somebody moves it. Timers that are due at once fire in the order they were set."""
 
     now = 0.0
 
     def __init__(self) -> None:
         super().__init__()
         self.timers: list[asyncio.TimerHandle] = []
+        self._waiting: list[tuple[asyncio.TimerHandle, Callable[[], object]]] = []
 
     def call_at(
         self, when: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.TimerHandle:
-        self.timers.append(super().call_at(when, callback, *args, context=context))
-        return self.timers[-1]
+        timer = asyncio.TimerHandle(when, callback, args, self, context)
+        self.timers.append(timer)
+        self._waiting.append((timer, lambda: None if timer.cancelled() else callback(*args)))
+        return timer
 
     def time(self) -> float:
         return self.now
 
     def turn(self) -> None:
+        self._waiting = [(timer, fire) for timer, fire in self._waiting if not timer.cancelled()]
+        due = [(timer.when(), fire) for timer, fire in self._waiting if timer.when() <= self.now]
+        self._waiting = [(timer, fire) for timer, fire in self._waiting if timer.when() > self.now]
+        for _, fire in sorted(due, key=itemgetter(0)):
+            self.call_soon(fire)
         self.run_until_complete(asyncio.sleep(0))
 
 
