@@ -25,8 +25,10 @@ _NOTHING: Mapping[str, Object] = {}
 
 
 class _Reference(msgspec.Struct):
-    type: str | None = None
-    id: str | None = None
+    """Any other item has it, too, with fields of any type. `Conversation` refuses what is wrong."""
+
+    type: Any = None
+    id: Any = None
 
 
 class _Parts(msgspec.Struct):
@@ -45,7 +47,7 @@ _object = msgspec.json.Decoder(dict[str, Any]).decode
 def references(value: Raw) -> list[str]:
     """The ids of items of earlier responses that the input names without repeating them."""
     found = [_reference(item) for item in _items(value) if item[:1] == b"{" and b"item_reference" in item]
-    return [item.id for item in found if item.type == "item_reference" and item.id is not None]
+    return [item.id for item in found if item.type == "item_reference" and isinstance(item.id, str)]
 
 
 def _items(value: Raw) -> list[bytes]:

@@ -460,6 +460,8 @@ async def test_items_are_named_by_their_ids(gateway: MakeGateway, upstream: Scri
     for name in ("msg_x", "msg_" + "x" * 22 + "_0"):
         body = {**asked, "input": [{"type": "item_reference", "id": name}]}
         assert await refused(client, "POST", "/v1/responses", body, **own) == (400, "unsupported_value")
+    odd = {**asked, "input": [{"type": ["item_reference"], "id": "msg_x"}]}
+    assert await refused(client, "POST", "/v1/responses", odd, **own) == (400, "invalid_request")
 
 
 async def test_calls_without_an_id_have_the_same_one_later(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:

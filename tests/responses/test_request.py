@@ -8,14 +8,16 @@ import pytest
 
 from gateway.admission.fields import body_fields
 from gateway.errors import BodyTooLarge, InvalidRequest
-from gateway.responses.request import ResponseRequest, response_request
+from gateway.responses.request import ResponseRequest, references_in, response_request
 
 NAMED = {"type": "function", "name": "f"}
 FUNCTION = {"type": "function", "name": "f", "description": "d", "parameters": {"type": "object"}}
 
 
 def translated(**body: Any) -> ResponseRequest:
-    return response_request(body_fields(json.dumps({"input": "hi", **body}).encode()), {})
+    fields = body_fields(json.dumps({"input": "hi", **body}).encode())
+    assert all(isinstance(name, str) for name in references_in(fields))
+    return response_request(fields, {})
 
 
 def chat(**body: Any) -> Any:
@@ -217,6 +219,8 @@ def test_functions_of_a_namespace_are_qualified_by_it() -> None:
         ({"input": [5]}, "input[0]"),
         ({"input": [{}]}, "input[0]"),
         ({"input": [{"type": "item_reference", "id": "msg"}]}, "input[0]"),
+        ({"input": [{"type": "item_reference", "id": 5}]}, "input[0]"),
+        ({"input": [{"type": ["item_reference"], "id": "msg"}]}, "input[0]"),
         ({"input": [{"type": "web_search_call"}]}, "input[0]"),
         ({"input": [{"role": "tool", "content": "a"}]}, "input[0].role"),
         ({"input": [{"role": "user", "content": 5}]}, "input[0].content"),
