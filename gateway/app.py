@@ -212,7 +212,9 @@ def _connection(config: Config, bounds: Bounds) -> Connection | None:
         return None
     from gateway.shared.connection import RedisConnection  # its package is an extra; the configuration was checked
 
-    return RedisConnection(config.store.url.reveal(), operation_seconds=bounds.redis_seconds)
+    store = config.store
+    probe = Keys(store.prefix).probe
+    return RedisConnection(store.url.reveal(), operation_seconds=bounds.redis_seconds, probe=probe)
 
 
 def _tracer(config: Config, bounds: Bounds) -> Tracer | None:

@@ -14,7 +14,7 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import MasterDownError, OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
 
 from gateway.bounds import DEFAULT_BOUNDS
 from gateway.errors import RedisUnavailable
@@ -24,13 +24,15 @@ from gateway.shared.ending import end
 _PROBE_SECONDS = 1.0  # between two checks whether Redis is back
 _CONNECTIONS = 32  # of one process; an operation that finds none free waits, within its time limit
 _PROBE = "gateway:probe"  # a key that is written to see whether Redis takes writes; a refused one is an answer, too
-_NOT_SERVING = (ReadOnlyError, OutOfMemoryError)  # refusals of every write; others are faults of a single command
+# Refusals of every write, some of which redis-py has no class for. Others are faults of a single command.
+_NOT_SERVING = (ReadOnlyError, OutOfMemoryError, MasterDownError)
+_NOT_SERVING_CODES = ("NOREPLICAS ", "MISCONF ", "BUSY ")
 
 logger = logging.getLogger(__name__)
 
 
 class RedisConnection:
-    """See Connection. `url` is `redis://`, `rediss://` or `unix://`."""
+    """See Connection. `url` is `redis://`, `rediss://` or `unix://`. The user must have the right to write `probe`."""
 
     def __init__(
         self,
@@ -38,10 +40,12 @@ class RedisConnection:
         *,
         operation_seconds: float = DEFAULT_BOUNDS.redis_seconds,
         probe_seconds: float = _PROBE_SECONDS,
+        probe: str = _PROBE,
     ) -> None:
         self.is_up = True  # until an operation fails
         self._seconds = operation_seconds
         self._probe_seconds = probe_seconds
+        self._probe_key = probe
         self._refused: set[str] = set()  # names of commands
         self._listeners: list[Callable[[bool], None]] = []
         self._probe: asyncio.Task[None] | None = None
@@ -97,7 +101,7 @@ class RedisConnection:
         while True:
             await asyncio.sleep(self._probe_seconds)
             try:
-                await _send(self._redis, [("SET", _PROBE, "", "PX", 1000)], self._seconds)
+                await _send(self._redis, [("SET", self._probe_key, "", "PX", 1000)], self._seconds)
             except (RedisError, OSError):
                 continue
             break
@@ -175,9 +179,9 @@ def _client(url: str, connections: int) -> Redis:
 
 
 def _shaped(reply: Any, shape: Callable[[Any], Any] | None) -> Any:
-    if isinstance(reply, _NOT_SERVING):
-        raise reply
     if isinstance(reply, ResponseError):
+        if isinstance(reply, _NOT_SERVING) or str(reply).startswith(_NOT_SERVING_CODES):
+            raise reply
         return CommandError(str(reply))
     return reply if shape is None else shape(reply)
 

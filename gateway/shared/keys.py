@@ -7,6 +7,7 @@
 {prefix}i:{HASH}           which stream an idempotency key has started
 {prefix}r:{HASH}           which upstream has made a response, and for whom
 {prefix}l:{HASH}:...       the limits of a caller: see `admission.limit_commands`
+{prefix}probe              is written to see whether Redis takes writes again
 """
 
 from hashlib import sha256
@@ -15,6 +16,10 @@ from hashlib import sha256
 class Keys:
     def __init__(self, prefix: str) -> None:
         self.prefix = prefix
+
+    @property
+    def probe(self) -> str:
+        return f"{self.prefix}probe"
 
     def log(self, stream_id: str) -> str:
         return f"{self.prefix}s:{{{stream_id}}}:log"

@@ -26,6 +26,7 @@ _TICK_BYTES = 4_194_304  # of payloads in one tick: Redis takes them within the 
 _STREAM_BYTES = 1_048_576  # of payloads of one stream in one tick
 _CHECKED_AT_ONCE = 500  # streams about which one pipeline asks
 _DELETED_MS = 10_000  # that a deleted stream is remembered as such; copies of it elsewhere last for half of that
+_WRITTEN = "equal or smaller"  # of an XADD that Redis refuses because it has the entries already
 _LAST_SECONDS = 2.0  # for the last entries, when the process ends
 
 logger = logging.getLogger(__name__)
@@ -87,6 +88,7 @@ class Publisher:
         self._running: dict[str, _Progress] = {}  # not yet sent to their ends
         self._ended: dict[str, _Progress] = {}
         self._is_lost = False  # Redis may have lost some of them
+        self._refused: set[str] = set()  # names of commands of which the log tells
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     def add(self, stream: Published, *, life: float, keep: float) -> None:
@@ -227,14 +229,20 @@ class Publisher:
             if command[0] == "XADD" and reply is None:
                 progress.restart()  # the key is gone
                 return
-            if isinstance(reply, CommandError) and command[0] != "XADD":  # a refused XADD was written already
-                logger.error("Redis refused %s of a stream: %s", command[0], reply)
+            if isinstance(reply, CommandError):
+                self._tell_refused(str(command[0]), str(reply))
         progress.sent, progress.version = max(progress.sent, some.last), some.version
         log = progress.stream.log
         if not log.ended or progress.sent < log.last:
             return
         if self._running.pop(progress.stream.id, None) is not None and not progress.is_forgotten:
             self._ended[progress.stream.id] = progress
+
+    def _tell_refused(self, name: str, words: str) -> None:
+        """Once for each command, since a right may be missing. Viewers elsewhere are told of the gap."""
+        if name not in self._refused and not (name == "XADD" and _WRITTEN in words):
+            self._refused.add(name)
+            logger.error("Redis refused %s of a stream: %s", name, words)
 
     # What was lost
 

@@ -100,6 +100,33 @@ async def test_a_redis_that_is_full_is_away(connection: RedisConnection, redis: 
     assert not connection.is_up
 
 
+@pytest.mark.parametrize("refusal", ["NOREPLICAS", "MISCONF", "READONLY"])
+async def test_a_redis_that_refuses_all_writes_is_away(
+    connection: RedisConnection, redis: RedisServer, refusal: str
+) -> None:
+    """Until it takes one."""
+    words = f"return redis.error_reply('{refusal} no writes here')"
+    with pytest.raises(RedisUnavailable):
+        await connection.run("EVAL", words, 0)
+    assert not connection.is_up
+    await eventually(lambda: connection.is_up)
+
+
+async def test_the_key_of_the_check_is_one_that_the_user_may_write(redis: RedisServer) -> None:
+    """Else a refusal for want of a right would look as if Redis took writes again."""
+    await redis.say("ACL", "SETUSER", "other", "on", ">sesame", "~other:*", "+@all")
+    url = redis.url.replace("redis://", "redis://other:sesame@")
+    connection = RedisConnection(url, probe_seconds=0.02, probe=Keys("other:").probe)
+    await redis.say("CONFIG", "SET", "maxmemory", "1")
+    with pytest.raises(RedisUnavailable):
+        await connection.run("SET", "other:a", "1")
+    await asyncio.sleep(0.2)
+    assert not connection.is_up
+    await redis.say("CONFIG", "SET", "maxmemory", "0")
+    await eventually(lambda: connection.is_up)
+    await connection.close()
+
+
 async def test_user_and_password_are_those_of_the_url() -> None:
     async with redis_server("--requirepass", "sesame") as server:
         connection = RedisConnection(server.url)

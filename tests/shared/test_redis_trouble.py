@@ -46,6 +46,15 @@ async def becomes(client: Client, url: str, status: int) -> None:
             await asyncio.sleep(0.05)
 
 
+async def told_of_redis(client: Client) -> tuple[str, float, float]:
+    """By `/readyz`, and by the gauges: whether it is there, and how many streams it does not have to their ends."""
+    async with client.get("/readyz") as response:
+        told = (await response.json())["redis"]
+    async with client.get("/metrics") as response:
+        lines = dict(line.rsplit(" ", 1) for line in (await response.text()).splitlines() if not line.startswith("#"))
+    return told, float(lines["gateway_redis_up"]), float(lines["gateway_streams_unsent"])
+
+
 async def test_fault_70_redis_away_and_back(
     gateway: MakeGateway, upstream: ScriptedUpstream, redis: RedisServer
 ) -> None:
@@ -56,6 +65,8 @@ async def test_fault_70_redis_away_and_back(
     one = await created(here)
     reading = asyncio.create_task(read(here, one["url"]))
     await becomes(there, one["url"], 200)
+    following = asyncio.create_task(read(there, one["url"]))
+    assert await told_of_redis(here) == ("up", 1, 1)
     await redis.stop()
     await becomes(there, one["url"], 503)
     assert await status_of(here, one["url"]) == 200  # a resume where the stream is needs no Redis
@@ -64,9 +75,11 @@ async def test_fault_70_redis_away_and_back(
     assert b"data: three" in whole
     assert b'"reason":"complete"' in whole
     assert await status_of(there, one["url"]) == 503
+    assert await told_of_redis(here) == ("away", 0, 1)
     await redis.start()  # empty
     await becomes(there, one["url"], 200)
-    assert await read(there, one["url"]) == whole
+    assert await read(there, one["url"]) == whole == await following
+    assert await told_of_redis(here) == ("up", 1, 0)
     assert len(upstream.requests) == 1
 
 
@@ -82,6 +95,33 @@ async def test_fault_70_new_answers_while_redis_is_away(
     await redis.start()
     await becomes(there, one["url"], 200)
     assert await read(there, one["url"]) == whole
+
+
+async def test_fault_70_a_redis_that_takes_no_writes(
+    gateway: MakeGateway, upstream: ScriptedUpstream, redis: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As after the loss of its replicas: it answers and refuses. Nothing is lost, and nobody is called dead."""
+    here, there = [await gateway(f'[store]\nurl = "{redis.url}"\n') for _ in range(2)]
+    gate = asyncio.Event()
+    upstream.script(stream(*WHOLE, Until(gate), *REST), stream(*WHOLE, *REST))
+    one = await created(here)
+    await becomes(there, one["url"], 200)
+    following = asyncio.create_task(read(there, one["url"]))
+    await redis.say("CONFIG", "SET", "min-replicas-to-write", "1")
+    await becomes(there, one["url"], 503)
+    gate.set()
+    whole = await read(here, one["url"])
+    assert b'"reason":"complete"' in whole
+    other = await created(here)
+    assert await status_of(there, other["url"]) == 503
+    await asyncio.sleep(1.2)  # one check whether it is back
+    assert await status_of(there, other["url"]) == 503
+    await redis.say("CONFIG", "SET", "min-replicas-to-write", "0")
+    assert await following == whole
+    await becomes(there, other["url"], 200)
+    assert await read(there, other["url"]) == await read(here, other["url"])
+    lines = [record.getMessage().partition(":")[0] for record in caplog.records if "Redis" in record.getMessage()]
+    assert sorted(lines) == ["Redis is away"] * 2 + ["Redis is back"] * 2
 
 
 async def test_fault_70_no_stream_is_unknown_before_its_producer_knows_that_redis_is_back(
