@@ -1,6 +1,6 @@
 """Writes the entries of this process's streams to Redis, so that others can read them.
 
-One task looks at all streams twenty times a second, and sends what is new in one pipeline: a batch for each stream.
+One task looks at all streams 22 times a second, and sends what is new in one pipeline: a batch for each stream.
 The streams themselves know nothing of it, so an event costs nothing more. A shorter time would send each event alone,
 which costs as much as relaying it; a longer one would show in what viewers elsewhere see.
 
