@@ -80,8 +80,13 @@ class Conversation:
             self.messages.append({"role": "user", "content": msgspec.json.decode(value)})
         elif kind == b"[":
             for index, item in enumerate(_items(value)):
-                self._count(item)
-                self.add_item(_object(item) if item[:1] == b"{" else None, f"input[{index}]")
+                where = f"input[{index}]"
+                try:
+                    self._count(item)
+                    decoded = _object(item) if item[:1] == b"{" else None
+                except msgspec.ValidationError:  # the body is JSON, but this number is no double
+                    raise InvalidRequest("A number is out of range.", param=where) from None
+                self.add_item(decoded, where)
         else:
             raise InvalidRequest("`input` must be a text or a list of items.", param="input")
         self._show_images()

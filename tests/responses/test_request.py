@@ -261,3 +261,11 @@ def test_what_a_chat_cannot_express_is_named(given: dict[str, Any], param: str) 
     with pytest.raises(InvalidRequest) as raised:
         translated(**given)
     assert raised.value.param == param
+
+
+@pytest.mark.parametrize("field", ['"content":[1e999]', '"content":"a","x":{"y":[1e999]}', '"output":[{"a":-1e999}]'])
+def test_a_number_that_is_no_double_is_refused(field: str) -> None:
+    body = f'{{"input":[{{"role":"user","content":"a"}},{{"role":"user",{field}}}]}}'
+    with pytest.raises(InvalidRequest) as raised:
+        response_request(body_fields(body.encode()), {})
+    assert raised.value.param == "input[1]"
