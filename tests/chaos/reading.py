@@ -20,6 +20,7 @@ class Manner:
     looks_twice: float = 0.3  # the chance that it comes back behind the end, as an EventSource does
 
 
+_WAITED = 0.02  # seconds for an event; one that comes sooner may have been there before the connection was cut
 _MOST_CUTS = 12  # an answer is kept for six seconds after its end, and a client is away for up to half a second
 
 
@@ -36,10 +37,11 @@ class Reading:
     async def read(self, connection: Connection) -> bool:
         """Returns whether the client is done: it has the end, or has left."""
         told, manner = self._told, self._manner
-        read_at = self._world.now
+        read_at = waits_since = self._world.now
         try:
             async for event in connection.events():
-                read_at = self._world.now
+                if self._world.now - waits_since > _WAITED:
+                    read_at = self._world.now
                 if told.end:
                     told.faults.append(f"an event behind the end: {event}")
                 self.take(event)
@@ -55,6 +57,7 @@ class Reading:
                     self._cuts += 1
                     connection.cut(self._world.how())
                     return False
+                waits_since = self._world.now
         except Broken:
             pass
         except Silent:

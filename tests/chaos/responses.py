@@ -60,7 +60,7 @@ async def _look(world: World, asked: Asked, told: Told, name: str) -> None:
         connection.cut("fin")
         await asyncio.sleep(0.1)
     if difference:
-        told.faults.append(f"the stored response has {difference}")
+        asked.differences.append(f"the stored response has {difference}")
 
 
 def _difference(told: Told, stored: dict[str, Any]) -> str:

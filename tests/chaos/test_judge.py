@@ -100,6 +100,9 @@ def test_a_disturbance_explains_only_what_it_can_cause() -> None:
     assert faults(away, 1, frozen) == []
     assert faults(asked("whole", whole(), waits=[(100.5, 503, "busy")]), 1, frozen, killed) != []
     assert faults(asked("whole", whole(), cut_by_gateway=[(100.4, 100.5)]), 1, frozen) != []
+    differing = asked("whole", whole(), differences=["the stored response has less"])
+    assert faults(differing, 1, killed) == []
+    assert faults(differing, 1, frozen) == ["the stored response has less"]
 
 
 def test_what_is_left_is_told() -> None:

@@ -32,6 +32,7 @@ class Asked:
     was_stopped: bool = False  # somebody asked for its end
     was_left: bool = False  # nobody watched it for a while, on purpose
     clients: list[Told] = field(default_factory=list)
+    differences: list[str] = field(default_factory=list)  # of what is stored from what the events said
     differs: bool = False  # two responses with the same key were not the same
     cut_by_gateway: list[tuple[float, float]] = field(default_factory=list)  # between which times; no end came
     waits: list[tuple[float, int, str]] = field(default_factory=list)  # time, status and code of "try again later"
