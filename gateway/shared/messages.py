@@ -10,6 +10,7 @@ class Subject(StrEnum):
     LEAVE = "leave"  # it has none any more
     STOP = "stop"  # a viewer who may stop the stream does so
     DELETE = "delete"  # the same, and it is to be forgotten
+    MISSING = "missing"  # Redis does not have the stream, although it has no end
     WAKE = "wake"  # from a process to itself: look at what you follow
 
 

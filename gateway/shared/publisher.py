@@ -229,8 +229,11 @@ class Publisher:
             if command[0] == "XADD" and reply is None:
                 progress.restart()  # the key is gone
                 return
+            name = str(command[0])
             if isinstance(reply, CommandError):
-                self._tell_refused(str(command[0]), str(reply))
+                self._tell_refused(name, str(reply))
+            else:
+                self._refused.discard(name)
         progress.sent, progress.version = max(progress.sent, some.last), some.version
         log = progress.stream.log
         if not log.ended or progress.sent < log.last:
@@ -239,7 +242,7 @@ class Publisher:
             self._ended[progress.stream.id] = progress
 
     def _tell_refused(self, name: str, words: str) -> None:
-        """Once for each command, since a right may be missing. Viewers elsewhere are told of the gap."""
+        """Once for each command until it works, since a right may be missing."""
         if name not in self._refused and not (name == "XADD" and _WRITTEN in words):
             self._refused.add(name)
             logger.error("Redis refused %s of a stream: %s", name, words)

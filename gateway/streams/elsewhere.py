@@ -32,8 +32,9 @@ if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('HSET', KEYS[1], unpack(AR
 """
 
 _IDLE_SECONDS = 5.0  # that a stream is held without viewers: a client that polls comes back within them
-_LOOKS = 4  # for a stream that was started a moment ago, and is not yet in Redis: its process writes every 45 ms
-_LOOK_SECONDS = 0.06  # between them
+# Seconds before each look for a stream that may have been started a moment ago and is not yet in Redis. Its process
+# writes every 45 ms, and later if it or Redis is busy. An id that is unknown gets its 404 after all of them.
+_LOOKS = (0.0, 0.06, 0.06, 0.12, 0.24)
 _ON_ITS_WAY_SECONDS = 1.0  # that an entry may take to come here; the usual time is 0.1
 _LOST_SECONDS = 3.0  # that a producer may take to write again what Redis has lost; it looks every 1.5 seconds
 _STOP_SECONDS = 5.0  # for the end of a stream that was stopped; it takes 200 ms
@@ -51,7 +52,7 @@ class Elsewhere:
         self._keys = keys
         self._reader = reader
         self._store = store
-        self._losses = Losses(process, connection, keys)
+        self._losses = Losses(process, connection, keys, self._holds)
         self._streams: dict[str, FollowedStream] = {}
         self._loading: dict[str, asyncio.Task[FollowedStream]] = {}
         self._sought = Counter[str]()  # by how many requests, which are about to watch it
@@ -133,9 +134,8 @@ class Elsewhere:
         return copy if now < copy.missing_since + _LOST_SECONDS else None
 
     async def _meta(self, stream_id: str) -> StreamMeta | None:
-        for look in range(_LOOKS):
-            if look:
-                await asyncio.sleep(_LOOK_SECONDS)
+        for pause in _LOOKS:
+            await asyncio.sleep(pause)
             fields = await self._connection.run("HGETALL", self._keys.meta(stream_id))
             if (meta := read_meta(fields)) is not None:
                 return meta

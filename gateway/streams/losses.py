@@ -1,14 +1,16 @@
 """Ends the followed streams of which nothing more can come: their process is dead, or Redis has lost them.
 
-Redis loses a stream while it is away, and the stream's process writes it again unless it has forgotten it meanwhile.
+Redis loses a stream while it is away, or evicts it. The stream's process is told so, and writes the stream again unless
+it has forgotten it meanwhile.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from gateway.shared.base import Connection
 from gateway.shared.batches import batches
 from gateway.shared.keys import Keys
+from gateway.shared.messages import Message, Subject
 from gateway.shared.process import Process
 from gateway.streams.followed import FollowedStream
 
@@ -17,8 +19,13 @@ _CHECKED_AT_ONCE = 500  # streams about which one pipeline asks
 
 
 class Losses:
-    def __init__(self, process: Process, connection: Connection, keys: Keys) -> None:
+    """`is_held` tells whether a stream is still followed, which may have changed with each operation of Redis."""
+
+    def __init__(
+        self, process: Process, connection: Connection, keys: Keys, is_held: Callable[[FollowedStream], bool]
+    ) -> None:
         self._process = process
+        self._is_held = is_held
         self._connection = connection
         self._keys = keys
         self._loop = asyncio.get_running_loop()
@@ -27,7 +34,7 @@ class Losses:
         """Call it every second. Raises RedisUnavailable."""
         dead = await self._process.dead_among({stream.process for stream in running})
         for stream in running:
-            if stream.process in dead and not stream.log.ended:
+            if stream.process in dead and self._is_open(stream):
                 await self._end(stream)
         silent = []  # only those can be lost
         for stream in running:
@@ -44,10 +51,16 @@ class Losses:
         for stream, is_there in zip(streams, replies, strict=True):
             if is_there:
                 stream.missing_since = None
+            elif stream.log.last != stream.looked_at or not self._is_open(stream):
+                stream.missing_since = None  # an entry came meanwhile
             elif stream.missing_since is None:
                 stream.missing_since = now
-            elif now >= stream.missing_since + _GONE_SECONDS and not stream.log.ended:
+                await self._process.send(stream.process, Message(Subject.MISSING, stream.id, self._process.name))
+            elif now >= stream.missing_since + _GONE_SECONDS:
                 stream.lose_recording()
+
+    def _is_open(self, stream: FollowedStream) -> bool:
+        return self._is_held(stream) and not stream.log.ended
 
     async def _end(self, stream: FollowedStream) -> None:
         """Writes the end for others, too. If the process was only slow, Redis refuses the same numbers."""

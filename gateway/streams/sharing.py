@@ -107,6 +107,8 @@ class Sharing:
         elif message.subject is Subject.DELETE:
             if (stream := self._own(message.stream)) is not None:
                 self._start(stream.delete())
+        elif message.subject is Subject.MISSING:
+            self._publisher.check()
         else:
             self._presence.hear(message)
 

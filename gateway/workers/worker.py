@@ -20,7 +20,7 @@ from gateway.workers.plan import MESSAGE, Plan
 
 logger = logging.getLogger(__name__)
 
-_SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})  # of the machine: a traceback would tell nothing
+_SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})  # of descriptors or memory: no traceback
 _BEAT_SECONDS = 1.0  # between two signs of life, and two looks whether the parent lives
 
 
@@ -42,8 +42,8 @@ class GatewayWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
         try:
             super().init_process()
         except Exception as error:
-            is_ordinary = isinstance(error, OSError) and error.errno in _SHORTAGES
-            logger.error("a worker failed: %s", error, exc_info=not is_ordinary)
+            is_shortage = isinstance(error, OSError) and error.errno in _SHORTAGES
+            logger.error("a worker failed: %s", error, exc_info=not is_shortage)
             sys.exit(1 if self.app.plan.announced else Arbiter.WORKER_BOOT_ERROR)
 
     def run(self) -> None:

@@ -166,6 +166,26 @@ async def test_fault_72_redis_is_flushed(gateway: MakeGateway, upstream: Scripte
     assert await read(other, ended["url"]) == whole
 
 
+async def test_fault_72_a_key_that_redis_has_evicted_is_written_again(
+    gateway: MakeGateway, upstream: ScriptedUpstream, redis: RedisServer
+) -> None:
+    """A gateway with viewers misses it, and tells the one that produces the stream."""
+    here, there = [await gateway(f'[store]\nurl = "{redis.url}"\n') for _ in range(2)]
+    gate = asyncio.Event()
+    upstream.script(stream(*WHOLE, Until(gate), *REST))
+    one = await created(here)
+    await becomes(there, one["url"], 200)
+    following = asyncio.create_task(read(there, one["url"]))
+    await asyncio.sleep(0.2)  # all that was said is there
+    meta = f"gateway:s:{{{one['id']}}}:meta"
+    assert await redis.say("DEL", meta) == b":1\r\n"
+    async with asyncio.timeout(8):
+        while await redis.say("EXISTS", meta) != b":1\r\n":  # noqa: ASYNC110 - the state of another system
+            await asyncio.sleep(0.1)
+    gate.set()
+    assert await following == await read(here, one["url"])
+
+
 async def test_fault_71_a_slow_redis_delays_nobody_who_is_attached(
     gateway: MakeGateway, upstream: ScriptedUpstream, redis: RedisServer, proxy: SlowProxy
 ) -> None:
