@@ -29,9 +29,18 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     payload: bytes
 
 
-def is_lost_end(entry: Entry) -> bool:
-    """Whether this is the end of a lost stream: not its own process wrote it, but one that knows of no attempts."""
-    return entry.kind is Kind.END and entry.payload.endswith(b'"attempts":null}')
+LOST = {"is_lost": True}
+"""The last field of both entries that end a lost stream. Not its own process writes them."""
+
+_LOST = b'"is_lost":true}'
+
+
+def is_lost(entry: Entry) -> bool:
+    """Whether it is one of these. Its number may also be that of an entry that only the stream's own process knew."""
+    return entry.kind in _LAST and entry.payload.endswith(_LOST)
+
+
+_LAST = frozenset({Kind.FAILURE, Kind.END})
 
 
 class EndReason(StrEnum):

@@ -81,10 +81,9 @@ def claim(request: web.Request, stream: HeldStream[Any] | Watched) -> None:
         request[EXCHANGE].started = started
 
 
-async def ticketed_start(request: web.Request, stream: Watched) -> bytes:
-    """The start block for the client that asked, with a ticket."""
-    retry_ms = request[EXCHANGE].services.config.stream.retry_ms
-    block = start_block(stream.id, retry_ms=retry_ms, ticket=stream.tickets.issue(may_stop=True))
+async def start_with(ticket: str, request: web.Request, stream: Watched) -> bytes:
+    """The start block for the client that asked, with its ticket."""
+    block = start_block(stream.id, retry_ms=request[EXCHANGE].services.config.stream.retry_ms, ticket=ticket)
     if isinstance(stream, FollowedStream):
         await stream.publish()  # a stream of this process is published soon, and is looked for until then
     return block

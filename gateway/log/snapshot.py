@@ -2,7 +2,7 @@
 
 import msgspec
 
-from gateway.entries import Kind, is_lost_end
+from gateway.entries import Kind, is_lost
 from gateway.log.base import StreamLog
 from gateway.log.views import EventId, text_view
 
@@ -35,7 +35,7 @@ class Snapshot:
                 "id": self._id,
                 "state": "ended" if self._log.ended else "running",
                 "events": len(entries),
-                "last_event_id": str(EventId(self._id, len(entries), last is not None and is_lost_end(last))),
+                "last_event_id": str(EventId(self._id, len(entries), last is not None and is_lost(last))),
                 "end": msgspec.Raw(last.payload) if last is not None and last.kind is Kind.END else None,
             }
         )

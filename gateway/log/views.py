@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from gateway.entries import EndReason, Entry, Kind, is_lost_end
+from gateway.entries import EndReason, Entry, Kind, is_lost
 from gateway.sse import Event, encode, encode_data
 
 View = Callable[[int, Entry], bytes]
@@ -21,7 +21,7 @@ View = Callable[[int, Entry], bytes]
 _EVENT_ID = re.compile(r"([A-Za-z0-9_-]{22}(?:[A-Za-z0-9_-]{4})?)\.(0(?=[1-9]))?(0|[1-9][0-9]{0,8})", re.ASCII)
 _encode_json = msgspec.json.Encoder().encode
 _LF, _CR = b"\n\r"  # as numbers: bytes look for one three times as fast as for bytes of one
-_CHUNK, _END = Kind.CHUNK, Kind.END
+_CHUNK, _FAILURE, _END = Kind.CHUNK, Kind.FAILURE, Kind.END
 _TEXT = Kind.TEXT  # a module's name is looked up faster than an enum's member, and this is done once per event
 
 
@@ -42,17 +42,17 @@ def start_block(stream_id: str, *, retry_ms: int, ticket: str | None = None) -> 
 
 
 class EventId(NamedTuple):
-    """`is_lost_end`: of the end of a stream that is lost. A zero before the number tells it apart.
+    """`is_lost`: of one of the two events that end a lost stream. A zero before the number tells it apart.
 
-    The stream's own process may have sent an event with that number, which no other process knows.
+    The stream's own process may have sent another event with that number, which no other process knows.
     """
 
     stream: str
     number: int
-    is_lost_end: bool = False
+    is_lost: bool = False
 
     def __str__(self) -> str:
-        return f"{self.stream}.{'0' * self.is_lost_end}{self.number}"
+        return f"{self.stream}.{'0' * self.is_lost}{self.number}"
 
 
 def read_event_id(text: str) -> EventId | None:
@@ -86,7 +86,7 @@ class _EventView:
             return b"data: %b\n%b%d\n\n" % (payload, name, number)
         if kind in _THOUGHTS and not self._reasoning:
             return b""
-        if kind is _END and is_lost_end(entry):
+        if (kind is _END or kind is _FAILURE) and is_lost(entry):
             name += b"0"
         return b"event: %b\n%b%b%d\n\n" % (_EVENT_TYPES[kind], encode_data(payload), name, number)
 

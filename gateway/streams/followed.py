@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import msgspec
 
 from gateway.endpoints import Endpoint
-from gateway.entries import EndReason, Entry, Kind
+from gateway.entries import LOST, EndReason, Entry, Kind
 from gateway.errors import GatewayError, ProducerLost, RecordingLost, from_failure
 from gateway.log.base import StreamLog
 from gateway.log.snapshot import Snapshot
@@ -120,8 +120,8 @@ class FollowedStream:
             "attempts": None,
         }
         entries = [
-            Entry(Kind.FAILURE, _encode_json(failure.failure())),
-            Entry(Kind.END, _encode_json(end)),
+            Entry(Kind.FAILURE, _encode_json(failure.failure() | LOST)),
+            Entry(Kind.END, _encode_json(end | LOST)),
         ]
         self.log.append(entries)
         return entries

@@ -15,7 +15,8 @@ from tests.sse.cases import with_line_feeds
 
 FAILURE = b'{"error":{"message":"no"},"retryable":true}'
 END = b'{"reason":"complete"}'
-LOST_END = b'{"reason":"upstream_error","attempts":null}'
+LOST_END = b'{"reason":"incomplete","is_lost":true}'
+LOST_FAILURE = b'{"error":{"code":"producer_lost"},"is_lost":true}'
 
 FRAMES = {
     # entry: as text, as JSON
@@ -42,6 +43,7 @@ FRAMES = {
     Entry(Kind.TOOL, b'{"index":\n0}'): (b'event: tool_call\ndata: {"index":\ndata: 0}\nid: s.7\n\n',) * 2,
     Entry(Kind.FAILURE, FAILURE): (b"event: failure\ndata: " + FAILURE + b"\nid: s.7\n\n",) * 2,
     Entry(Kind.END, END): (b"event: end\ndata: " + END + b"\nid: s.7\n\n",) * 2,
+    Entry(Kind.FAILURE, LOST_FAILURE): (b"event: failure\ndata: " + LOST_FAILURE + b"\nid: s.07\n\n",) * 2,
     Entry(Kind.END, LOST_END): (b"event: end\ndata: " + LOST_END + b"\nid: s.07\n\n",) * 2,
 }
 
