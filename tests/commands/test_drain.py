@@ -62,14 +62,19 @@ async def test_fault_65_running_answers_end_while_new_ones_are_refused(
     assert len(upstream.requests) == MANY
 
 
-async def test_answers_that_take_longer_than_the_drain_end_with_a_failure(
+async def test_fault_65_answers_that_take_longer_than_the_drain_end_with_a_failure(
     upstream: ScriptedUpstream, session: aiohttp.ClientSession, tmp_path: Path, mode: Mode
 ) -> None:
     upstream.script(stream(delta("Hel"), Stall()))
     async with running("serve", *mode, "--config", config(tmp_path, upstream, 0.3)) as (process, address):
         answer = await session.get(f"{address}/chat?q=hi", headers=EVENTS)
+        relayed = await session.post(f"{address}/v1/chat/completions", json=STREAMED)
         await answer.content.readuntil(b"Hel\n")
+        await relayed.content.readuntil(b"Hel")
         process.terminate()
+        chunks = await relayed.read()
+        assert b'"code":"shutting_down"' in chunks.split(b"data: ")[-1]
+        assert b"[DONE]" not in chunks
         rest = Answer(await answer.read())
         assert (rest.failure["error"]["code"], rest.failure["retryable"]) == ("shutting_down", True)
         assert rest.end["reason"] == "shutting_down"
