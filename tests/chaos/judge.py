@@ -104,8 +104,10 @@ class Judge:
                 yield "an answer for which nobody was asked"
             if told.attempts is not None and asked.asks == 1 and not self._stops_early(asked):
                 # A request on a connection that was used before is sent once more if that is reset before any byte: it
-                # is not known then whether the upstream got it. See `gateway/upstream/client/__init__.py`.
-                sent_again = answer.fate_name == "resets once" and told.attempts == 1
+                # is not known then whether the upstream got it. See `gateway/upstream/client/__init__.py`. On a new
+                # connection, the reset is a failure, which is the last one where no second attempt may follow.
+                has_failed = told.code in _FIRST_FAILURES
+                sent_again = answer.fate_name == "resets once" and told.attempts == 1 and not has_failed
                 if told.attempts + sent_again != calls:
                     yield f"the end tells of {told.attempts} attempts, the upstream of {calls}"
         if asked.differs and calls == 1:
