@@ -39,21 +39,20 @@ async def events(
     show: Show,
     *,
     start: bytes = b"",
-    is_asker: bool = False,
+    ticket: str | None = None,
     cursor: int = 0,
     as_guest: bool = False,
 ) -> web.StreamResponse:
     """Sends `start` and the events behind `cursor`, as they arrive. `start` is empty if the client has it.
 
-    The client that asked gets a start with a ticket.
+    With a `ticket`, which only the client that asked gets, the start is made here.
     """
     heartbeat = request[EXCHANGE].services.config.stream.heartbeat_seconds
     with Attached(request, stream, as_guest=as_guest):
-        ticket = stream.tickets.issue(may_stop=True) if is_asker else None  # now: it is published with the stream
         for _ in range(_TURNS):
             await asyncio.sleep(0)
         if ticket is not None:
-            start = await start_with(ticket, request, stream)
+            start, ticket = await start_with(ticket, request, stream), None
         frames = shared_frames(stream, show.format, show.reasoning)
         sink = EventStreamSink(request, header_alone=not start)
         await sink.open()

@@ -31,7 +31,8 @@ async def ask(request: web.Request) -> web.StreamResponse | Answer:
     stream, show = await _started(request, caller, query, is_kept=answer is Representation.EVENTS)
     match answer:
         case Representation.EVENTS:
-            return events(request, stream, show, is_asker=True)
+            ticket = stream.tickets.issue(may_stop=True)  # at once, so that it is published with the stream
+            return events(request, stream, show, ticket=ticket)
         case Representation.TEXT:
             return text(request, stream)
         case Representation.JSON:
