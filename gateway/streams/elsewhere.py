@@ -107,7 +107,8 @@ class Elsewhere:
         self._expire(stream)
         if stream.log.last < number and not stream.log.ended:
             log = stream.log
-            await until(log, lambda: log.last >= number or log.ended, within=_ON_ITS_WAY_SECONDS)
+            if not await until(log, lambda: log.last >= number or log.ended, within=_ON_ITS_WAY_SECONDS):
+                await self._connection.run("EXISTS", self._keys.meta(stream_id))  # else Redis is why it has not come
         return stream
 
     def _unknown(self, stream_id: str) -> FollowedStream | None:

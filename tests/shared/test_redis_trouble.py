@@ -124,6 +124,27 @@ async def test_fault_70_a_redis_that_takes_no_writes(
     assert sorted(lines) == ["Redis is away"] * 2 + ["Redis is back"] * 2
 
 
+async def test_fault_70_an_entry_that_redis_withholds_is_not_unknown(
+    gateway: MakeGateway, upstream: ScriptedUpstream, redis: RedisServer
+) -> None:
+    """Redis falls silent while another gateway waits for an entry that the client has."""
+    here, there = [await gateway(f'[store]\nurl = "{redis.url}"\n') for _ in range(2)]
+    upstream.script(stream(*WHOLE, Until(asyncio.Event())))
+    one = await created(here)
+    await becomes(there, one["url"], 200)
+    ahead = {**EVENTS, "Last-Event-ID": f"{one['id']}.3"}
+    asking = asyncio.create_task(there.get(one["url"], headers=ahead))
+    await asyncio.sleep(0.3)
+    redis.freeze()
+    try:
+        assert (await asking).status == 503
+    finally:
+        redis.thaw()
+    await becomes(there, one["url"], 200)
+    async with there.get(one["url"], headers=ahead) as response:
+        assert response.status == 404  # nobody has it
+
+
 async def test_fault_70_no_stream_is_unknown_before_its_producer_knows_that_redis_is_back(
     gateway: MakeGateway, upstream: ScriptedUpstream, redis: RedisServer, proxy: SlowProxy
 ) -> None:
