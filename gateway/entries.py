@@ -33,14 +33,12 @@ LOST = {"is_lost": True}
 """The last field of both entries that end a lost stream. Not its own process writes them."""
 
 _LOST = b'"is_lost":true}'
+_LAST = frozenset({Kind.FAILURE, Kind.END})
 
 
 def is_lost(entry: Entry) -> bool:
     """Whether it is one of these. Its number may also be that of an entry that only the stream's own process knew."""
     return entry.kind in _LAST and entry.payload.endswith(_LOST)
-
-
-_LAST = frozenset({Kind.FAILURE, Kind.END})
 
 
 class EndReason(StrEnum):

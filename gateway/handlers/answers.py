@@ -11,15 +11,7 @@ from aiohttp import HttpVersion11, web
 from gateway.admission.fields import Show
 from gateway.entries import is_lost
 from gateway.errors import StreamNotFound
-from gateway.handlers.replies import (
-    Answer,
-    Attached,
-    counted,
-    json_response,
-    read_all,
-    start_with,
-    success,
-)
+from gateway.handlers.replies import Answer, Attached, counted, json_response, read_all, start_with, success
 from gateway.handlers.services import BOUNDS, EXCHANGE
 from gateway.handlers.sinks import EventStreamSink, TextSink, deliver
 from gateway.log.views import EventId, text_view
