@@ -108,7 +108,11 @@ class SlowProxy:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, back = await asyncio.open_connection(HOST, self._port)
+        try:
+            there, back = await asyncio.open_connection(HOST, self._port)
+        except OSError:  # Redis is stopped
+            writer.transport.abort()
+            return
         ways = [(reader, back, False), (there, writer, True)]
         self._tasks |= {asyncio.create_task(self._pass(*way)) for way in ways}
 

@@ -167,6 +167,22 @@ async def test_fault_70_no_stream_is_unknown_before_its_producer_knows_that_redi
     await becomes(there, one["url"].replace(one["id"], "x" * 22), 404)
 
 
+async def test_fault_70_a_gateway_that_starts_when_redis_is_back_waits_for_the_producers(
+    gateway: MakeGateway, upstream: ScriptedUpstream, redis: RedisServer, proxy: SlowProxy
+) -> None:
+    """It has not seen that Redis was away. A producer may not yet know that Redis is back."""
+    here = await gateway(f'[store]\nurl = "{proxy.url}"\n')
+    upstream.script(stream(*WHOLE, *REST))
+    await redis.stop()
+    one = await created(here)
+    whole = await read(here, one["url"])
+    assert (await told_of_redis(here))[0] == "away"
+    proxy.delay = 0.15
+    await redis.start()
+    there = await gateway(f'[store]\nurl = "{redis.url}"\n')
+    assert await read(there, one["url"]) == whole
+
+
 async def test_fault_72_redis_is_flushed(gateway: MakeGateway, upstream: ScriptedUpstream, redis: RedisServer) -> None:
     """Running and ended streams are written again. A client that follows elsewhere notices nothing."""
     here, there = [await gateway(f'[store]\nurl = "{redis.url}"\n') for _ in range(2)]
