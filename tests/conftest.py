@@ -56,6 +56,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     left_out = set()
     if config.getoption("--store") != "memory":
         left_out.add("memory")
+    if config.getoption("--store") == "across":
+        left_out.add("inside")
     if not config.getoption("--long"):
         left_out.add("long")
     items[:] = [item for item in items if left_out.isdisjoint(marker.name for marker in item.iter_markers())]

@@ -228,6 +228,7 @@ async def test_as_text_it_comes_as_it_is_said(gateway: MakeGateway, upstream: Sc
         assert await response.read() == b"b"
 
 
+@pytest.mark.inside
 async def test_a_look_at_what_there_is(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
     """As JSON, at once: while it runs, and when it has ended. Text is what a person is to read."""
     thought = event(chunk(reasoning_content="hm"))
@@ -493,6 +494,7 @@ async def test_a_viewers_ticket_does_not_stop(gateway: MakeGateway, upstream: Sc
     assert (answer.text, answer.end["reason"]) == ("ab", "complete")
 
 
+@pytest.mark.inside
 async def test_every_viewer_is_told_that_it_was_stopped(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
     """Whatever it looks at, and the one who asked as well: the end comes last, and there is no failure."""
     upstream.script(stream(event(chunk(reasoning_content="hm")), delta("a"), Stall()))

@@ -391,6 +391,7 @@ async def test_coming_back_too_late_gets_what_there_was(gateway: MakeGateway, up
 
 
 @pytest.mark.parametrize("policy", ["cancel", "detach"])
+@pytest.mark.inside
 async def test_only_the_last_ones_leaving_counts(gateway: MakeGateway, upstream: ScriptedUpstream, policy: str) -> None:
     """Whoever asked is one viewer like the others."""
     upstream.script(ENDLESS)
@@ -636,6 +637,7 @@ async def test_one_that_runs_or_is_watched_makes_no_room(gateway: MakeGateway, u
     assert [await state(client, made) for made in (running, being_read)] == [200, 404]
 
 
+@pytest.mark.inside
 async def test_ended_streams_make_room_for_one_that_grows(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
     """The oldest first, and no more of them than it takes; the one that runs is never cut for it."""
     part = delta("x" * 50_000)
@@ -658,6 +660,7 @@ async def test_ended_streams_make_room_for_one_that_grows(gateway: MakeGateway, 
     assert (len(whole.text), whole.end["reason"]) == (150_000, "complete")
 
 
+@pytest.mark.inside
 async def test_where_what_runs_fills_the_store_new_ones_are_refused(
     gateway: MakeGateway, upstream: ScriptedUpstream
 ) -> None:
@@ -789,6 +792,7 @@ async def test_watchers_have_watched_and_nothing_is_told_twice(
     assert counted(lines) == 1
 
 
+@pytest.mark.inside
 async def test_how_often_somebody_came_back_is_counted(
     gateway: MakeGateway, upstream: ScriptedUpstream, lines: Lines
 ) -> None:
