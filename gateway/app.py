@@ -161,7 +161,7 @@ async def _services(
         ended=counted.stream_ended,
         epoch="" if neighbours is None else neighbours.epoch,
     )
-    sharing = None if connection is None else Sharing(config.store, connection, held.find, held.knows)
+    sharing = None if connection is None else Sharing(config.store, connection, held)
     if sharing is not None:
         held.share(sharing)
     lag = LagMeter(loop, counted.lagged)

@@ -1,15 +1,15 @@
 """Idempotency keys that all processes share: Redis says which stream a key has started, and where.
 
 A process claims a key before it starts the answer, under the id that the answer will have. While Redis is away, each
-process knows only its own keys: see `idempotency`.
+process knows only its own keys: see `idempotency`. Afterwards it claims those that Redis does not have.
 """
 
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, NamedTuple, Protocol
 
 from gateway.admission.admit import AdmittedRequest
 from gateway.errors import IdempotencyConflict, RedisUnavailable
-from gateway.shared.base import Connection
+from gateway.shared.base import Command, Connection
 from gateway.shared.keys import Keys
 from gateway.streams.epoch import new_id
 from gateway.streams.followed import FollowedStream
@@ -28,28 +28,45 @@ _RELEASE = """
 local there = redis.call('GET', KEYS[1])
 if there and string.find(there, ' ' .. ARGV[1] .. ' ', 1, true) then redis.call('DEL', KEYS[1]) end
 """
-_LOOKS = 10  # for the stream of a key that was claimed a moment ago; each takes 0.2 s, a start takes some milliseconds
+_LOOKS = 4  # for the stream of a key that was claimed a moment ago; each takes 0.5 s, a start takes some milliseconds
 _ATTEMPTS = 3  # each ends with a claim, unless another process claims the key in the same moment
 
-Own = Callable[[str], HeldStream[Any] | None]
-"""Finds a stream of this process."""
+_CLAIMED_AT_ONCE = 500  # keys in one pipeline: Redis takes them within the time limit of an operation
 
-Knows = Callable[[Key], bool]
-"""Whether this process has started, or is starting, a stream for a key that is not free again."""
+
+class Claim(NamedTuple):
+    """A key whose stream this process has. `asked` is the fingerprint of its request."""
+
+    key: Key
+    stream_id: str
+    asked: bytes
+    life: float
+    """For how many seconds from now it is to be known."""
+
+
+class Own(Protocol):
+    """The streams of this process."""
+
+    def find(self, stream_id: str) -> HeldStream[Any] | None: ...
+
+    def knows(self, key: Key) -> bool:
+        """Whether it has started, or is starting, a stream for a key that is not free again."""
+
+    def claims(self) -> Iterable[Claim]: ...
+
 
 Find = Callable[[str], Awaitable[FollowedStream | None]]
 
 
 class Claims:
-    """`process` is the name of this one. `own` finds its streams, and `find` those in Redis."""
+    """`process` is the name of this one. `find` finds streams in Redis."""
 
-    def __init__(self, process: str, connection: Connection, keys: Keys, own: Own, knows: Knows, find: Find) -> None:
+    def __init__(self, process: str, connection: Connection, keys: Keys, own: Own, find: Find) -> None:
         self._process = process
         self._connection = connection
         self._keys = keys
         self._find = find
         self._own = own
-        self._knows = knows
 
     async def claim(
         self, key: Key, request: AdmittedRequest, epoch: str, *, life: float
@@ -62,13 +79,13 @@ class Claims:
         name, asked, replaced = self._keys.idempotency(*key), fingerprint(request).hex(), b""
         for _ in range(_ATTEMPTS):
             stream_id = new_id(epoch)
-            own = f"{self._process} {stream_id} {asked}".encode()
-            there = await self._connection.run("EVAL", _CLAIM, 1, name, replaced, own, int(life * 1000))
+            claim = self._written(stream_id, asked)
+            there = await self._connection.run("EVAL", _CLAIM, 1, name, replaced, claim, int(life * 1000))
             if there is None:
                 return stream_id
             process, known, other = there.decode().split(" ")
             stream = await (self._forgotten(key, known) if process == self._process else self._started(known))
-            if self._knows(key):  # and compares what was asked
+            if self._own.knows(key):  # and compares what was asked
                 return None
             if stream is not None and not is_void(stream):
                 if other != asked:
@@ -76,6 +93,21 @@ class Claims:
                 return stream
             replaced = there
         raise RedisUnavailable()
+
+    async def restore(self) -> None:
+        """Claims all keys of this process that Redis does not have. Raises RedisUnavailable."""
+        claims = list(self._own.claims())
+        for start in range(0, len(claims), _CLAIMED_AT_ONCE):
+            some = claims[start : start + _CLAIMED_AT_ONCE]
+            await self._connection.run_all([self._restoring(claim) for claim in some])
+
+    def _restoring(self, claim: Claim) -> Command:
+        """Another process may have claimed the key meanwhile: it keeps it."""
+        name, value = self._keys.idempotency(*claim.key), self._written(claim.stream_id, claim.asked.hex())
+        return "SET", name, value, "NX", "PX", int(claim.life * 1000)
+
+    def _written(self, stream_id: str, asked: str) -> bytes:
+        return f"{self._process} {stream_id} {asked}".encode()
 
     async def release(self, key: Key, stream_id: str) -> None:
         """The stream is deleted: the key may start another one. Raises RedisUnavailable."""
@@ -86,7 +118,7 @@ class Claims:
 
         None if this process knows the key, or holds the stream although it does not: then the key is free again.
         """
-        if self._knows(key) or self._own(stream_id) is not None:
+        if self._own.knows(key) or self._own.find(stream_id) is not None:
             return None
         return await self._find(stream_id)  # another request may have made the claim, and start it meanwhile
 

@@ -5,8 +5,9 @@ because its client left, or failed before any client could see content. Then a r
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from hashlib import sha256
+from typing import NamedTuple
 
 from gateway.admission.admit import AdmittedRequest
 from gateway.entries import EndReason
@@ -19,6 +20,16 @@ Key = tuple[str, str]
 """The caller (see `limits.identity`) and the idempotency key."""
 
 Kept = HeldStream[StreamLog]
+
+
+class Keyed(NamedTuple):
+    """A stream that a request with this key would find. `fingerprint` tells what was asked."""
+
+    key: Key
+    stream: Kept
+    fingerprint: bytes
+    longest: float
+    """The seconds that its answer may take."""
 
 
 class Once:
@@ -45,6 +56,12 @@ class Once:
     def __len__(self) -> int:
         return len(self._started)
 
+    def __iter__(self) -> Iterator[Keyed]:
+        """The streams of all keys that are not free."""
+        for key, known in self._started.items():
+            if known.stream is not None and not known.is_void:
+                yield Keyed(key, known.stream, known.fingerprint, known.longest)
+
     def forget(self, stream: Kept) -> None:
         key = stream.idempotency_key
         known = self._started.get(key) if key is not None else None
@@ -61,6 +78,7 @@ class Once:
 class _Started:
     def __init__(self, request: AdmittedRequest, task: "asyncio.Future[Kept]") -> None:
         self.fingerprint = fingerprint(request)
+        self.longest = request.route.total
         self.task = task
 
     @property

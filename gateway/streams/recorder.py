@@ -3,11 +3,12 @@
 Without a key, an answer is shared if its client can resume it. With one, its client may ask again at any process.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 
 from gateway.admission.admit import AdmittedRequest
 from gateway.errors import RedisUnavailable
 from gateway.log.base import StreamLog
+from gateway.streams.claims import Claim
 from gateway.streams.followed import FollowedStream
 from gateway.streams.held import HeldStream
 from gateway.streams.idempotency import Key, Once
@@ -51,6 +52,13 @@ class Recorder:
     def knows(self, key: Key) -> bool:
         """Whether a request with this idempotency key would find a stream."""
         return key in self._once
+
+    def claims(self) -> Iterator[Claim]:
+        """What other processes are to know of the idempotency keys of this one's streams."""
+        keep = self._keep_seconds()
+        for key, stream, asked, longest in self._once:
+            if stream.is_shared:
+                yield Claim(key, stream.id, asked, keep if stream.log.ended else longest + keep)
 
     def free(self, stream: HeldStream[StreamLog]) -> None:
         """Its idempotency key may start another stream at this process."""

@@ -26,6 +26,7 @@ from gateway.log.window import Window
 from gateway.observe.records import StreamEndRecord, StreamRecord, log_stream_end
 from gateway.streams.attempts import Attempts
 from gateway.streams.bill import NO_BILL, Bill
+from gateway.streams.claims import Claim
 from gateway.streams.dependencies import Dependencies
 from gateway.streams.epoch import new_id
 from gateway.streams.generation import Generation
@@ -120,6 +121,10 @@ class Streams:
     def knows(self, key: Key) -> bool:
         """Whether a request with this idempotency key would find a stream."""
         return self._recorder.knows(key)
+
+    def claims(self) -> Iterator[Claim]:
+        """What other processes are to know of the idempotency keys of this one's streams."""
+        return self._recorder.claims()
 
     async def _record(
         self, request: AdmittedRequest, surface: Callable[[StreamLog], Surface], stream_id: str | None

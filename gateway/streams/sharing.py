@@ -28,7 +28,7 @@ from gateway.shared.meta import StreamMeta, write_meta
 from gateway.shared.process import CHECK_SECONDS, RENEW_SECONDS, Process
 from gateway.shared.publisher import Publisher
 from gateway.shared.reader import Reader
-from gateway.streams.claims import Claims, Knows, Own
+from gateway.streams.claims import Claims, Own
 from gateway.streams.elsewhere import Elsewhere
 from gateway.streams.followed import FollowedStream
 from gateway.streams.held import HeldStream
@@ -41,20 +41,20 @@ logger = logging.getLogger(__name__)
 
 
 class Sharing:
-    """`own` finds a stream of this process, and `knows` tells whether this process has started one for a key."""
+    """`own` are the streams of this process."""
 
-    def __init__(self, store: Store, connection: Connection, own: Own, knows: Knows) -> None:
+    def __init__(self, store: Store, connection: Connection, own: Own) -> None:
         self.connection = connection
         self._own = own
         keys = Keys(store.prefix)
         self._process = Process(secrets.token_urlsafe(_NAME_BYTES), connection, keys, self._check)
         self._publisher = Publisher(connection, keys)
-        self._presence = Presence(own)
+        self._presence = Presence(own.find)
         self._reader = Reader(self._process.name, connection, keys, self._hear)
         copies = MemoryStore(max_streams=store.max_streams, max_bytes=store.max_bytes)
         self.elsewhere = Elsewhere(self._process, connection, keys, self._reader, copies)
-        self._claims = Claims(self._process.name, connection, keys, own, knows, self.elsewhere.find)
-        self._deleting: set[asyncio.Task[None]] = set()
+        self._claims = Claims(self._process.name, connection, keys, own, self.elsewhere.find)
+        self._started: set[asyncio.Task[None]] = set()
         connection.listen(self._changed)
         self._tasks = [self._every(RENEW_SECONDS, self._process.renew), self._every(CHECK_SECONDS, self._look)]
 
@@ -102,35 +102,37 @@ class Sharing:
 
     def _hear(self, message: Message) -> None:
         if message.subject is Subject.STOP:
-            if (stream := self._own(message.stream)) is not None:
+            if (stream := self._own.find(message.stream)) is not None:
                 stream.generation.interrupt(EndReason.STOPPED)
         elif message.subject is Subject.DELETE:
-            if (stream := self._own(message.stream)) is not None:
+            if (stream := self._own.find(message.stream)) is not None:
                 self._start(stream.delete())
         elif message.subject is Subject.MISSING:
-            self._publisher.check()
+            self._check()
         else:
             self._presence.hear(message)
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         async def run() -> None:
-            with suppress(RedisUnavailable):  # the sender has deleted what Redis held
+            with suppress(RedisUnavailable):  # a deletion was made by its sender, and a check comes when Redis is back
                 await work
 
         task = asyncio.get_running_loop().create_task(run())
-        self._deleting.add(task)
-        task.add_done_callback(self._deleting.discard)
+        self._started.add(task)
+        task.add_done_callback(self._started.discard)
 
     async def _look(self) -> None:
         self._presence.look(hears=self.connection.is_up)
         await self.elsewhere.look()
 
     def _check(self) -> None:
+        """Redis may have lost what this process wrote."""
         self._publisher.check()
+        self._start(self._claims.restore())
 
     def _changed(self, is_up: bool) -> None:
         if is_up:
-            self._publisher.check()
+            self._check()
 
     def _every(self, seconds: float, work: Callable[[], Any]) -> asyncio.Task[None]:
         async def run() -> None:
@@ -147,7 +149,7 @@ class Sharing:
 
     async def close(self) -> None:
         """Writes the ends of this process's streams, and lets others know that there will be no more."""
-        await end([*self._tasks, *self._deleting])
+        await end([*self._tasks, *self._started])
         await self.elsewhere.close()
         await self._reader.close()
         await self._publisher.close()
