@@ -4,7 +4,9 @@ A process claims a key before it starts the answer, under the id that the answer
 process knows only its own keys: see `idempotency`. Afterwards it claims those that Redis does not have.
 """
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
+from itertools import islice
 from typing import Any, NamedTuple, Protocol
 
 from gateway.admission.admit import AdmittedRequest
@@ -23,12 +25,20 @@ if there and there ~= ARGV[1] then return there end
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
 return false
 """
+# Sets the key, unless another process has claimed it. What this process has claimed earlier is replaced.
+_RESTORE = """
+local there = redis.call('GET', KEYS[1])
+if there and string.sub(there, 1, #ARGV[1]) ~= ARGV[1] then return end
+redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+"""
 # Frees the key, if it still names this stream.
 _RELEASE = """
 local there = redis.call('GET', KEYS[1])
 if there and string.find(there, ' ' .. ARGV[1] .. ' ', 1, true) then redis.call('DEL', KEYS[1]) end
 """
-_LOOKS = 4  # for the stream of a key that was claimed a moment ago; each takes 0.5 s, a start takes some milliseconds
+# For the stream of a key that was claimed a moment ago, or whose process is writing it again. Each takes half a second,
+# and up to two in the first seconds of this process. A start takes some milliseconds.
+_LOOKS = 4
 _ATTEMPTS = 3  # each ends with a claim, unless another process claims the key in the same moment
 
 _CLAIMED_AT_ONCE = 500  # keys in one pipeline: Redis takes them within the time limit of an operation
@@ -52,7 +62,7 @@ class Own(Protocol):
     def knows(self, key: Key) -> bool:
         """Whether it has started, or is starting, a stream for a key that is not free again."""
 
-    def claims(self) -> Iterable[Claim]: ...
+    def claims(self) -> Iterator[Claim]: ...
 
 
 Find = Callable[[str], Awaitable[FollowedStream | None]]
@@ -95,16 +105,14 @@ class Claims:
         raise RedisUnavailable()
 
     async def restore(self) -> None:
-        """Claims all keys of this process that Redis does not have. Raises RedisUnavailable."""
-        claims = list(self._own.claims())
-        for start in range(0, len(claims), _CLAIMED_AT_ONCE):
-            some = claims[start : start + _CLAIMED_AT_ONCE]
+        """Claims the keys of this process's streams, as far as no other process has. Raises RedisUnavailable."""
+        claims = self._own.claims()
+        while some := list(islice(claims, _CLAIMED_AT_ONCE)):
             await self._connection.run_all([self._restoring(claim) for claim in some])
 
     def _restoring(self, claim: Claim) -> Command:
-        """Another process may have claimed the key meanwhile: it keeps it."""
         name, value = self._keys.idempotency(*claim.key), self._written(claim.stream_id, claim.asked.hex())
-        return "SET", name, value, "NX", "PX", int(claim.life * 1000)
+        return "EVAL", _RESTORE, 1, name, f"{self._process} ", value, int(claim.life * 1000)
 
     def _written(self, stream_id: str, asked: str) -> bytes:
         return f"{self._process} {stream_id} {asked}".encode()
@@ -123,8 +131,14 @@ class Claims:
         return await self._find(stream_id)  # another request may have made the claim, and start it meanwhile
 
     async def _started(self, stream_id: str) -> FollowedStream | None:
-        """The stream, which may be about to start. None if its process was killed, or its client left, before that."""
+        """The stream, which may be about to start. None if its process was killed, or its client left, before that.
+
+        Raises RedisUnavailable.
+        """
         for _ in range(_LOOKS):
-            if (stream := await self._find(stream_id)) is not None:
-                return stream
+            with suppress(RedisUnavailable):  # also where Redis is back, and may not have the stream yet
+                if (stream := await self._find(stream_id)) is not None:
+                    return stream
+            if not self._connection.is_up:
+                raise RedisUnavailable()
         return None

@@ -23,7 +23,7 @@ Kept = HeldStream[StreamLog]
 
 
 class Keyed(NamedTuple):
-    """A stream that a request with this key would find. `fingerprint` tells what was asked."""
+    """A stream that has begun, and that a request with this key finds. `fingerprint` tells what was asked."""
 
     key: Key
     stream: Kept
@@ -56,10 +56,11 @@ class Once:
     def __len__(self) -> int:
         return len(self._started)
 
-    def __iter__(self) -> Iterator[Keyed]:
-        """The streams of all keys that are not free."""
-        for key, known in self._started.items():
-            if known.stream is not None and not known.is_void:
+    def begun(self) -> Iterator[Keyed]:
+        """The streams that have begun, each as it is when it is taken. Keys may come and go meanwhile."""
+        for key in list(self._started):
+            known = self._started.get(key)
+            if known is not None and known.stream is not None and not known.is_void:
                 yield Keyed(key, known.stream, known.fingerprint, known.longest)
 
     def forget(self, stream: Kept) -> None:

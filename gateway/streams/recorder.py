@@ -54,9 +54,9 @@ class Recorder:
         return key in self._once
 
     def claims(self) -> Iterator[Claim]:
-        """What other processes are to know of the idempotency keys of this one's streams."""
+        """What other processes are to know of the idempotency keys of this one's streams. See Once.begun."""
         keep = self._keep_seconds()
-        for key, stream, asked, longest in self._once:
+        for key, stream, asked, longest in self._once.begun():
             if stream.is_shared:
                 yield Claim(key, stream.id, asked, keep if stream.log.ended else longest + keep)
 
@@ -85,6 +85,8 @@ class Recorder:
         if not request.in_background:
             stream.expect()
         self._share(stream, request)
+        if self.sharing is not None and stream.is_shared and stream_id is None:
+            self.sharing.claim_again()  # Redis was away when the key was to be claimed, and may be back
         return stream
 
     def _share(self, stream: HeldStream[StreamLog], request: AdmittedRequest) -> None:

@@ -54,9 +54,14 @@ class Sharing:
         copies = MemoryStore(max_streams=store.max_streams, max_bytes=store.max_bytes)
         self.elsewhere = Elsewhere(self._process, connection, keys, self._reader, copies)
         self._claims = Claims(self._process.name, connection, keys, own, self.elsewhere.find)
-        self._started: set[asyncio.Task[None]] = set()
+        self._deleting: set[asyncio.Task[None]] = set()
         connection.listen(self._changed)
-        self._tasks = [self._every(RENEW_SECONDS, self._process.renew), self._every(CHECK_SECONDS, self._look)]
+        self._keys_may_be_lost = asyncio.Event()
+        self._tasks = [
+            self._every(RENEW_SECONDS, self._process.renew),
+            self._every(CHECK_SECONDS, self._look),
+            self._every(0, self._restore_keys),
+        ]
 
     @property
     def visitors(self) -> int:
@@ -100,6 +105,10 @@ class Sharing:
         """See Claims."""
         return await self._claims.claim(key, request, epoch, life=life)
 
+    def claim_again(self) -> None:
+        """Redis may not have the idempotency keys of this process's streams. They are written in the background."""
+        self._keys_may_be_lost.set()
+
     def _hear(self, message: Message) -> None:
         if message.subject is Subject.STOP:
             if (stream := self._own.find(message.stream)) is not None:
@@ -114,12 +123,12 @@ class Sharing:
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         async def run() -> None:
-            with suppress(RedisUnavailable):  # a deletion was made by its sender, and a check comes when Redis is back
+            with suppress(RedisUnavailable):  # the sender has deleted what Redis held
                 await work
 
         task = asyncio.get_running_loop().create_task(run())
-        self._started.add(task)
-        task.add_done_callback(self._started.discard)
+        self._deleting.add(task)
+        task.add_done_callback(self._deleting.discard)
 
     async def _look(self) -> None:
         self._presence.look(hears=self.connection.is_up)
@@ -128,7 +137,13 @@ class Sharing:
     def _check(self) -> None:
         """Redis may have lost what this process wrote."""
         self._publisher.check()
-        self._start(self._claims.restore())
+        self.claim_again()
+
+    async def _restore_keys(self) -> None:
+        """Once for all losses that were noticed meanwhile. If Redis goes away, its return is noticed, too."""
+        await self._keys_may_be_lost.wait()
+        self._keys_may_be_lost.clear()
+        await self._claims.restore()
 
     def _changed(self, is_up: bool) -> None:
         if is_up:
@@ -149,7 +164,7 @@ class Sharing:
 
     async def close(self) -> None:
         """Writes the ends of this process's streams, and lets others know that there will be no more."""
-        await end([*self._tasks, *self._started])
+        await end([*self._tasks, *self._deleting])
         await self.elsewhere.close()
         await self._reader.close()
         await self._publisher.close()

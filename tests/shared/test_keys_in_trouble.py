@@ -5,11 +5,13 @@ on both surfaces.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any
 
 import pytest
 
+from gateway.shared.messages import Message, Subject
+from gateway.streams.sharing import Sharing
 from tests.conftest import Client, MakeGateway
 from tests.rig.clients import EVENTS, eventually
 from tests.rig.completions import STREAMED, post
@@ -62,10 +64,22 @@ async def has_keys(redis: RedisServer, number: int = 1) -> None:
             await asyncio.sleep(0.05)
 
 
-async def is_known_to_be_away(client: Client) -> None:
+def sharing_of(client: Client) -> Sharing:
     sharing = streams(client).sharing
     assert sharing is not None
-    await eventually(lambda: not sharing.connection.is_up)
+    return sharing
+
+
+async def know(clients: Sequence[Client], *, is_up: bool) -> None:
+    """The gateways know how Redis is."""
+    for client in clients:
+        connection = sharing_of(client).connection
+        await eventually(lambda connection=connection: connection.is_up == is_up)  # type: ignore[misc] # of this turn
+
+
+async def failed(client: Client) -> None:
+    async with post(client, STREAMED, **KEY) as response:
+        assert response.status == 502
 
 
 async def test_fault_70_redis_is_away_in_the_middle(
@@ -78,12 +92,13 @@ async def test_fault_70_redis_is_away_in_the_middle(
     asking = asyncio.create_task(ask(here))
     await upstream.until(requests=1)
     await redis.stop()
-    await is_known_to_be_away(here)
+    await know([here], is_up=False)
     gate.set()
     whole = await asking
     assert b"two" in whole
     assert await ask(here) == whole
     await redis.start()  # empty
+    await know([here, there], is_up=True)
     await has_keys(redis)
     assert await ask(there) == whole
     assert len(upstream.requests) == 1
@@ -97,6 +112,7 @@ async def test_fault_70_an_answer_that_began_while_redis_was_away(
     upstream.script(ANSWER)
     whole = await ask(here)
     await redis.start()
+    await know([here, there], is_up=True)
     await has_keys(redis)
     assert await ask(there) == whole
     assert len(upstream.requests) == 1
@@ -112,6 +128,7 @@ async def test_fault_70_two_answers_for_one_key(
     answers = [await ask(here), await ask(there)]
     assert answers[0] != answers[1]
     await redis.start()
+    await know([here, there], is_up=True)
     await has_keys(redis)
     third = await gateway(f'[store]\nurl = "{redis.url}"\n')
     assert await ask(third) in answers
@@ -130,9 +147,35 @@ async def test_fault_71_a_slow_redis(
         whole = await ask(here)
     assert b"two" in whole
     proxy.delay = 0.0
+    await know([here, there], is_up=True)
     await has_keys(redis)
     assert await ask(there) == whole
     assert len(upstream.requests) == 1
+
+
+@pytest.mark.parametrize("before", ["nothing", "one that failed"])
+async def test_fault_71_a_redis_that_takes_a_claim_too_late(
+    gateway: MakeGateway, upstream: ScriptedUpstream, redis: RedisServer, before: str
+) -> None:
+    """It comes back with a claim for a stream that was never started, or for one that failed."""
+    here, there = await two(gateway, redis.url)
+    if before == "one that failed":
+        upstream.script(answer(500, {}))
+        await failed(here)
+        await know([here, there], is_up=True)
+        await asyncio.sleep(0.2)
+    upstream.script(ANSWER)
+    calls = len(upstream.requests)
+    redis.freeze()
+    try:
+        whole = await completion(here)
+    finally:
+        redis.thaw()
+    assert b"two" in whole
+    await know([here, there], is_up=True)
+    await eventually(lambda: not sharing_of(here)._keys_may_be_lost.is_set())
+    assert await completion(there) == whole
+    assert len(upstream.requests) == calls + 1
 
 
 async def test_fault_72_redis_is_flushed(
@@ -159,24 +202,44 @@ async def test_fault_72_a_key_that_was_free_stays_free(
     """A failed answer, whose key may start another one, does not take it again."""
     here, there = await two(gateway, redis.url)
     upstream.script(answer(500, {}), ANSWER)
-    async with post(here, STREAMED, **KEY) as response:
-        assert response.status == 502
+    await failed(here)
     await redis.say("FLUSHALL")
-    sharing = streams(here).sharing
-    assert sharing is not None
-    await sharing._claims.restore()
+    await sharing_of(here)._claims.restore()
     await has_keys(redis, 0)
     assert b"two" in await completion(there)
+
+
+async def test_many_losses_at_once_are_one_look(
+    gateway: MakeGateway, upstream: ScriptedUpstream, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each viewer elsewhere may tell of one, and each look asks for all keys."""
+    here, _ = await two(gateway, redis.url)
+    upstream.script(ANSWER)
+    await completion(here)
+    sharing, looks = sharing_of(here), 0
+    restore = sharing._claims.restore
+
+    async def counted() -> None:
+        nonlocal looks
+        looks += 1
+        await restore()
+
+    monkeypatch.setattr(sharing._claims, "restore", counted)
+    for _ in range(300):
+        sharing._hear(Message(Subject.MISSING, "x" * 22, "another"))
+    await eventually(lambda: looks > 0)
+    await asyncio.sleep(0.1)
+    assert looks == 1
 
 
 async def test_fault_74_a_key_whose_time_has_passed_is_free(
     gateway: MakeGateway, upstream: ScriptedUpstream, redis: RedisServer, ask: Ask
 ) -> None:
-    here, there = [await gateway(f'[store]\nurl = "{redis.url}"\n[stream]\nkeep_seconds = 0.5\n') for _ in range(2)]
+    here, there = [await gateway(f'[store]\nurl = "{redis.url}"\n[stream]\nkeep_seconds = 1\n') for _ in range(2)]
     upstream.script(ANSWER, OTHER)
     assert b"two" in await ask(here)
     await eventually(lambda: len(streams(here)) == 0)
-    await asyncio.sleep(0.6)
+    await asyncio.sleep(1.1)
     for client in (there, here):
         assert b"another" in await ask(client)
     assert len(upstream.requests) == 2
