@@ -112,6 +112,13 @@ TABLE = [
         inside.a_lost_connection_is_told_of,
     ),
     Use(
+        "gateway.upstream.client.connections",
+        ("TCPConnector.connect", "Connection.protocol", "ResponseHandler.should_close"),
+        "a connection is not used again on which something came while it rested",
+        "a response that nobody asked for is taken as the one to the next request",
+        inside.a_connection_tells_what_came_while_it_rested,
+    ),
+    Use(
         "gateway.upstream.client.translation",
         ("ServerDisconnectedError.message",),
         "a request is repeated only where no byte of a response has come",

@@ -173,6 +173,42 @@ async def a_lost_connection_is_told_of() -> None:
         closed.exception()
 
 
+async def a_connection_tells_what_came_while_it_rested() -> None:
+    told = []
+
+    class Connector(aiohttp.TCPConnector):
+        async def connect(self, *request: Any, **options: Any) -> Any:
+            connection = await super().connect(*request, **options)
+            assert connection.protocol is not None
+            told.append(connection.protocol.should_close)
+            return connection
+
+    over = asyncio.Event()
+    whole = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+
+    async def play(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for extra in (b"", whole, b""):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(whole)
+            await asyncio.sleep(0.05)
+            writer.write(extra)
+        await over.wait()
+        writer.close()
+
+    server = await asyncio.start_server(play, "127.0.0.1", 0)
+    try:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with aiohttp.ClientSession(connector=Connector()) as session:
+            for _ in range(3):
+                async with session.get(url) as response:
+                    assert response.status == 200
+                await asyncio.sleep(0.1)
+    finally:
+        over.set()
+        server.close()
+    assert told == [False, False, True]
+
+
 async def an_error_says_whether_a_response_had_begun() -> None:
     for start, has_begun in ((b"", False), (HEAD[:-2], True)):
         with pytest.raises(aiohttp.ServerDisconnectedError) as caught:

@@ -2,6 +2,7 @@
 
 import socket
 from contextvars import ContextVar
+from typing import Any
 
 import aiohttp
 
@@ -11,7 +12,7 @@ _MOST_FIELDS = 512  # 300 were seen; with the bound of each, a header takes at m
 
 def pooling() -> aiohttp.ClientSession:
     """A session that uses connections again."""
-    return _session(aiohttp.TCPConnector(limit=0, socket_factory=_note_opening))
+    return _session(_Pool(limit=0, socket_factory=_note_opening))
 
 
 def fresh() -> aiohttp.ClientSession:
@@ -42,6 +43,23 @@ class Opening:
 
 opening: ContextVar[Opening] = ContextVar("opening")
 """That of the request which is being sent."""
+
+
+class _Pool(aiohttp.TCPConnector):
+    """Drops a connection on which something came while it rested.
+
+    aiohttp would take a response that nobody asked for as the one to the next request, which may be another caller's.
+    """
+
+    async def connect(self, *request: Any, **options: Any) -> Any:
+        """Raises ServerDisconnectedError, as for a connection that the server has closed."""
+        connection = await super().connect(*request, **options)
+        found = opening.get(None)
+        is_new = found is not None and found.has_begun
+        if getattr(connection.protocol, "should_close", False) and not is_new:
+            connection.close()
+            raise aiohttp.ServerDisconnectedError()
+        return connection
 
 
 def _note_opening(address: aiohttp.AddrInfoType) -> socket.socket:
