@@ -58,6 +58,7 @@ FATES = {
     "without [DONE]": Fate(4),
     "without a finish": Fate(4),
     "with garbage": Fate(6),
+    "answers twice": Fate(4),
     "refuses once": Fate(3, calls=2),
     "resets once": Fate(3, calls=2),
     "empty once": Fate(3, calls=2),

@@ -39,6 +39,8 @@ from tests.rig.scripted_upstream import (
 _PAUSES = (0.0, 0.0, 0.005, 0.02, 0.1)  # seconds, of which an answer has one
 _SOON = 0.1  # seconds: the answer to the one who asks for it goes first
 _USAGE = usage(prompt_tokens=3, completion_tokens=4, total_tokens=7)
+_LAST_CHUNK = b"0\r\n\r\n"
+_UNASKED = head(Transfer_Encoding="chunked") + chunked(delta("Nobody asked for this.") + finish() + DONE) + _LAST_CHUNK
 _FULL = answer(503, {"error": {"message": "Full."}})
 
 
@@ -100,7 +102,10 @@ def _streamed(one: Answer, is_first: bool) -> list[Step]:
             return _cut(one, [*before, event({"error": {"message": "Out of memory.", "code": 500}}), DONE])
         case "gives up, then [DONE]":
             return _cut(one, [*before, finish("abort"), DONE])
-    return _cut(one, [*before, *after, finish(), _USAGE, DONE])
+    whole = _cut(one, [*before, *after, finish(), _USAGE, DONE])
+    if one.fate_name == "answers twice":
+        return [*whole[:-1], Send(_LAST_CHUNK + _UNASKED)]
+    return whole
 
 
 def _cut(one: Answer, events: list[bytes], *end: Step) -> list[Step]:
@@ -139,7 +144,7 @@ def _object(one: Answer, is_first: bool) -> list[Step]:
             return answer(400, {"error": {"message": "No."}})
     begin = head(200, "application/json", Transfer_Encoding="chunked")
     half = len(data) // 2
-    return [Send(begin + chunked(data[:half])), Pause(0.05), Send(chunked(data[half:]) + b"0\r\n\r\n")]
+    return [Send(begin + chunked(data[:half])), Pause(0.05), Send(chunked(data[half:]) + _LAST_CHUNK)]
 
 
 async def serve() -> None:
