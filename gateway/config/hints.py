@@ -8,6 +8,19 @@ from typing import Any, get_args
 
 _OTHER_FORMAT = "this looks like {}, but the configuration is TOML; config.example.toml shows how to write it"
 _LISTS_OF_TABLES = r"\[\s*(upstreams|models|keys)\s*\]"
+_TERMS = {
+    "int": "an integer",
+    "float": "a number",
+    "str": "a string",
+    "bool": "a boolean",
+    "array": "a list",
+    "list": "a list",
+    "object": "a table",
+    "dict": "a table",
+    "date": "a date",
+    "datetime": "a date with a time",
+    "time": "a time",
+}
 _LONGEST_SHOWN = 40  # characters of a value that a message repeats; longer ones hide the advice
 
 
@@ -48,6 +61,16 @@ def expected(kind: Any, value: Any) -> str | None:
         if getattr(one, "__name__", "") == "date":
             return "expected a date, such as 2027-12-31"
     return None
+
+
+def in_terms_of_toml(message: str) -> str:
+    """A message of msgspec, whose types are Python's: Expected `int | null`, got `str`."""
+    return re.sub(r"`([^`]*)`", lambda found: _either(found[1].split(" | ")), message)
+
+
+def _either(kinds: Iterable[str]) -> str:
+    """A field that may be null is left out of the file."""
+    return " or ".join([_TERMS.get(kind, kind) for kind in kinds if kind != "null"])
 
 
 def _other_format(text: str) -> str | None:

@@ -16,7 +16,7 @@ from typing import Any, get_args, get_origin
 import msgspec
 from msgspec import Struct
 
-from gateway.config.hints import expected, not_a_list, syntax_fault, unknown_key
+from gateway.config.hints import expected, in_terms_of_toml, not_a_list, syntax_fault, unknown_key
 from gateway.config.rules import name_faults, value_faults
 from gateway.config.schema import Config, Price, Secret
 
@@ -136,7 +136,7 @@ def _build(kind: Any, value: Any, path: str, faults: list[str]) -> Any:
     try:
         return msgspec.convert(value, kind, dec_hook=_secret)
     except msgspec.ValidationError as error:
-        message = expected(kind, value) or str(error).partition(" - at ")[0].replace("`", "")
+        message = expected(kind, value) or in_terms_of_toml(str(error).partition(" - at ")[0])
         faults.append(f"{path}: {message[0].lower()}{message[1:]}")
         return _NOTHING
 
@@ -144,7 +144,7 @@ def _build(kind: Any, value: Any, path: str, faults: list[str]) -> Any:
 def _build_struct(kind: type[Struct], value: Any, path: str, faults: list[str]) -> Any:
     """A field with a fault gets its default or an empty value, so that the other fields can be checked."""
     if not isinstance(value, dict):
-        faults.append(f"{path}: expected a table, got {type(value).__name__}")
+        faults.append(f"{path}: {in_terms_of_toml(f'expected a table, got `{type(value).__name__}`')}")
         return _NOTHING
     fields = {f.encode_name: f for f in msgspec.structs.fields(kind)}
     faults += [f"{_below(path, key)}: {unknown_key(key, fields)}" for key in value if key not in fields]
@@ -182,7 +182,7 @@ def _touch(one: str, other: str) -> bool:
 def _secret(kind: type, value: Any) -> Any:
     if kind is Secret and isinstance(value, str):
         return Secret(value)
-    raise msgspec.ValidationError("Expected str" if kind is Secret else f"Expected {kind.__name__}")
+    raise msgspec.ValidationError("Expected `str`" if kind is Secret else f"Expected `{kind.__name__}`")
 
 
 def _below(path: str, key: str) -> str:

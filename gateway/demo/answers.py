@@ -86,7 +86,7 @@ import urllib.request
 
 body = {"model": "demo", "stream": True, "messages": [{"role": "user", "content": "Hello!"}]}
 request = urllib.request.Request(
-    "http://127.0.0.1:8001/v1/chat/completions",
+    "http://127.0.0.1:8080/v1/chat/completions",
     data=json.dumps(body).encode(),
     headers={"Content-Type": "application/json"},
 )

@@ -71,6 +71,7 @@ export const TAKES = {
     this.label = 'Changed on the way'
     this.enter('failed')
     this.measure()
+    this.grown()
   },
 
   reconnecting(data, { error }) {

@@ -170,6 +170,7 @@ export class Turn {
     this.part('.measures dl').replaceChildren(...pairs(table(this.measures, this.end, this)))
     this.label = label
     this.enter(state)
+    this.grown() // what is told of the answer may take several lines
   }
 
   measure() {

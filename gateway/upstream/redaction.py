@@ -24,8 +24,8 @@ _SECRETS = re.compile(
     r"""(?aix)
       \b (?: bearer | basic ) \s+ [\w.~+/=*-]{6,}         # credentials of an Authorization field
     | \b (?: sk | pk | rk | gsk | xai | org | proj ) [-_] [\w*.-]{6,}   # provider keys and account ids
-    | \b (?: [\w.-]{0,40} api [-_ ]? key [\w-]* (?: \s provided )? | authorization | token ) ["']? \s* [:=] \s*
-      ["']? (?: bearer \s+ | basic \s+ )? \S+             # a field and its value
+    | \b [\w.-]{0,40} (?P<field> (?: api [-_ ]? key [\w-]* (?: \s provided )? | (?<!\w) (?: authorization | token ) )
+      ["']? \s* [:=] \s* ["']? ) (?: bearer \s+ | basic \s+ )? \S+             # a field and its value
     | \b [\w*-]{32,} \b                                    # any word that is long enough to be a key
     """
 )
@@ -47,7 +47,7 @@ def cleaned(words: str) -> str:
     words = words[: 4 * _MAX_MESSAGE]  # so that no pattern runs over megabytes; `redacted` cuts it to the final length
     words = _CONTROLS.sub(" ", words)
     words = _ADDRESSES.sub("[address]", words)
-    words = _SECRETS.sub("[redacted]", words)
+    words = _SECRETS.sub(lambda found: f"{found['field'] or ''}[redacted]", words)
     return words.encode(errors="replace").decode().strip()
 
 

@@ -1,5 +1,6 @@
 """What is wider than a phone: it scrolls by itself and says so, and the page never scrolls sideways."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
@@ -43,6 +44,16 @@ async def test_a_remark_beside_the_model_is_never_cut_in_two(phone: Playground):
     remark = turn.locator(".who span")
     await expect(remark).to_have_text("answered by demo-backup in 3 attempts")
     assert await remark.evaluate("(remark) => remark.getClientRects().length") == 1
+
+
+async def test_the_end_stays_in_sight(phone: Playground):
+    """Also what is told of an answer after its last word, which takes several lines here."""
+    for model in ("demo-429", "demo-tools", "demo-tools", "demo-flaky"):
+        await phone.answer("Hello", model=model)
+    below = "document.documentElement.scrollHeight - innerHeight - scrollY"
+    async with asyncio.timeout(3):
+        while await phone.page.evaluate(below) >= 2:  # noqa: ASYNC110 - the state of the browser
+            await asyncio.sleep(0.05)
 
 
 ROW = "| " + " | ".join(f"column{number}" for number in range(9)) + " |"

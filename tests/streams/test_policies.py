@@ -126,12 +126,15 @@ async def test_fault_55_detach_goes_on_for_the_grace_time(
 ) -> None:
     """And is then cancelled: not earlier, and not much later."""
     upstream.script(stream(delta("a"), Pause(0.1), delta("b"), Stall()))
+    begun = asyncio.get_running_loop().time()
     client, stream_id = await left_with(gateway, "detach", where, grace_seconds=0.3)
     gone = asyncio.get_running_loop().time()
     await eventually(lambda: held(client, stream_id).log.last == 2)
     assert upstream.left == 0
     await upstream.until(left=1, within=2)
-    assert 0.25 < asyncio.get_running_loop().time() - gone < 1
+    cancelled = asyncio.get_running_loop().time()
+    assert cancelled - begun >= 0.3
+    assert cancelled - gone < 1
     await eventually(lambda: bool(ends(lines)))
     assert [end["end"] for end in ends(lines)] == ["client_gone"]
 

@@ -106,7 +106,7 @@ def _error(status: int, headers: Mapping[str, str], reason: Reason, body: bytes,
     if status in _CALLERS_FAULT or is_refusal_of_content(reason):
         return rejected(reason, status)
     if status in _OPERATORS_FAULT:
-        return UpstreamMisconfigured(_REFUSALS.get(status), note=reason.words)
+        return UpstreamMisconfigured(_REFUSALS.get(status), note=_said(status, reason))
     if 300 <= status < 400:
         return UpstreamMisconfigured(
             f"The model's server redirects with status {status}. The operator has to look at `base_url`: it must be "
@@ -115,7 +115,12 @@ def _error(status: int, headers: Mapping[str, str], reason: Reason, body: bytes,
     if 200 <= status < 300:
         return UpstreamMisconfigured(f"The model's server answered with status {status} instead of a stream.")
     words = f"The model's server failed with status {status}. Ask again in a moment."
-    return UpstreamError(words, note=reason.words)
+    return UpstreamError(words, note=_said(status, reason))
+
+
+def _said(status: int, reason: Reason) -> str:
+    """For the log, whose reader may have to look the upstream's own code up."""
+    return ": ".join([f"status {status}", *[part for part in (reason.code, reason.words) if part]])
 
 
 def rejected(reason: Reason, status: int) -> UpstreamRejected:

@@ -214,9 +214,17 @@ def test_a_server_that_wants_tls_and_says_so(body: bytes) -> None:
     assert "`base_url` needs https" in error.message
 
 
-@pytest.mark.parametrize("status", [400, 404, 413, 422, 429, 500, 503])
+@pytest.mark.parametrize("status", [400, 404, 413, 422, 429])
 def test_the_reason_is_in_the_log(status: int) -> None:
     assert told(status, {"detail": "Too long."}).note == "Too long."
+
+
+@pytest.mark.parametrize("status", [401, 402, 403, 405, 500, 503])
+def test_status_code_and_reason_of_what_the_operator_has_to_look_at_are_in_the_log(status: int) -> None:
+    refusal = {"message": "Incorrect API key provided: sk-abcdefgh.", "code": "invalid_api_key"}
+    note = f"status {status}: invalid_api_key: Incorrect API key provided: [redacted]"
+    assert told(status, {"error": refusal}).note == note
+    assert told(status, b"").note == f"status {status}"
 
 
 # The gateway's own wish for usage
