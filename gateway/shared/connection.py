@@ -1,7 +1,7 @@
 """The connection to Redis. The only module that uses redis-py and hiredis.
 
 Each operation has a time limit. The first one that fails marks Redis as away. From then on operations fail at once, so
-that no request waits for them, and one task asks every second whether Redis is back.
+that no request waits for them, and one task asks twice a second whether Redis is back.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from gateway.errors import RedisUnavailable
 from gateway.shared.base import Command, CommandError
 from gateway.shared.ending import end
 
-_PROBE_SECONDS = 1.0  # between two checks whether Redis is back
+_PROBE_SECONDS = 0.5  # between two checks whether Redis is back
 _CONNECTIONS = 32  # of one process; an operation that finds none free waits, within its time limit
 _PROBE = "gateway:probe"  # a key that is written to see whether Redis takes writes; a refused one is an answer, too
 # Refusals of every write, some of which redis-py has no class for. Others are faults of a single command.
@@ -93,7 +93,7 @@ class RedisConnection:
         if self._probe is not None:
             return
         self.is_up = False
-        logger.warning("Redis is away: %s; a check every second tells when it is back", _words(error))
+        logger.warning("Redis is away: %s; a check twice a second tells when it is back", _words(error))
         self._probe = asyncio.get_running_loop().create_task(self._await_redis())
         self._tell()
 

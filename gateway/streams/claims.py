@@ -37,7 +37,7 @@ local there = redis.call('GET', KEYS[1])
 if there and string.find(there, ' ' .. ARGV[1] .. ' ', 1, true) then redis.call('DEL', KEYS[1]) end
 """
 # For the stream of a key that was claimed a moment ago, or whose process is writing it again. Each takes half a second,
-# and up to two in the first seconds of this process. A start takes some milliseconds.
+# and one and a half in the first seconds of this process. A start takes some milliseconds.
 _LOOKS = 4
 _ATTEMPTS = 3  # each ends with a claim, unless another process claims the key in the same moment
 

@@ -45,6 +45,9 @@ def test_what_is_right_has_no_fault() -> None:
     assert faults(asked("resets once", whole("resets once", attempts=1)), 1) != []
     only = Told(end="upstream_error", code="upstream_unreachable", attempts=1)
     assert faults(asked("resets once", only), 1) == []
+    refused = Told(end="upstream_error", code="upstream_error", attempts=1)
+    assert faults(asked("refuses once", refused, whole("refuses once"), asks=2), 2) == []
+    assert faults(asked("refuses once", refused, whole("refuses once")), 2) != []
     assert faults(asked("whole", stopped, was_stopped=True)) == []
     assert faults(asked("whole", Told(end="left"))) == []
 

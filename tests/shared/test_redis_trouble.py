@@ -177,7 +177,7 @@ async def test_fault_70_a_gateway_that_starts_when_redis_is_back_waits_for_the_p
     one = await created(here)
     whole = await read(here, one["url"])
     assert (await told_of_redis(here))[0] == "away"
-    proxy.delay = 0.08
+    proxy.delay = 0.05
     await redis.start()
     there = await gateway(f'[store]\nurl = "{redis.url}"\n')
     assert await read(there, one["url"]) == whole
