@@ -91,7 +91,7 @@ class Judge:
                     yield f"{told.end} {told.status} {told.code} without a cause"
 
     def _had_one_attempt(self, asked: Asked, told: Told, answer: Answer, calls: int) -> bool:
-        """Its only one failed, of an answer that has more. Its key is free then: who asks again may have a whole one."""
+        """Its only one failed, of an answer that has more. Its key is free then, so a second request may get all."""
         was_only = calls == 1 or (asked.asks > 1 and told.attempts == 1)
         return answer.fate.calls > 1 and was_only and told.code in _FIRST_FAILURES
 
