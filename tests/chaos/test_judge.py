@@ -109,7 +109,10 @@ def test_a_disturbance_explains_only_what_it_can_cause() -> None:
     assert faults(asked("whole", whole(), cut_by_gateway=[(100.4, 100.5)]), 1, frozen) != []
     differing = asked("whole", whole(), differences=["the stored response has less"])
     assert faults(differing, 1, killed) == []
-    assert faults(differing, 1, frozen) == ["the stored response has less"]
+    drained = Disturbance("gateway drained", 100.2, 100.4)
+    assert faults(differing, 1, drained, frozen) == []
+    for one in (drained, frozen):
+        assert faults(differing, 1, one) == ["the stored response has less"]
 
 
 def test_what_is_left_is_told() -> None:
