@@ -21,7 +21,7 @@ class Manner:
 
 
 # Seconds for an event; one that comes sooner may have been there before the connection was cut. Behind a stop, more than
-# one may have been there, and this process, which has 200 clients, may take them late: see `disturbances`.
+# one may have been there, and this process, which has all clients, may take them late: see `disturbances`.
 _WAITED, _WAITED_BEHIND_A_STOP = 0.02, 0.25
 _MOST_CUTS = 12  # an answer is kept for six seconds after its end, and a client is away for up to half a second
 
