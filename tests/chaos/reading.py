@@ -20,8 +20,8 @@ class Manner:
     looks_twice: float = 0.3  # the chance that it comes back behind the end, as an EventSource does
 
 
-# Seconds for an event; one that comes sooner may have been there before the connection was cut. Behind a stop, more than
-# one may have been there, and this process, which has all clients, may take them late: see `disturbances`.
+# Seconds for an event; one that comes sooner may have been there before the connection was cut. Behind a stop, several
+# may have been there, and this process, which has all clients, may take them late: see `disturbances`.
 _WAITED, _WAITED_BEHIND_A_STOP = 0.02, 0.25
 _MOST_CUTS = 12  # an answer is kept for six seconds after its end, and a client is away for up to half a second
 
