@@ -89,7 +89,7 @@ async def test_what_is_sent_at_once_is_behind_what_is_on_its_way(connection: Fai
     """Each entry is written once, and in order: two pipelines may overtake each other."""
     one = One()
     publisher.add(one, life=60, keep=60)
-    connection.delay = 0.1
+    connection.delay = 0.4  # longer than all that follows takes on a busy machine
     sending = []
     for number in range(4):
         one.log.append([Entry(Kind.TEXT, b"%d" % number)])

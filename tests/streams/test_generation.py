@@ -84,8 +84,8 @@ async def test_the_start_block_comes_before_the_upstream_answers(
 async def test_heartbeats_fill_silence_before_the_first_token_and_between(
     gateway: MakeGateway, upstream: ScriptedUpstream
 ) -> None:
-    upstream.script([Pause(0.25), *stream(delta("a"), Pause(0.25), delta("b"), finish(), DONE)])
-    answer = await ask(await gateway("[stream]\nheartbeat_seconds = 0.1"))
+    upstream.script([Pause(0.5), *stream(delta("a"), Pause(0.5), delta("b"), finish(), DONE)])
+    answer = await ask(await gateway("[stream]\nheartbeat_seconds = 0.2"))
     before, _, rest = answer.raw.partition(b"data: a\n")
     between, _, _ = rest.partition(b"data: b\n")
     assert before.count(b":\n\n") == 2
