@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests.conftest import MakeGateway
-from tests.rig.redis import RedisServer, redis_server
+from tests.rig.redis import RedisServer, SlowProxy, redis_server
 
 
 @pytest.fixture
@@ -18,3 +18,11 @@ def gateway(redis: RedisServer, gateway: MakeGateway) -> MakeGateway:
 async def redis() -> AsyncIterator[RedisServer]:
     async with redis_server() as server:
         yield server
+
+
+@pytest.fixture
+async def proxy(redis: RedisServer) -> AsyncIterator[SlowProxy]:
+    proxy = SlowProxy(redis.port)
+    await proxy.start()
+    yield proxy
+    await proxy.stop()

@@ -5,7 +5,7 @@ on both surfaces.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 import pytest
@@ -43,14 +43,6 @@ async def completion(client: Client) -> bytes:
 def ask(request: pytest.FixtureRequest) -> Ask:
     asking: Ask = request.param
     return asking
-
-
-@pytest.fixture
-async def proxy(redis: RedisServer) -> AsyncIterator[SlowProxy]:
-    proxy = SlowProxy(redis.port)
-    await proxy.start()
-    yield proxy
-    await proxy.stop()
 
 
 async def two(gateway: MakeGateway, url: str) -> tuple[Client, Client]:

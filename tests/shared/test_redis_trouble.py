@@ -24,14 +24,6 @@ async def nothing_left_open() -> AsyncIterator[None]:
     await asyncio.sleep(0)
 
 
-@pytest.fixture
-async def proxy(redis: RedisServer) -> AsyncIterator[SlowProxy]:
-    proxy = SlowProxy(redis.port)
-    await proxy.start()
-    yield proxy
-    await proxy.stop()
-
-
 async def status_of(client: Client, url: str) -> int:
     async with client.get(url, headers={"Accept": "application/json"}) as response:
         if response.status == 503:
