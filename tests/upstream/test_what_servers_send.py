@@ -78,6 +78,32 @@ async def test_content_after_a_finish_takes_the_finish_back(
     assert b"[DONE]" not in body.raw
 
 
+EARLY: dict[str, Any] = {
+    "with every chunk": (one("stop", content="The first "), one("stop", content="half ")),
+    "with every thought": (one("stop", reasoning_content="hm"), one("stop", content="The first half ")),
+    "twice": (one(content="The first "), one("stop"), one(content="half "), one("stop")),
+    "with every call": (one("tool_calls", tool_calls=[TOOL]), one("tool_calls", tool_calls=[MORE])),
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("case", EARLY)
+async def test_reasons_that_come_before_the_end_are_no_ends(
+    gateway: MakeGateway, upstream: ScriptedUpstream, case: str, end: str
+) -> None:
+    """From a server that has gone on after one, only `[DONE]` is an end."""
+    steps, reason, code = ENDS[end]
+    upstream.script(stream(*EARLY[case], *steps))
+    client = await gateway(IDLE)
+    answered = await ask(client)
+    assert (answered.end["reason"], answered.failure["error"]["code"]) == (reason, code)
+    body = await relayed(client)
+    assert b"[DONE]" not in body.raw
+    upstream.script(stream(*EARLY[case], DONE))
+    assert (await ask(client)).end["reason"] == "complete"
+    assert (await relayed(client)).blocks[-1] == b"data: [DONE]"
+
+
 KEPT: dict[str, Any] = {
     "usage alone": event({"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 1}}),
     "a role": one(role="assistant", content=""),
@@ -164,10 +190,65 @@ async def test_a_whole_answer_that_was_given_up_is_an_error(
         assert response.status == 502
 
 
+def of_router(finish_reason: str | None, **fields: object) -> dict[str, Any]:
+    return {"index": 0, "delta": {"content": ""}, "finish_reason": finish_reason, **fields}
+
+
+ROUTED: dict[str, Any] = {
+    # the last choice; the code and the words of the failure
+    "a reason of its upstream": (of_router("stop", native_finish_reason="network_error"), "upstream_error", "network"),
+    "an error": (of_router(None, error={"code": 502, "message": "Its host died."}), "upstream_error", "Its host died."),
+    "an error behind a reason": (of_router("stop", error={"code": 502, "message": "Died."}), "upstream_error", "Died."),
+    "a limit": (of_router("error", error={"code": 429, "message": "Slow."}), "upstream_rate_limited", "Slow."),
+}
+
+
+@pytest.mark.parametrize("case", ROUTED)
+async def test_a_failure_that_a_router_puts_into_a_choice(
+    gateway: MakeGateway, upstream: ScriptedUpstream, case: str
+) -> None:
+    """OpenRouter's form, as a stream and as one body. `[DONE]` behind it changes nothing."""
+    last, code, words = ROUTED[case]
+    upstream.script(stream(one(content="The first half "), event({"id": "c", "choices": [last]}), DONE))
+    client = await gateway("[retry]\nattempts = 1\n")
+    answered = await ask(client)
+    assert (answered.text, answered.failure["error"]["code"]) == ("The first half ", code)
+    assert words in answered.failure["error"]["message"]
+    body = await relayed(client)
+    assert body.error["code"] == code
+    assert b"[DONE]" not in body.raw
+    message = {"role": "assistant", "content": "The first half "}
+    upstream.script(answer(200, {"id": "c", "choices": [{**last, "message": message}]}))
+    async with post(client, {**STREAMED, "stream": False}) as response:
+        assert (await response.json())["error"]["code"] == code
+
+
+async def test_reasons_of_a_router_that_are_ends(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
+    last = of_router("stop", native_finish_reason="end_turn", error=None)
+    upstream.script(stream(one(content="a"), event({"id": "c", "choices": [last]})))
+    assert (await ask(await gateway())).end["finish_reason"] == "stop"
+
+
 @pytest.mark.parametrize("reason", ["length", "content_filter", "tool_calls", "sunset"])
 async def test_other_reasons_are_ends(gateway: MakeGateway, upstream: ScriptedUpstream, reason: str) -> None:
     upstream.script(stream(one(content="a"), one(reason)))
     assert (await ask(await gateway())).end["finish_reason"] == reason
+
+
+# Text
+
+
+async def test_tokens_that_are_numbers_are_text(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
+    """Cloudflare's form of a token of digits. On the OpenAI surface, chunks keep their bytes."""
+    parts = [one(content=content) for content in ("It costs $", 6, ".", 0.5, True, 0)]
+    upstream.script(stream(*parts, one("stop"), DONE))
+    client = await gateway()
+    answered = await ask(client)
+    assert (answered.text, answered.end["reason"]) == ("It costs $6.0.5true0", "complete")
+    assert (await whole(client))["choices"][0]["message"]["content"] == "It costs $6.0.5true0"
+    assert [delta["content"] for delta in deltas(await relayed(client))[:-1]] == ["It costs $", 6, ".", 0.5, True, 0]
+    upstream.script(stream(one(content=4), one("stop"), DONE))
+    assert (await ask(client)).text == "4"
 
 
 # Choices

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.upstream.dialects.extras import extras, is_text, is_thought
+from gateway.upstream.dialects.extras import extras, is_text, is_thought, parts_of
 
 _FEW = 100  # objects and lists. What has more may be nested so deeply that it can be read, and not be written again.
 _MAX_DIGITS = 4300  # of an integer; Python has the same bound against quadratic time
@@ -43,6 +43,8 @@ class Choice(msgspec.Struct, gc=False):
     message: Delta | None = None  # in a whole answer that came although a stream was asked for
     finish_reason: str | None = None
     usage: msgspec.Raw = msgspec.Raw()  # Moonshot
+    error: Any = None  # OpenRouter, as the next: the reason that its own upstream gave
+    native_finish_reason: Any = None
 
 
 class XGroq(msgspec.Struct, gc=False):
@@ -72,7 +74,7 @@ def only_text(chunk: Chunk) -> str | None:
         return None
     choice = chunk.choices[0]
     delta = choice.delta
-    if delta is None or choice.index or choice.finish_reason is not None or choice.usage:
+    if delta is None or choice.index or choice.finish_reason is not None or choice.usage or choice.error:
         return None
     if delta.reasoning_content or delta.reasoning or delta.refusal or delta.tool_calls or delta.extra:
         return None
@@ -102,22 +104,33 @@ def _choice(value: dict[str, Any]) -> Choice:
         message=_delta(value.get("message")),
         finish_reason=as_text(value.get("finish_reason")),
         usage=as_raw(value.get("usage")),
+        error=value.get("error"),
+        native_finish_reason=value.get("native_finish_reason"),
     )
 
 
 def _delta(value: Any) -> Delta | None:
     if not isinstance(value, dict):
         return None
-    content = value.get("content")
+    content = parts_of(value.get("content"))
     return Delta(
-        content=as_text(content) or _text_of(content),
-        reasoning_content=as_text(value.get("reasoning_content")) or _thought_of(content),
-        reasoning=as_text(value.get("reasoning")),
+        content=_plain(content) or _text_of(content),
+        reasoning_content=_thought(value.get("reasoning_content")) or _thought_of(content),
+        reasoning=_thought(value.get("reasoning")),
         refusal=as_text(value.get("refusal")),
         tool_calls=[as_raw(call) for call in _calls(value)] or None,
         role=as_text(value.get("role")),
         extra=extras(value) or None,
     )
+
+
+def _plain(value: Any) -> str | None:
+    """The text. Some servers send a token that is a number or a truth value as one (cloudflare/ai#651)."""
+    return dump(value).decode() if isinstance(value, bool | int | float) else as_text(value)
+
+
+def _thought(value: Any) -> str | None:
+    return None if isinstance(value, bool) else _plain(value)  # a truth value may say whether the model reasons
 
 
 def _calls(delta: dict[str, Any]) -> list[dict[str, Any]]:

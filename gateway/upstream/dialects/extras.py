@@ -22,10 +22,15 @@ def extras(delta: Mapping[str, Any]) -> dict[str, Any]:
     """The other fields of the delta that are not empty. `content` has only the parts that are not text."""
     others = _TOLD_OTHERWISE | _NO_CONTENT
     found = {name: value for name, value in delta.items() if value and name not in others}
-    content = delta.get("content")
+    content = parts_of(delta.get("content"))
     if isinstance(content, list) and (parts := [p for p in content if p and not is_text(p) and not is_thought(p)]):
         found["content"] = parts
     return found
+
+
+def parts_of(content: Any) -> Any:
+    """The content of a delta. A single part counts as a list of one."""
+    return [content] if isinstance(content, dict) else content
 
 
 def is_text(part: Any) -> bool:

@@ -64,6 +64,7 @@ class Decoder:
         self._answered = False  # an answer has begun; reasoning alone does not count
         self._reason: str | None = None  # the last finish reason
         self._finished = False  # it came, and no content after it
+        self._finishes_early = False  # content came after one, so a reason alone says nothing here
         self._gave_up = False  # it means that the server did not complete the answer
         self._others: set[int | None] | None = None  # indexes of choices that are not the answer; nearly always none
         self._began_at_zero = False  # a choice with the index 0 or without an index came
@@ -75,16 +76,17 @@ class Decoder:
 
     @property
     def finish_reason(self) -> str | None:
-        """The last finish reason. None if content came after it and there was no `[DONE]`."""
-        return self._reason if self._finished or self.done else None
+        """The last finish reason. None if it is no end, because content came after it or after another one."""
+        return self._reason if self.complete else None
 
     @property
     def complete(self) -> bool:
         """Whether the upstream has marked the answer as complete.
 
-        The mark is `[DONE]`, or a finish reason without content after it.
+        The mark is `[DONE]`, or a finish reason without content after it. Some servers send a reason with every chunk
+        (su-kaka/gcli2api#403), so where content has followed one, only `[DONE]` is a mark.
         """
-        return self.done or self._finished
+        return self.done or (self._finished and not self._finishes_early)
 
     @property
     def passed_text(self) -> bytes | None:
@@ -158,7 +160,7 @@ class Decoder:
             raise UpstreamError("The model's server answered with something that is not a JSON object.")
         if not chunk.choices and (words := reason_in(read_json(body)).words):
             raise UpstreamError(words, note=words)
-        if not self._finished:
+        if not self.complete:
             self.done = True  # a whole message is complete, even without a finish reason
 
     def finish(self) -> None:
@@ -204,7 +206,8 @@ class Decoder:
         """Adds the entry for `payload`, which is the only content of the chunk `data`."""
         entries.append(Entry(_TEXT, payload))
         self.said += len(payload)
-        self._finished = False
+        if self._finished:
+            self._take_finish_back()
         self._began_at_zero = True
 
     def _of_the_answer(self, choices: list[Choice]) -> list[Choice]:
@@ -242,7 +245,8 @@ class Decoder:
                 entries.append(Entry(_TEXT, payload))
                 self.said += len(payload)
                 self._answered = self.has_content = True
-                self._finished = False
+                if self._finished:
+                    self._take_finish_back()
             if delta.refusal:
                 self._add(Kind.REFUSAL, delta.refusal.encode(), entries)
                 self._answered = True
@@ -250,39 +254,43 @@ class Decoder:
                 self._take_calls(delta.tool_calls, entries)
             if delta.extra:
                 self._take_extra(delta.extra, entries)
+        if choice.error:
+            self._gave_up = True
         if choice.finish_reason:
-            self._take_reason(choice.finish_reason)
+            self._take_reason(choice.finish_reason, choice.native_finish_reason)
         if choice.usage:
             self._take_usage(choice.usage)
 
     def _take_calls(self, fragments: list[msgspec.Raw], entries: list[Entry]) -> None:
         """Adds fragments of tool calls. An empty one, such as the last of Qwen's calls, does not cancel a finish."""
-        finished = self._finished
         for call in objects(fragments):
-            self._add(Kind.TOOL, call, entries)
+            self._add(Kind.TOOL, call, entries, continues=not is_empty(call))
             self._answered = True
-            finished = finished and is_empty(call)
-        self._finished = finished
 
-    def _take_reason(self, reason: str) -> None:
+    def _take_reason(self, reason: str, native: Any) -> None:
+        """`native` is the reason that a router got, where it tells. It may pass a failure on as `stop`."""
         if not says_nothing(reason):
+            reason = native if isinstance(native, str) and gave_up(native) else reason
             self._reason, self._finished = reason, True
-            self._gave_up = gave_up(reason)
+            self._gave_up |= gave_up(reason)
 
     def _take_extra(self, fields: dict[str, Any], entries: list[Entry]) -> None:
         """Adds the fields that have no kind of their own. Remarks on an answer do not cancel its finish."""
-        finished = self._finished and not are_answer(fields)
+        is_answer = are_answer(fields)
         for kind, part in by_kind(fields):
             if payload := bytes(as_raw(part)):
-                self._add(kind, payload, entries)
-        self._finished = finished
-        self._answered |= are_answer(fields)
+                self._add(kind, payload, entries, continues=is_answer)
+        self._answered |= is_answer
 
-    def _add(self, kind: Kind, payload: bytes, entries: list[Entry]) -> None:
+    def _add(self, kind: Kind, payload: bytes, entries: list[Entry], *, continues: bool = True) -> None:
         entries.append(Entry(kind, payload))
         self.said += len(payload)
         self.has_content = True
-        self._finished = False
+        if self._finished and continues:
+            self._take_finish_back()
+
+    def _take_finish_back(self) -> None:
+        self._finished, self._finishes_early = False, True
 
     def _take_usage(self, raw: msgspec.Raw) -> None:
         usage = bytes(raw)

@@ -48,12 +48,16 @@ class Relay(Decoder):
 
     @property
     def complete(self) -> bool:
-        return self.done or (len(self._ended_ones) >= self.choices and self._begun_ones <= self._ended_ones)
+        return self.done or (len(self._ended_ones) >= self.choices and self._all_ended)
 
     @property
     def may_be_whole(self) -> bool:
         """A clean end is also complete if the upstream sent fewer choices than were asked for."""
-        return self.done or (bool(self._ended_ones) and self._begun_ones <= self._ended_ones)
+        return self.done or (bool(self._ended_ones) and self._all_ended)
+
+    @property
+    def _all_ended(self) -> bool:
+        return self._begun_ones <= self._ended_ones and not self._finishes_early
 
     def decode(self, event: Event, entries: list[Entry], chunk: Chunk | None = None) -> Chunk | None:
         self._is_odd = self._is_mute = False
@@ -90,7 +94,7 @@ class Relay(Decoder):
         self.said += len(payload)
         if not self._is_in_text:
             self._begun_ones.add(0)
-            self._ended_ones.discard(0)
+            self._go_on(0)
             self._is_in_text = True
         entries.append(Entry(_CHUNK, data if data.isascii() else data.decode(errors="replace").encode()))
 
@@ -110,11 +114,19 @@ class Relay(Decoder):
             if not content or delta.tool_calls or delta.reasoning_content or delta.reasoning or delta.refusal:
                 self._take_others(delta)
             if self._ended_ones and speaks(delta):
-                self._ended_ones.discard(index)
+                self._go_on(index)
+        if choice.error:
+            self._gave_up = True
         if choice.finish_reason is not None:
-            self._take_finish(index, choice.finish_reason)
+            self._take_finish(index, choice.finish_reason, choice.native_finish_reason)
         if choice.usage:
             self._take_usage(choice.usage)
+
+    def _go_on(self, index: int) -> None:
+        """The choice has content, also if it had a finish reason before."""
+        if index in self._ended_ones:
+            self._ended_ones.discard(index)
+            self._finishes_early = True
 
     def _take_others(self, delta: Delta) -> None:
         said = size(delta) - len((delta.content or "").encode())
@@ -122,11 +134,11 @@ class Relay(Decoder):
         self.has_content |= said > 0
         self._answered |= answers(delta)
 
-    def _take_finish(self, index: int, reason: str) -> None:
+    def _take_finish(self, index: int, reason: str, native: Any) -> None:
         if says_nothing(reason):
             self._is_mute = True
             return
-        self._take_reason(reason)
+        self._take_reason(reason, native)
         self.passed_finish |= not self._gave_up  # otherwise the chunk becomes an error and is not passed on
         self._ended_ones.add(index)
         self._is_in_text = False

@@ -14,6 +14,10 @@ def error_in(event_type: str, value: dict[str, Any]) -> UpstreamError | None:
         return error_from({"error": value.get("error") or groq})
     if event_type == "error" or value.get("object") == "error" or value.get("error") or _is_flat_error(value):
         return error_from(value)
+    choices = value.get("choices")
+    for choice in choices if isinstance(choices, list) else []:
+        if error := (as_object(choice) or {}).get("error"):  # OpenRouter
+            return error_from({"error": error})
     return None
 
 

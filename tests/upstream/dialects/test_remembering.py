@@ -47,6 +47,13 @@ def test_with_anything_else_there_is_no_text_to_go_on_from(other: dict[str, obje
     assert {entry.kind for entry in entries} > {Kind.TEXT}
 
 
+def test_a_number_is_text() -> None:
+    decoder, entries = RememberingRelay(hide_usage=False), list[Entry]()
+    for part in (data(content="It costs "), data(content=6)):
+        decoder.decode_data(part, entries)
+    assert decoder.passed_text == b"It costs 6"
+
+
 def test_text_before_an_error_is_remembered() -> None:
     """It is passed on, too."""
     decoder, entries = RememberingDecoder(), list[Entry]()
