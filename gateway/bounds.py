@@ -20,6 +20,7 @@ class Bounds:
 
     # Upstreams
     error_body_seconds: float = 2.0  # for the body of an error to arrive; without it, the status says enough
+    stale_seconds: float = 2.0  # for a reset of a kept connection to come; later, its server may have the request
     models_seconds: float = 10.0  # for a list of models to come
     probe_seconds: float = 30.0  # for `check --connect`: a list of models, and then the first token of a cold model
 

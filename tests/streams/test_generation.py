@@ -458,6 +458,17 @@ async def test_fault_50_a_response_that_had_begun_is_not_asked_for_again(
     assert len(upstream.requests) == 2
 
 
+async def test_fault_50_a_request_that_its_server_may_have_is_not_sent_again(
+    gateway: MakeGateway, upstream: ScriptedUpstream
+) -> None:
+    """The connection was used before, and closes after a while without a byte: the model may be at work."""
+    upstream.script(stream(delta("a"), finish(), DONE), [Pause(0.3), Close()])
+    client = await gateway(bounds=Bounds(stale_seconds=0.1))
+    assert (await ask(client)).text == "a"
+    assert (await ask(client)).failure["error"]["code"] == "upstream_unreachable"
+    assert len(upstream.requests) == 2
+
+
 async def test_a_new_connection_that_breaks_is_not_asked_again(
     gateway: MakeGateway, upstream: ScriptedUpstream
 ) -> None:

@@ -134,12 +134,13 @@ class UpstreamClient:
             options["headers"] |= span.headers
         opening = connections.Opening()
         token = connections.opening.set(opening)
+        sent_at = time.monotonic()
         try:
             return await self._session.request(method, url, data=_payload(body) or None, **options)
         except aiohttp.ClientConnectorError:  # there was no connection to be used again
             raise
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
-            if opening.has_begun or has_begun(error):
+            if opening.has_begun or has_begun(error) or time.monotonic() - sent_at > self._bounds.stale_seconds:
                 raise
         finally:
             connections.opening.reset(token)
