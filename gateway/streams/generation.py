@@ -131,7 +131,10 @@ class Generation(Generic[R]):
                 self.log.append(rest)
             self._settle(reason)
             last = _encode_json(self._summary(reason))
-        except Exception:
+        except Exception as error:
+            if isinstance(error, GatewayError) and reason is EndReason.COMPLETE:  # no body can be built of the answer
+                self._fail(error)
+                return
             logger.exception("stream %s cannot be accounted for", self.id)
             self.record.end = reason
             last = _encode_json({"reason": reason, "stream": self.id})

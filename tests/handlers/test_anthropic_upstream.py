@@ -304,6 +304,16 @@ async def test_an_answer_that_is_cut(claude: Ask, upstream: ScriptedUpstream, ev
         assert (told.end["reason"], told.failure["error"]["code"]) == ("incomplete", "upstream_incomplete")
 
 
+async def test_a_whole_answer_of_which_no_body_can_be_built_is_an_error(
+    claude: Ask, upstream: ScriptedUpstream
+) -> None:
+    """It was an empty 200. The gateway holds 1,024 calls of an answer."""
+    calls = [sends.tool(number, "f", "{}") for number in range(1025)]
+    upstream.script(sends.answered(sends.message(*calls, reason="tool_use")))
+    async with post(await claude(), HI) as response:
+        assert (response.status, (await response.json())["error"]["code"]) == (502, "upstream_error")
+
+
 async def test_an_error_before_content_is_a_status(claude: Ask, upstream: ScriptedUpstream) -> None:
     upstream.script(sends.answered([sends.start(), sends.error("overloaded_error", "Overloaded")]))
     async with post(await claude(), STREAMED) as response:

@@ -233,6 +233,20 @@ async def test_an_answer_that_is_cut_costs_all_that_it_might(gateway: MakeGatewa
     assert len(upstream.requests) == 1
 
 
+async def test_one_body_that_breaks_off_costs_all_that_it_might(
+    gateway: MakeGateway, upstream: ScriptedUpstream
+) -> None:
+    """Its upstream streams although one body is asked for. What had come by the error was not free."""
+    cut = [*sends.HELLO[:-2], sends.error("overloaded_error")]
+    upstream.script(sends.answered(cut), sends.answered(sends.HELLO))
+    model = f'[[models]]\nname = "m"\ntargets = [{{upstream = "claude"}}]\n{PRICES}'
+    retry = "[retry]\nattempts = 1\n"
+    client = await gateway(config=load(retry + sends.configured(upstream.url) + paid(0.01, model=model), {}))
+    assert (await ask(client, "/v1/chat/completions", **HI))["status"] == 502
+    assert (await ask(client, "/v1/chat/completions", **HI))["error"]["code"] == "insufficient_quota"
+    assert len(upstream.requests) == 1
+
+
 async def test_a_request_that_the_upstream_refuses_costs_nothing(
     gateway: MakeGateway, upstream: ScriptedUpstream
 ) -> None:

@@ -42,6 +42,7 @@ class Assembled(Decoder):
         self._count = count
         self._counted = 0
         self._parts: list[Entry] = []
+        self._is_built = False
 
     def decode(self, event: Event, entries: list[Entry], chunk: Chunk | None = None) -> Chunk | None:
         said, parts = self.said, len(self._parts)
@@ -57,12 +58,13 @@ class Assembled(Decoder):
         self.decode(Event(data), entries)
 
     def rest(self) -> list[Entry]:
-        """The whole answer, if it is complete."""
+        """The whole answer, if it is complete, and once. Raises UpstreamError for too many calls of tools."""
         self._count(-self._counted)
         self._counted = 0
         self._parts += super().rest()
-        if not self.complete:
+        if not self.complete or self._is_built:
             return []
+        self._is_built = True
         value = completion(self._parts, self._outcome(), reasoning=True)
         (choice,) = value["choices"]
         if choice["message"]["reasoning_content"] is None:
