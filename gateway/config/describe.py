@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from gateway.config.schema import Config, Secret
+from gateway.config.schema import Config, Secret, Store
 
 
 def described(config: Config) -> Iterator[str]:
@@ -24,7 +24,8 @@ def _shown(value: Any) -> str:
 def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
     if isinstance(value, Struct):
         for f in msgspec.structs.fields(type(value)):
-            yield from _leaves(getattr(value, f.name), f"{path}.{f.name}" if path else f.name)
+            part = _place(value) if isinstance(value, Store) and f.name == "url" else getattr(value, f.name)
+            yield from _leaves(part, f"{path}.{f.name}" if path else f.name)
     elif isinstance(value, dict) and not path.endswith(".parameters"):
         for key, item in value.items():
             yield from _leaves(item, f"{path}.{key}")
@@ -33,3 +34,9 @@ def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
             yield from _leaves(item, f"{path}[{index}]")
     elif value is not None:
         yield path, value
+
+
+def _place(store: Store) -> str:
+    """The address of the store. Its query is left out, which may hold a password, too."""
+    url, _, query = store.url.reveal().partition("?")
+    return "***" if "@" in query else url  # with `@`, a password may have been taken for a query

@@ -175,8 +175,10 @@ class Upstream(Struct, frozen=True, forbid_unknown_fields=True):
     max_tokens: Count = 8192  # of an answer whose request has no bound: Anthropic's API wants one
 
     def __post_init__(self) -> None:
-        """Strips blanks around the address, which come from copying it."""
+        """Strips blanks around the address, which come from copying it. An empty key, as of a variable, is none."""
         msgspec.structs.force_setattr(self, "base_url", self.base_url.strip())
+        if self.api_key is not None and not self.api_key.reveal():
+            msgspec.structs.force_setattr(self, "api_key", None)
 
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:

@@ -622,7 +622,7 @@ def test_a_table_with_a_fault_does_not_hide_those_of_the_others() -> None:
         '[server]\nhost = "localhost"\nport = 0\ncors_origins = ["https://a.example", "http://localhost:3000", "app://x"]',
         '[server]\nhost = "::1"\npublic_url = "https://chat.example/gateway/"',
         UPSTREAM.replace("//h/v1", "//[::1]:8000/openai/v1/"),
-        UPSTREAM + 'proxy = "http://user:pass@proxy:3128"\nheaders = {X-Team = "a b", api-key = "k"}\napi_key = ""',
+        UPSTREAM + 'proxy = "http://user:pass@proxy:3128"\nheaders = {X-Team = "a b", api-key = "k"}\napi_key = "k"',
         UPSTREAM + '[assistants.a]\nmodel = "any"',
         UPSTREAM + model("m", "up") + '[assistants.a]\nmodel = "m"\nparameters = {a = [1, {b = 1.5}], d = 1979-05-27}',
         "[timeouts]\nidle = 1\ntotal = 0.5\n[stream]\nretry_ms = 0",
@@ -691,6 +691,26 @@ def test_a_password_with_an_at_sign_is_hidden_whole() -> None:
     lines = list(described(load(text, {})))
     assert 'upstreams[0].proxy = "http://***@proxy:3128"' in lines
     assert 'assistants.a.system = ["a@b"]' in lines
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("memory://", "memory://"),
+        ("redis://127.0.0.1:6379/1", "redis://127.0.0.1:6379/1"),
+        ("rediss://user:pa@SECRET@redis:6379", "rediss://***@redis:6379"),
+        ("redis://redis?password=SECRET", "redis://redis"),
+        ("unix:///run/redis.sock?db=1&password=SECRET", "unix:///run/redis.sock"),
+        ("redis://user:123?SECRET@redis", "***"),
+    ],
+)
+def test_fault_77_the_store_is_shown_without_its_password(url: str, shown: str) -> None:
+    assert f'store.url = "{shown}"' in list(described(load(f'[store]\nurl = "{url}"', {})))
+
+
+def test_an_empty_key_is_none() -> None:
+    (upstream,) = load(UPSTREAM + 'api_key = "${KEY}"', {"KEY": ""}).upstreams
+    assert upstream.api_key is None
 
 
 def test_fault_77_a_secret_does_not_print_itself() -> None:
