@@ -18,13 +18,13 @@ def refusal(seen: Seen) -> str:
 
 _REFUSALS: Mapping[int, str] = {
     401: "Give a valid key of the gateway with --key or in GATEWAY_KEY. A proxy may also ask for a password.",
-    403: "A proxy refuses this client, or the gateway has no keys: then it serves its own machine only, and no proxy.",
+    403: "The gateway has no keys, so it refuses other machines and proxies. Or a proxy refuses this client.",
     404: "Use the URL under which the gateway's routes are, and let the proxy pass on all paths below it, /doctor too.",
     421: "Without keys, the gateway serves its own machine only. Add keys, or set `server.allow_anonymous = true`.",
     429: "Too many requests: wait a minute, or look at the limits of the proxy.",
     502: "The proxy does not reach the gateway. Check that it runs, and the address behind `proxy_pass`.",
     503: "The gateway or a proxy is busy or restarting. Try again in a minute.",
-    504: "The proxy waited in vain for the gateway. Check that it runs, and the address behind `proxy_pass`.",
+    504: "The gateway did not answer the proxy in time. Check that it runs, and the address behind `proxy_pass`.",
 }
 
 

@@ -14,11 +14,11 @@ const MODELS = {
   'demo-rescued': 'Hangs up half way. Another model finishes the answer.',
   'demo-reasoning': 'Thinks aloud first. Its thoughts are folded away.',
   'demo-tools': 'Calls two tools. The pieces are put together.',
-  'demo-refusal': 'Refuses. That is told apart from an answer.',
+  'demo-refusal': 'Refuses. The page tells that from an answer.',
   'demo-clock': 'Sends a line a second, until you stop it.',
   'demo-slow': 'Is silent for eight seconds. Then it answers slowly.',
   'demo-stall': 'Falls silent half way. After a minute it is ended.',
-  'demo-cut': 'Hangs up half way. It is never taken for whole.',
+  'demo-cut': 'Hangs up half way. The page says that it broke off.',
   'demo-error': 'Reports an error half way. What came is kept.',
   'demo-429': 'Is too busy. The failure says what to do.',
 }

@@ -8,7 +8,7 @@ export const STATES = {
   answering: 'Answering…',
   reconnecting: 'Connection lost, trying again…',
   unreachable: 'The gateway cannot be reached, trying again…',
-  busy: 'The gateway cannot take it just now, trying again…',
+  busy: 'The gateway is busy, trying again…',
 }
 
 const ENDS = {

@@ -33,9 +33,9 @@ _AGAIN_SECONDS = 1.0  # between two replacements of workers, so that one that ca
 _MEMORY = Path("/dev/shm")  # metrics and signs of life there never wait for a disk
 
 _MEANING = (
-    "%d workers: limits of keys and addresses, server.max_running, upstreams.max_streams, [store] and the breakers of "
-    "targets hold in each worker"
+    "%d workers: %sserver.max_running, upstreams.max_streams, [store] and the breakers of targets hold in each worker"
 )
+_LIMITS = "limits of keys and addresses, "  # with a store in Redis, all workers count together
 
 
 def serve_workers(
@@ -179,7 +179,7 @@ class Parent(Arbiter):  # type: ignore[misc]  # gunicorn has no types
         if not self.plan.announced:
             self.plan.announced = True
             self.plan.announce(url_of(self.plan.sockets, self.plan.config.server.host))
-            logger.warning(_MEANING, self.num_workers)
+            logger.warning(_MEANING, self.num_workers, "" if self.plan.config.store.is_shared else _LIMITS)
         elif self._ignored is not None:
             log_reloaded(self._ignored)
             self._ignored = None

@@ -184,7 +184,7 @@ async def test_a_gateway_that_has_no_room_is_asked_again(page: Playground, demo:
 
     await page.page.route("**/chat", refuse_once)
     turn = await page.ask("Hello")
-    await expect(line_of(turn)).to_contain_text("The gateway cannot take it just now, trying again…")
+    await expect(line_of(turn)).to_contain_text("The gateway is busy, trying again…")
     await page.over(turn)
     await expect(line_of(turn)).to_contain_text("Complete")
     assert tries[0] == tries[1]
