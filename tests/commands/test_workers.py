@@ -19,6 +19,7 @@ import pytest
 from tests.handlers.test_metrics import Samples, samples_in, total, value
 from tests.rig.clients import EVENTS, Answer
 from tests.rig.processes import ends_cleanly
+from tests.rig.redis import redis_server
 from tests.rig.scripted_upstream import DONE, ScriptedUpstream, Stall, Until, answer, delta, finish, stream
 from tests.rig.served import Served
 
@@ -227,6 +228,38 @@ async def test_a_target_is_as_bad_as_the_worst_worker_finds_it_until_it_is_remov
     rig.write(model="n")
     await rig.reload()
     await scraped(0)
+
+
+KEY = "gw-key-of-one-0123456789"
+SHARED = """
+[store]
+url = "{url}"
+[[keys]]
+name = "one"
+key = "{key}"
+requests_per_minute = {requests}
+"""
+
+
+async def test_workers_with_a_redis_count_together(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+    """Without one, each of them would let as many requests in."""
+    upstream.script(OK)
+    most = 12
+    async with contextlib.AsyncExitStack() as stack:
+        redis = await stack.enter_async_context(redis_server())
+        served = Workers(upstream, tmp_path, SHARED.format(url=redis.url, key=KEY, requests=most))
+        rig = await stack.enter_async_context(served.started("--workers", f"{WORKERS}"))
+        await rig.written("2 workers: server.max_running, ")
+        statuses = Counter([await ask_anew(rig.address) for _ in range(2 * most)])
+    assert statuses == {200: most, 429: most}
+
+
+async def ask_anew(address: str) -> int:
+    """The status of a question on a new connection, so that either worker may have it."""
+    fields = {"Authorization": f"Bearer {KEY}", **EVENTS}
+    async with aiohttp.ClientSession() as new, new.get(f"{address}/chat?q=hi", headers=fields) as response:
+        await response.read()
+        return response.status
 
 
 def labels(found: Samples) -> dict[str, str]:
