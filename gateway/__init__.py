@@ -42,7 +42,8 @@ To change:
     the form of a provider's stream          upstream/dialects/: chunks (fields), extras and halves (texts), openai;
                                              and its rows in the test table; texts, values and responses for other
                                              endpoints
-    what Anthropic's server is asked         upstream/dialects/anthropic/: request, conversation; what it sends: answer
+    what Anthropic's server is asked         upstream/dialects/anthropic/: request, conversation, thinking;
+                                             what it sends: answer
     the form of an entry for clients         one view in log/views.py
     the storage of streams                   one file in log/ (the log of a stream, not of the process), by the ports in
                                              log/base.py; one test suite runs over all; streams/retention.py

@@ -73,6 +73,8 @@ def _url_faults(config: Config) -> Iterator[str]:
             yield f"upstreams[{index}].proxy: expected http(s)://[user:password@]host:port"
         if upstream.dialect is Dialect.ANTHROPIC and not upstream.stream_usage:
             yield f"upstreams[{index}].stream_usage: is for the dialect openai; Anthropic's API always tells the usage"
+        if upstream.dialect is Dialect.OPENAI and upstream.thinking is not None:
+            yield f"upstreams[{index}].thinking: is for the dialect anthropic; others are sent `reasoning_effort`"
         yield from _header_faults(upstream.headers, f"upstreams[{index}].headers")
         if upstream.api_key is not None and not _is_field_value(upstream.api_key):
             yield f"upstreams[{index}].api_key: must be printable ASCII, without line ends"

@@ -73,6 +73,13 @@ class Dialect(StrEnum):
     ANTHROPIC = "anthropic"  # the Messages API
 
 
+class Thinking(StrEnum):
+    """How models behind Anthropic's API are asked to think."""
+
+    ADAPTIVE = "adaptive"  # at an effort, without a budget
+    BUDGET = "budget"  # for a number of tokens
+
+
 class Api(StrEnum):
     """What an upstream speaks below its `base_url`, beside the endpoints that it shares with the gateway."""
 
@@ -173,6 +180,7 @@ class Upstream(Struct, frozen=True, forbid_unknown_fields=True):
     max_streams: Count | None = None  # that run at the same time, in this process
     dialect: Dialect = Dialect.OPENAI
     max_tokens: Count = 8192  # of an answer whose request has no bound: Anthropic's API wants one
+    thinking: Thinking | None = None  # None: by the name of each model
 
     def __post_init__(self) -> None:
         """Strips blanks around the address, which come from copying it. An empty key, as of a variable, is none."""

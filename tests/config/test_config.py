@@ -81,6 +81,7 @@ def test_the_defaults() -> None:
     assert load(UPSTREAM, {}).upstreams[0].stream_usage
     assert load(UPSTREAM, {}).upstreams[0].api == "chat"
     assert load(UPSTREAM, {}).upstreams[0].max_tokens_field == "max_tokens"
+    assert load(UPSTREAM, {}).upstreams[0].thinking is None
     assert load(UPSTREAM + model("m", "up"), {}).models[0].endpoints == list(Endpoint)
 
 
@@ -538,6 +539,14 @@ RULES = {
     "usage that Anthropic's API tells anyway": (
         UPSTREAM + 'dialect = "anthropic"\nstream_usage = false',
         "upstreams[0].stream_usage:",
+    ),
+    "Anthropic's thinking for another API": (
+        UPSTREAM + 'thinking = "budget"',
+        "upstreams[0].thinking: is for the dialect anthropic",
+    ),
+    "another way of thinking": (
+        UPSTREAM + 'dialect = "anthropic"\nthinking = "enabled"',
+        "upstreams[0].thinking: expected one of adaptive, budget",
     ),
     "endpoints that Anthropic's API does not have": (
         UPSTREAM + 'dialect = "anthropic"\n' + model("m", "up") + 'endpoints = ["embeddings"]',

@@ -82,6 +82,27 @@ async def test_what_its_server_is_asked(claude: Ask, upstream: ScriptedUpstream)
         assert request.json == {**ASKED, "stream": True}
 
 
+@pytest.mark.parametrize(
+    ("option", "ways"),
+    [
+        ("", ["enabled", "adaptive"]),
+        ('thinking = "budget"\n', ["enabled", "enabled"]),
+        ('thinking = "adaptive"\n', ["adaptive", "adaptive"]),
+    ],
+)
+async def test_a_model_is_asked_to_think_by_its_name_or_by_the_option_of_the_upstream(
+    claude: Ask, upstream: ScriptedUpstream, option: str, ways: list[str]
+) -> None:
+    upstream.script(sends.answered(sends.HELLO))
+    client = await claude(option)
+    for model in ("claude-sonnet-4-5", "claude-sonnet-5"):
+        await streamed(client, model=model, reasoning_effort="high")
+    thinking: Any = [request.json["thinking"] for request in upstream.requests]
+    assert [one["type"] for one in thinking] == ways
+    efforts = [request.json.get("output_config") for request in upstream.requests]
+    assert efforts == [{"effort": "high"} if way == "adaptive" else None for way in ways]
+
+
 # Answers
 
 

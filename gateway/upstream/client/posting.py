@@ -71,7 +71,8 @@ class UpstreamClient:
         path = target.endpoint.value
         if target.upstream.dialect is Dialect.ANTHROPIC:
             path, accept = "messages", "text/event-stream"
-            body = messages_body(body, max_tokens=target.upstream.max_tokens)
+            upstream = target.upstream
+            body = messages_body(body, max_tokens=upstream.max_tokens, thinking=upstream.thinking)
         return await self._open("POST", _url(target.upstream, f"/{path}"), target, body, accept, span)
 
     async def ask_about(self, target: Target, method: str, path: str, *, accept: str) -> UpstreamResponse:

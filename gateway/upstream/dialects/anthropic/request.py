@@ -7,9 +7,12 @@ that change no answer by themselves, or that every server may ignore, are left o
 The answer is always asked for as a stream. A long answer in one piece leaves its connection silent for minutes, and
 Anthropic's own SDKs refuse to ask for one.
 
-`reasoning_effort` becomes a budget of tokens for thinking. It is left out where Anthropic's server refuses thinking: if
-a tool is forced, if the thoughts before an open call of a tool are missing, or if `max_tokens` leaves no room. Where
-thoughts are missing, a `thinking` of the caller that has a budget is left out, too: the call may be another model's.
+`reasoning_effort` becomes a budget of tokens for thinking, or `thinking` without one beside `output_config.effort`, as
+the model wants it: see the module `thinking`. There is no thinking where Anthropic's server refuses it: if a tool is
+forced, or if the thoughts before an open call of a tool are missing. A budget is also left out if `max_tokens` leaves
+no room, and beside a `temperature` other than 1, a `top_p` below 0.95, or `top_k`. An effort has none of these limits.
+Where thoughts are missing, a `thinking` of the caller that has a budget is left out, too: the call may be another
+model's.
 """
 
 from collections.abc import Mapping
@@ -19,9 +22,11 @@ import msgspec
 from msgspec import Raw
 from msgspec.json import Decoder
 
+from gateway.config import Thinking
 from gateway.errors import UpstreamCannot
 from gateway.upstream.dialects.anthropic.conversation import Conversation, conversation
 from gateway.upstream.dialects.anthropic.refusing import no_place, read
+from gateway.upstream.dialects.anthropic.thinking import way_of, with_budget, with_effort
 
 Object = dict[str, Any]
 Fields = Mapping[str, Raw]
@@ -61,6 +66,7 @@ class _Format(msgspec.Struct):
 # Made once: making a decoder takes longer than decoding a value.
 _FIELDS = Decoder(dict[str, Raw])
 _COUNT: Decoder[int] = Decoder(int)
+_NUMBER: Decoder[float] = Decoder(float)
 _TEXT: Decoder[str] = Decoder(str)
 _FLAG: Decoder[bool] = Decoder(bool)
 _STOP: Decoder[str | list[str]] = Decoder(str | list[str])
@@ -75,9 +81,8 @@ _encode_json = msgspec.json.Encoder().encode
 _NULL = Raw(b"null")
 _NO_PARAMETERS = Raw(b'{"type":"object","properties":{}}')
 _CHOICES = {"auto": "auto", "required": "any", "none": "none"}
-_BUDGETS = {"low": 2048, "medium": 8192, "high": 16_384, "xhigh": 32_768, "max": 32_768}  # tokens
-_LEAST_BUDGET = 1024  # tokens, by Anthropic's documents
-_ROOM = 1024  # tokens for the answer behind the thoughts: the budget is a part of `max_tokens`
+_ONE = Raw(b"1")
+_LEAST_TOP_P = 0.95  # beside a budget, by Anthropic's documents
 
 # What these fields may say here. Any other value asks for something that Anthropic's API does not have.
 _ONLY: Mapping[str, tuple[Any, ...]] = {
@@ -109,8 +114,12 @@ _LEFT_OUT = frozenset(
 )
 
 
-def messages_body(body: bytes, *, max_tokens: int) -> bytes:
-    """`max_tokens` is for a request without a bound of its own: Anthropic's API wants one. Raises UpstreamCannot."""
+def messages_body(body: bytes, *, max_tokens: int, thinking: Thinking | None = None) -> bytes:
+    """Raises UpstreamCannot.
+
+    `max_tokens` is for a request without a bound of its own: Anthropic's API wants one. `thinking` is how the model is
+    asked to think; without it, its name decides.
+    """
     fields = {name: value for name, value in _FIELDS.decode(body).items() if value != _NULL}
     _check(fields)
     talk = conversation(fields.get("messages", Raw(b"[]")))
@@ -125,8 +134,9 @@ def messages_body(body: bytes, *, max_tokens: int) -> bytes:
     message |= {name: value for name, value in fields.items() if name not in _OWN and name not in _LEFT_OUT}
     if talk.is_thoughtless and _has_budget(fields.get("thinking", _NULL)):
         del message["thinking"]
-    message |= _tool_fields(fields) | _output_fields(fields) | _caller_fields(fields)
-    message |= _lengths(fields, talk, message, max_tokens)
+    message |= _tool_fields(fields) | _output_fields(fields) | _caller_fields(fields) | _lengths(fields, max_tokens)
+    if "reasoning_effort" in fields:
+        message |= _effort_fields(fields, talk, message, thinking)
     message["stream"] = True
     return _encode_json(message)
 
@@ -140,23 +150,33 @@ def _check(fields: Fields) -> None:
 # Lengths
 
 
-def _lengths(fields: Fields, talk: Conversation, message: Object, default: int) -> Object:
-    """The bound of the answer, the texts that stop it, and the budget for thinking."""
-    found: Object = {}
+def _lengths(fields: Fields, default: int) -> Object:
+    """The bound of the answer, and the texts that stop it."""
+    bound = _bound(fields)
+    found: Object = {"max_tokens": default if bound is None else bound}
     if "stop" in fields:
         stop = read(fields["stop"], _STOP, "stop")
         found["stop_sequences"] = [stop] if isinstance(stop, str) else stop
-    name = "max_completion_tokens" if "max_completion_tokens" in fields else "max_tokens"
-    most = read(fields[name], _COUNT, name) if name in fields else None
-    budget = 0 if talk.is_thoughtless or _forces(message) or "thinking" in message else _budget(fields)
-    if budget and most is not None:
-        budget = min(budget, most - _ROOM)
-    if budget >= _LEAST_BUDGET:
-        found["thinking"] = {"type": "enabled", "budget_tokens": budget}
-    else:
-        budget = 0
-    found["max_tokens"] = default + budget if most is None else most
     return found
+
+
+def _bound(fields: Fields) -> int | None:
+    name = "max_completion_tokens" if "max_completion_tokens" in fields else "max_tokens"
+    return read(fields[name], _COUNT, name) if name in fields else None
+
+
+# Thinking
+
+
+def _effort_fields(fields: Fields, talk: Conversation, message: Object, way: Thinking | None) -> Object:
+    """What `message`, which has the fields for all else, gets for `reasoning_effort`."""
+    effort = read(fields["reasoning_effort"], _TEXT, "reasoning_effort")
+    model = read(fields["model"], _TEXT, "model") if "model" in fields else ""
+    may_think = not (talk.is_thoughtless or _forces(message) or "thinking" in message)
+    if (way or way_of(model)) is Thinking.ADAPTIVE:
+        return with_effort(effort, message.get("output_config", {}), may_think=may_think)
+    may_think = may_think and not _is_sampled(fields)
+    return with_budget(effort, _bound(fields), message["max_tokens"]) if may_think else {}
 
 
 def _has_budget(thinking: Raw) -> bool:
@@ -164,13 +184,14 @@ def _has_budget(thinking: Raw) -> bool:
     return isinstance(value, dict) and value.get("type") == "enabled"
 
 
-def _budget(fields: Fields) -> int:
-    effort = fields.get("reasoning_effort")
-    return 0 if effort is None else _BUDGETS.get(read(effort, _TEXT, "reasoning_effort"), 0)
-
-
 def _forces(message: Object) -> bool:
     return message.get("tool_choice", {}).get("type") in ("any", "tool")
+
+
+def _is_sampled(fields: Fields) -> bool:
+    """Whether the request chooses tokens in a way that Anthropic's server refuses beside a budget."""
+    temperature, top_p = [read(fields.get(name, _ONE), _NUMBER, name) for name in ("temperature", "top_p")]
+    return temperature != 1 or top_p < _LEAST_TOP_P or "top_k" in fields
 
 
 # Tools

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from gateway.config import Thinking
 from gateway.errors import Recovery, UpstreamCannot
 from gateway.upstream.dialects.anthropic.request import messages_body
 
@@ -22,10 +23,12 @@ def text(words: str) -> dict[str, str]:
     return {"type": "text", "text": words}
 
 
-def sent(fields: dict[str, Any], messages: object = None) -> dict[str, Any]:
-    body = {"model": "m", "messages": [HI] if messages is None else messages, **fields}
-    told: dict[str, Any] = json.loads(messages_body(json.dumps(body).encode(), max_tokens=100))
-    assert told.pop("model") == "m"
+def sent(
+    fields: dict[str, Any], messages: object = None, *, model: str = "m", thinking: Thinking | None = None
+) -> dict[str, Any]:
+    body = {"model": model, "messages": [HI] if messages is None else messages, **fields}
+    told: dict[str, Any] = json.loads(messages_body(json.dumps(body).encode(), max_tokens=100, thinking=thinking))
+    assert told.pop("model") == model
     assert told.pop("stream") is True
     return told
 
@@ -87,6 +90,20 @@ FIELDS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"reasoning_effort": "low", "tools": [FUNCTION], "tool_choice": "required"},
         {"tools": [TOOL], "tool_choice": {"type": "any"}},
     ),
+    "an effort with a temperature": ({"reasoning_effort": "low", "temperature": 0.5}, {"temperature": 0.5}),
+    "an effort with the default temperature": (
+        {"reasoning_effort": "low", "temperature": 1.0},
+        {"thinking": {"type": "enabled", "budget_tokens": 2048}, "max_tokens": 2148, "temperature": 1.0},
+    ),
+    "an effort with few tokens to choose from": (
+        {"reasoning_effort": "low", "top_p": 0.94},
+        {"top_p": 0.94},
+    ),
+    "an effort with nearly all tokens to choose from": (
+        {"reasoning_effort": "low", "top_p": 0.95},
+        {"thinking": {"type": "enabled", "budget_tokens": 2048}, "max_tokens": 2148, "top_p": 0.95},
+    ),
+    "an effort with a number of tokens to choose from": ({"reasoning_effort": "low", "top_k": 5}, {"top_k": 5}),
     "thinking of its own": (
         {"reasoning_effort": "low", "thinking": {"type": "adaptive"}, "output_config": {"effort": "max"}},
         {"thinking": {"type": "adaptive"}, "output_config": {"effort": "max"}},
@@ -98,6 +115,124 @@ FIELDS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 def test_fields(case: str) -> None:
     fields, expected = FIELDS[case]
     assert sent(fields) == {"messages": [HI_TOLD], "max_tokens": 100} | expected
+
+
+# Thinking
+
+OLDER = [
+    "m",
+    "qwen3",
+    "claude-3-7-sonnet-20250219",
+    "claude-3.5-haiku",
+    "claude-3-5-sonnet-latest",
+    "claude-4-sonnet",
+    "claude-opus-4-20250514",
+    "claude-opus-4-0",
+    "claude-sonnet-4@20250514",
+    "anthropic/claude-sonnet-4.5",
+    "us.anthropic.claude-sonnet-4-5-20250929-v1:0",
+    "claude-sonnet-4-5@20250929",
+    "claude-haiku-4-5",
+    "claude-opus-4-6",
+    "Claude-Opus-4.6",
+    "claude-sonnet-4-6[1m]",
+]
+NEWER = [
+    "claude-opus-4-7",
+    "claude-opus-4-8[1m]",
+    "anthropic/claude-opus-4.8",
+    "global.anthropic.claude-opus-4-7-v1:0",
+    "claude-sonnet-4-10",
+    "claude-sonnet-5",
+    "claude-sonnet-5-20260301",
+    "claude-fable-5",
+    "claude-mythos-5",
+    "claude-opus-5@20260401",
+    "claude-opus-latest",
+    "claude-next",
+]
+BUDGET = {"thinking": {"type": "enabled", "budget_tokens": 2048}, "max_tokens": 2148}
+ADAPTIVE = {"type": "adaptive", "display": "summarized"}
+
+
+@pytest.mark.parametrize("model", OLDER)
+def test_models_up_to_46_and_those_of_other_makers_get_a_budget(model: str) -> None:
+    told = sent({"reasoning_effort": "low"}, model=model)
+    assert told == {"messages": [HI_TOLD], **BUDGET}
+    assert sent({"reasoning_effort": "low"}, model=model, thinking=Thinking.BUDGET) == told
+
+
+@pytest.mark.parametrize("model", NEWER)
+def test_newer_models_get_an_effort_and_no_budget(model: str) -> None:
+    told = sent({"reasoning_effort": "low"}, model=model)
+    assert told == {
+        "messages": [HI_TOLD],
+        "thinking": ADAPTIVE,
+        "output_config": {"effort": "low"},
+        "max_tokens": 100,
+    }
+    assert sent({"reasoning_effort": "low"}, model=model, thinking=Thinking.ADAPTIVE) == told
+
+
+def test_the_option_of_the_upstream_outranks_the_name() -> None:
+    for model, way in ((NEWER[0], Thinking.BUDGET), (OLDER[0], Thinking.ADAPTIVE)):
+        told = sent({"reasoning_effort": "low"}, model=model, thinking=way)
+        assert ("output_config" in told) == (way is Thinking.ADAPTIVE)
+        assert told["thinking"]["type"] == ("adaptive" if way is Thinking.ADAPTIVE else "enabled")
+
+
+@pytest.mark.parametrize(
+    ("asked", "effort"),
+    [
+        ("minimal", "low"),
+        ("low", "low"),
+        ("medium", "medium"),
+        ("high", "high"),
+        ("xhigh", "xhigh"),
+        ("max", "max"),
+        ("none", None),
+        ("enormous", None),
+    ],
+)
+def test_the_efforts_of_newer_models(asked: str, effort: str | None) -> None:
+    told = sent({"reasoning_effort": asked, "max_tokens": 7}, model=NEWER[0])
+    thinking = {} if effort is None else {"thinking": ADAPTIVE, "output_config": {"effort": effort}}
+    assert told == {"messages": [HI_TOLD], "max_tokens": 7, **thinking}
+
+
+# What is sent for a low effort, beside `messages`, `max_tokens` and the fields of the request themselves.
+EFFORTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "a temperature": (
+        {"temperature": 0.5, "top_k": 5},
+        {"temperature": 0.5, "top_k": 5, "thinking": ADAPTIVE, "output_config": {"effort": "low"}},
+    ),
+    "a forced tool": (
+        {"tools": [FUNCTION], "tool_choice": "required"},
+        {"tools": [TOOL], "tool_choice": {"type": "any"}, "output_config": {"effort": "low"}},
+    ),
+    "a schema": (
+        {"response_format": {"type": "json_schema", "json_schema": {"schema": SCHEMA}}},
+        {
+            "thinking": ADAPTIVE,
+            "output_config": {"effort": "low", "format": {"type": "json_schema", "schema": SCHEMA}},
+        },
+    ),
+    "thinking of its own": (
+        {"thinking": {"type": "disabled"}},
+        {"thinking": {"type": "disabled"}, "output_config": {"effort": "low"}},
+    ),
+    "an effort of its own": (
+        {"output_config": {"effort": "max"}},
+        {"thinking": ADAPTIVE, "output_config": {"effort": "max"}},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", EFFORTS)
+def test_an_effort_for_a_newer_model(case: str) -> None:
+    fields, expected = EFFORTS[case]
+    told = sent({"reasoning_effort": "low", **fields}, model=NEWER[0])
+    assert told == {"messages": [HI_TOLD], "max_tokens": 100, **expected}
 
 
 MESSAGES: dict[str, tuple[list[dict[str, Any]], list[dict[str, Any]]]] = {
@@ -229,6 +364,9 @@ def test_the_model_thinks_about_a_result_only_if_its_thoughts_before_the_call_ar
         {"role": "tool", "tool_call_id": "c1", "content": "42"},
     ]
     assert ("thinking" in sent({"reasoning_effort": "low"}, messages)) == bool(thoughts)
+    newer = sent({"reasoning_effort": "low"}, messages, model=NEWER[0])
+    assert ("thinking" in newer) == bool(thoughts)
+    assert newer["output_config"] == {"effort": "low"}
     budget = {"type": "enabled", "budget_tokens": 2048}
     assert sent({"thinking": budget}, messages).get("thinking") == (budget if thoughts else None)
     for other in ({"type": "adaptive"}, {"type": "disabled"}):  # which need no thoughts before
@@ -248,6 +386,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a tool of another type": ({"tools": [FUNCTION, {"type": "custom", "custom": {}}]}, "tools[1]"),
     "a choice of several": ({"tools": [FUNCTION], "tool_choice": {"type": "allowed_tools"}}, "tool_choice"),
     "a bound that is no number": ({"max_tokens": "x"}, "max_tokens"),
+    "an effort that is no text": ({"reasoning_effort": 7}, "reasoning_effort"),
     "audio in a message": (
         {"messages": [HI, {"role": "user", "content": [text("a"), AUDIO]}]},
         "messages[1].content[1]",
