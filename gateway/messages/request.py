@@ -7,9 +7,10 @@ ignored. Fields that are not of this API go to the model's server unchanged, as 
 `top_k`: many servers have it under the same name, and one that does not says so.
 
 `thinking` decides only whether the model's reasoning is shown. A chat has no budget for it, and servers whose models do
-not reason refuse the field `reasoning_effort`. Clients send `thinking` to any model, so it would lock them out. Only
-where Anthropic's own server is asked, it is passed on. An effort that a client chooses by `output_config` is passed on,
-apart from `high`: that is what Anthropic's models do by themselves, and Claude Code sends it with every request.
+not reason refuse the field `reasoning_effort`. Clients send `thinking` to any model, so it would lock them out. An
+effort that a client chooses by `output_config` becomes `reasoning_effort`, apart from `high`: that is what Anthropic's
+models do by themselves, and Claude Code sends it with every request. Where Anthropic's own server is asked, both go to
+it as they are.
 """
 
 from collections.abc import Mapping
@@ -150,23 +151,31 @@ def _chat_fields(fields: Fields, *, is_asked: bool, takes_thoughts: bool) -> Obj
     metadata: _Metadata | None = _value(fields, "metadata", _METADATA)
     if metadata is not None and metadata.user_id and len(metadata.user_id) <= _LONGEST_USER:
         chat["user"] = metadata.user_id
-    return chat | _output_fields(_value(fields, "output_config", _OUTPUT)) | _tool_fields(fields)
+    return chat | _output_fields(fields, takes_thoughts=takes_thoughts) | _tool_fields(fields)
 
 
-def _output_fields(output: _Output | None) -> Object:
+def _output_fields(fields: Fields, *, takes_thoughts: bool) -> Object:
+    output: _Output | None = _value(fields, "output_config", _OUTPUT)
     if output is None:
         return {}
-    fields: Object = {}
-    if output.effort not in (None, _DEFAULT_EFFORT):
-        fields["reasoning_effort"] = _EFFORTS.get(output.effort or "", output.effort)
+    chat = _effort_fields(output.effort, takes_thoughts=takes_thoughts)
     if output.format is not None:
         if output.format.type != "json_schema":
             words = f"There is no format of type `{output.format.type[:64]}`."
             raise unsupported(words, "output_config.format.type")
         schema = _object(output.format.schema, "output_config.format.schema")
         json_schema = {"name": "answer", "schema": schema, "strict": True}  # a chat wants a name
-        fields["response_format"] = {"type": "json_schema", "json_schema": json_schema}
-    return fields
+        chat["response_format"] = {"type": "json_schema", "json_schema": json_schema}
+    return chat
+
+
+def _effort_fields(effort: str | None, *, takes_thoughts: bool) -> Object:
+    """An effort asks Anthropic's server for no thinking, as `reasoning_effort` would."""
+    if effort is None:
+        return {}
+    if takes_thoughts:
+        return {"output_config": {"effort": effort}}
+    return {} if effort == _DEFAULT_EFFORT else {"reasoning_effort": _EFFORTS.get(effort, effort)}
 
 
 def _tool_fields(fields: Fields) -> Object:

@@ -223,6 +223,20 @@ async def test_a_conversation_with_a_tool_keeps_its_signed_thoughts(
     assert again["messages"] == [HI_SENT, *turns]
 
 
+@pytest.mark.parametrize("thinking", [None, THINKING, {"type": "adaptive"}])
+@pytest.mark.parametrize("model", ["claude-sonnet-4-5", "claude-sonnet-5"])
+async def test_an_effort_arrives_as_it_was_asked_for(
+    claude: Ask, upstream: ScriptedUpstream, model: str, thinking: object
+) -> None:
+    """Beside a schema, and without thinking that nobody asked for."""
+    upstream.script(sends.answered(sends.HELLO))
+    output = {"effort": "max", "format": {"type": "json_schema", "schema": {"type": "object"}}}
+    await messages(await claude(), model=model, thinking=thinking, output_config=output)
+    (request,) = upstream.requests
+    assert (request.json["output_config"], request.json.get("thinking")) == (output, thinking)
+    assert request.json["max_tokens"] == TALK["max_tokens"]
+
+
 async def test_thoughts_that_nobody_signed_end_the_thinking_about_an_open_call(
     claude: Ask, upstream: ScriptedUpstream
 ) -> None:

@@ -146,6 +146,16 @@ def test_what_a_server_with_thoughts_of_its_own_shows_is_its_own_choice(thinking
     assert not translated(thinking=thinking).shows_thinking
 
 
+@pytest.mark.parametrize("effort", ["low", "high", "max"])
+def test_an_effort_goes_to_anthropics_server_as_it_is(effort: str) -> None:
+    """And asks for no thinking there, which `reasoning_effort` would."""
+    schema = {"type": "json_schema", "schema": SCHEMA}
+    told = chat(takes_thoughts=True, output_config={"effort": effort, "format": schema})
+    assert told["output_config"] == {"effort": effort}
+    assert told["response_format"]["json_schema"]["schema"] == SCHEMA
+    assert not {"thinking", "reasoning_effort"} & told.keys()
+
+
 @pytest.mark.parametrize(
     ("system", "prompt"),
     [("be brief", "be brief"), ([text("be"), text("brief", cache_control={"type": "ephemeral"})], "be\n\nbrief")],
