@@ -50,9 +50,9 @@ def thinking(index: int, *parts: str, signature: str = "c2ln") -> list[bytes]:
     return [begin(index, "thinking", thinking="", signature=""), *deltas, signed, close(index)]
 
 
-def tool(index: int, name: str, *parts: str) -> list[bytes]:
+def tool(index: int, name: str, *parts: str, kind: str = "tool_use") -> list[bytes]:
     deltas = [delta(index, "input_json_delta", partial_json=part) for part in parts]
-    return [begin(index, "tool_use", id=f"toolu_{index}", name=name, input={}), *deltas, close(index)]
+    return [begin(index, kind, id=f"toolu_{index}", name=name, input={}), *deltas, close(index)]
 
 
 def message(*blocks: Sequence[bytes], reason: str = "end_turn") -> list[bytes]:

@@ -95,7 +95,7 @@ class Answer:
     `created` is the time, in seconds since 1970, that the chunks have: Anthropic's API does not tell it.
     """
 
-    __slots__ = ("_calls", "_created", "_decoder", "_head", "_input", "_usage")
+    __slots__ = ("_calls", "_created", "_decoder", "_head", "_input", "_is_call", "_usage")
 
     def __init__(self, decoder: Decoder, *, created: int) -> None:
         self._decoder = decoder
@@ -103,6 +103,7 @@ class Answer:
         self._head = self._head_of(_Message())
         self._usage: Object = {}
         self._calls = 0  # of tools, that have begun
+        self._is_call = False  # whether the open block is one of them
         self._input: Object | None = None  # of the open call, as long as no part of it has come
 
     @property
@@ -159,6 +160,7 @@ class Answer:
             case "content_block_stop":
                 if self._input is not None:
                     yield self._arguments(_encode_json(self._input).decode())
+                self._is_call = False
             case "message_start" if told.message is not None:
                 self._head = self._head_of(told.message)
                 self._count(told.message.usage)
@@ -170,6 +172,7 @@ class Answer:
         """Text and thoughts may begin with some content. A call has none yet, or, on some servers, all of it."""
         block = _block(raw)
         self._input = None
+        self._is_call = block.type == "tool_use"
         match block.type:
             case "tool_use":
                 self._calls += 1
@@ -189,7 +192,7 @@ class Answer:
             yield self._chunk({"reasoning_content": delta.thinking})
         if delta.signature:
             yield self._chunk({"thinking_blocks": [{"type": "thinking", "signature": delta.signature}]})
-        if delta.partial_json and self._calls:
+        if delta.partial_json and self._is_call:  # tools of Anthropic's server get their input in the same form
             yield self._arguments(delta.partial_json)
         if delta.citation:
             yield self._chunk({"citations": [delta.citation]})

@@ -61,6 +61,11 @@ def opening(index: int, block: int, name: str) -> tuple[Kind, Any]:
     return fragment(index, "", id=f"toolu_{block}", type="function", name=name)
 
 
+def foreign(block: int, kind: str, name: str) -> tuple[Kind, Any]:
+    begun = {"type": kind, "id": f"toolu_{block}", "name": name, "input": {}}
+    return Kind.EXTRA, {"provider_specific_fields": {"content_block": begun}}
+
+
 SIGNED = (Kind.REASONING_EXTRA, {"thinking_blocks": [{"type": "thinking", "signature": "c2ln"}]})
 ANSWERS: dict[str, tuple[list[bytes], str, list[tuple[Kind, Any]]]] = {
     "text": (sends.HELLO, "stop", [(Kind.TEXT, "Hel"), (Kind.TEXT, "lo")]),
@@ -106,6 +111,43 @@ ANSWERS: dict[str, tuple[list[bytes], str, list[tuple[Kind, Any]]]] = {
             (Kind.EXTRA, {"provider_specific_fields": {"content_block": {"type": "server_tool_use", "id": "x"}}}),
             (Kind.TEXT, "a"),
         ],
+    ),
+    "the input of a server's tool behind a call": (
+        sends.message(
+            sends.tool(0, "f", '{"amount"', ":5}"),
+            sends.tool(1, "web_search", '{"query"', ':"x"}', kind="server_tool_use"),
+            sends.tool(2, "g", "{}"),
+            reason="tool_use",
+        ),
+        "tool_calls",
+        [
+            opening(0, 0, "f"),
+            fragment(0, '{"amount"'),
+            fragment(0, ":5}"),
+            foreign(1, "server_tool_use", "web_search"),
+            opening(1, 2, "g"),
+            fragment(1, "{}"),
+        ],
+    ),
+    "a server's tools around a call without parts": (
+        sends.message(
+            sends.tool(0, "look", '{"a":1}', kind="mcp_tool_use"),
+            sends.tool(1, "f"),
+            sends.tool(2, "look", '{"a":2}', kind="mcp_tool_use"),
+            reason="tool_use",
+        ),
+        "tool_calls",
+        [
+            foreign(0, "mcp_tool_use", "look"),
+            opening(0, 1, "f"),
+            fragment(0, "{}"),
+            foreign(2, "mcp_tool_use", "look"),
+        ],
+    ),
+    "parts behind the end of a call": (
+        sends.message(sends.tool(0, "f"), [sends.delta(0, "input_json_delta", partial_json="{}")], reason="tool_use"),
+        "tool_calls",
+        [opening(0, 0, "f"), fragment(0, "{}")],
     ),
     "an unknown event": ([*sends.HELLO[:-2], sends.event("news", x=1), *sends.HELLO[-2:]], "stop", []),
     "length": (sends.message(sends.text(0, "a"), reason="max_tokens"), "length", [(Kind.TEXT, "a")]),
@@ -231,6 +273,7 @@ _blocks = st.one_of(
     _words.map(lambda words: lambda n: sends.thinking(n, *words)),
     st.just(lambda n: sends.tool(n, "f", '{"a"', ":1}")),
     st.just(lambda n: sends.tool(n, "f")),
+    st.just(lambda n: sends.tool(n, "web_search", '{"a"', ":1}", kind="server_tool_use")),
     st.just(lambda n: [sends.PING]),
 )
 _streams = st.lists(_blocks, max_size=4).map(
