@@ -50,7 +50,7 @@ class Quote(msgspec.Struct, frozen=True):
 
     def cost(self, bound: int, prices: Prices) -> int:
         """The most that one attempt costs whose answers have this bound."""
-        dearest = max(_exact(prices.input), _exact(prices.cached or 0))
+        dearest = _exact(max(prices.inputs))  # nobody knows before what the upstream has in a cache, or writes to it
         return _whole(self.prompt * dearest + bound * self.answers * _exact(prices.output))
 
 
@@ -70,15 +70,13 @@ def amount(budget: Budget) -> int:
 
 
 def cost(tokens: Tokens, prices: Prices) -> int:
-    cached = min(tokens.cached, tokens.input)
-    cached_price = prices.input if prices.cached is None else prices.cached
-    money = (tokens.input - cached) * _exact(prices.input) + cached * _exact(cached_price)
+    parts = zip(tokens.inputs, prices.inputs, strict=True)
+    money = sum([count * _exact(price) for count, price in parts])
     return _whole(money + tokens.output * _exact(prices.output))
 
 
 def _highest(prices: list[Prices]) -> Prices:
-    inputs = [max(one.input, one.cached or 0.0) for one in prices]
-    return Prices(max(inputs), max([one.output for one in prices]))
+    return Prices(max([max(one.inputs) for one in prices]), max([one.output for one in prices]))
 
 
 def _whole(money: Fraction) -> int:

@@ -167,10 +167,8 @@ def _field(name: str, value: Any) -> int:
 
 def cost(tokens: Tokens, prices: Prices) -> float:
     """The cost, in the currency of the prices."""
-    cached_price = prices.input if prices.cached is None else prices.cached
-    cached = min(tokens.cached, tokens.input)
-    total = (tokens.input - cached) * prices.input + cached * cached_price + tokens.output * prices.output
-    return total / _MILLION
+    parts = zip(tokens.inputs, prices.inputs, strict=True)
+    return (sum([count * price for count, price in parts]) + tokens.output * prices.output) / _MILLION
 
 
 class _Request(msgspec.Struct):

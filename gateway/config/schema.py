@@ -199,11 +199,21 @@ class Upstream(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Prices(Struct, frozen=True, forbid_unknown_fields=True):
-    """For a million tokens, in any currency. `cached` is for input that the upstream had in its cache."""
+    """For a million tokens, in any currency. `cached` is for input that the upstream had in its cache.
+
+    `written` is for input that it wrote to its cache.
+    """
 
     input: Price
     output: Price
     cached: Price | None = None  # None: the price of other input
+    written: Price | None = None  # None: the price of other input
+
+    @property
+    def inputs(self) -> tuple[float, float, float]:
+        """Those of input beside a cache, from it and to it."""
+        cached, written = [self.input if price is None else price for price in (self.cached, self.written)]
+        return self.input, cached, written
 
 
 class TargetName(Struct, frozen=True, forbid_unknown_fields=True):

@@ -39,6 +39,7 @@ class StreamRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     finish_missing: bool = False  # complete by its `[DONE]`, but no finish reason came
     input_tokens: int = 0
     cached_tokens: int = 0  # part of the input
+    cache_written_tokens: int = 0  # part of the input, too
     output_tokens: int = 0
     reasoning_tokens: int = 0  # part of the output
     tokens_estimated: bool = False  # the upstream reported no usage

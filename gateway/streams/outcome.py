@@ -24,7 +24,7 @@ def write_outcome(record: StreamRecord, decoder: Decoder, reason: EndReason, fai
 
 
 def write_tokens(record: StreamRecord, tokens: Tokens, prices: Prices | None) -> None:
-    record.input_tokens, record.cached_tokens = tokens.input, tokens.cached
+    record.input_tokens, record.cached_tokens, record.cache_written_tokens = tokens.input, tokens.cached, tokens.written
     record.output_tokens, record.reasoning_tokens = tokens.output, tokens.reasoning
     record.tokens_estimated = tokens.estimated
     record.cost = _cost(tokens, prices)

@@ -46,7 +46,7 @@ from tests.rig.redis_clock import ClockedConnection
 T = TypeVar("T")
 
 _price = st.one_of(st.sampled_from([0.0, 0.15, 0.6, 15.0, 1 / 3]), st.floats(0, 100))
-_prices = st.builds(Prices, _price, _price, st.none() | _price)
+_prices = st.builds(Prices, _price, _price, st.none() | _price, st.none() | _price)
 _numbers = count()
 
 
@@ -228,7 +228,8 @@ class Account(RuleBasedStateMachine):
                 continue
             entered = data.draw(_up_to(2 * request.quote.prompt))
             written = data.draw(_up_to(request.bound * request.quote.answers))
-            took = Tokens(entered, written, cached=data.draw(st.integers(0, entered)))
+            cached, kept = [data.draw(st.integers(0, entered)) for _ in range(2)]
+            took = Tokens(entered, written, cached=cached, written=kept)
             attempt.billed = cost(took, attempt.prices)
             if how == "whole" and took.all:
                 request.bill.end(number, took, is_whole=True)

@@ -27,6 +27,14 @@ COSTS = {
     "cached input": (Tokens(1000, 0, cached=400), CHEAP, 120),
     "cached input without a price of its own": (Tokens(1000, 0, cached=400), DEAR, 3000),
     "more cached than there is": (Tokens(100, 0, cached=400), CHEAP, 8),
+    "input written to a cache": (Tokens(1000, 0, written=400), Prices(3.0, 15.0, 0.3, 6.0), 600 * 3 + 400 * 6),
+    "written without a price of its own": (Tokens(1000, 0, written=400), DEAR, 3000),
+    "read and written": (
+        Tokens(1000, 10, cached=500, written=400),
+        Prices(3.0, 15.0, 0.3, 6.0),
+        300 + 150 + 2400 + 150,
+    ),
+    "more read and written than there is": (Tokens(100, 0, cached=60, written=60), Prices(3.0, 0.0, 0.5, 6.0), 270),
     "free": (Tokens(10**9, 10**9), Prices(0.0, 0.0), 0),
     "beyond all sums": (Tokens(10**12, 10**12), Prices(1e9, 1e9), 10**15),
 }
@@ -103,6 +111,13 @@ def test_the_dearest_target_counts_for_each_side() -> None:
     assert asked.wish == (100 * 4 + 16 * 15, 100 * 4 + 100 * 15)
     assert asked.bound(100 * 4 + 50 * 15) == 50
     assert asked.bound(100 * 4 + 50 * 15 - 1) == 49
+
+
+def test_a_prompt_may_be_written_to_a_cache_that_costs_more() -> None:
+    asked = quoted(Endpoint.CHAT, Prices(3.0, 1.0, 0.3, 6.0), Prices(4.0, 15.0), max_tokens=100)
+    assert asked.wish == (100 * 6 + 16 * 15, 100 * 6 + 100 * 15)
+    assert asked.bound(100 * 6 + 50 * 15) == 50
+    assert asked.cost(10, Prices(3.0, 1.0, 0.3, 6.0)) == 100 * 6 + 10
 
 
 def test_the_least_is_what_the_request_asks_for_if_that_is_less() -> None:

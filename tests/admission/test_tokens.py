@@ -36,6 +36,14 @@ USAGE: dict[str, tuple[dict[str, Any], Tokens]] = {
         COUNTED | {"completion_tokens_details": {"reasoning_tokens": 19}},
         Tokens(30, 20, reasoning=19),
     ),
+    "Anthropic, as its answers are translated": (
+        COUNTED | {"prompt_tokens_details": {"cached_tokens": 4, "cache_creation_tokens": 5}},
+        Tokens(30, 20, cached=4, written=5),
+    ),
+    "OpenAI, with a cache that costs": (
+        COUNTED | {"prompt_tokens_details": {"cached_tokens": 4, "cache_write_tokens": 5}},
+        Tokens(30, 20, cached=4, written=5),
+    ),
     "Moonshot": (COUNTED | {"cached_tokens": 8}, Tokens(30, 20, cached=8)),
     "Groq": (COUNTED | {"queue_time": 0.1, "prompt_time": 0.2, "total_time": 0.3}, Tokens(30, 20)),
     "Gemini, at first": ({"prompt_tokens": 30, "total_tokens": 30}, Tokens(30)),
@@ -292,7 +300,7 @@ def test_any_request_is_guessed_at_and_nothing_is_negative(request: bytes, said:
 @given(st.dictionaries(st.sampled_from([*COUNTED, "prompt_tokens_details", "cached_tokens"]), _json))
 def test_any_usage_is_measured_and_nothing_is_negative(usage: dict[str, Any]) -> None:
     tokens = measured(usage)
-    assert min(tokens.input, tokens.output, tokens.cached, tokens.reasoning) >= 0
+    assert min(tokens.input, tokens.output, tokens.cached, tokens.written, tokens.reasoning, *tokens.inputs) >= 0
     assert cost(tokens, Prices(1.0, 1.0)) >= 0
 
 
@@ -310,13 +318,17 @@ def test_any_usage_is_measured_and_nothing_is_negative(usage: dict[str, Any]) ->
         (Tokens(1_000_000, 0, cached=400_000), Prices(1.5, 2.0), 1.5),
         (Tokens(1_000_000, 0, cached=400_000), Prices(1.5, 2.0, 0.0), 0.9),
         (Tokens(100, 0, cached=1_000_000), Prices(1_000_000.0, 1.0, 500_000.0), 50.0),
+        (Tokens(1_000_000, 0, written=400_000), Prices(1.5, 2.0, written=3.0), 0.9 + 1.2),
+        (Tokens(1_000_000, 0, written=400_000), Prices(1.5, 2.0), 1.5),
+        (Tokens(1_000_000, 0, cached=500_000, written=400_000), Prices(1.5, 2.0, 0.5, 3.0), 0.15 + 0.25 + 1.2),
+        (Tokens(100, 0, cached=60, written=60), Prices(1.0, 1.0, 0.0, 1_000_000.0), 40.0),
         (Tokens(0, 1_000_000, reasoning=900_000), Prices(1.5, 2.0), 2.0),
         (Tokens(1_000_000, 1_000_000), Prices(0.0, 0.0), 0.0),
         (Tokens(1_000_000, 0, estimated=True), Prices(1.5, 2.0), 1.5),
     ],
 )
 def test_what_they_cost(tokens: Tokens, prices: Prices, expected: float) -> None:
-    """Prices are for a million; what was cached is part of the input, and thoughts are part of the output."""
+    """Prices are for a million; what a cache had or got is part of the input, and thoughts are part of the output."""
     assert cost(tokens, prices) == pytest.approx(expected)
 
 

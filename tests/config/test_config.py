@@ -639,7 +639,7 @@ def test_a_table_with_a_fault_does_not_hide_those_of_the_others() -> None:
         KEY + f'key = "{SIXTEEN}"\nrequests_per_minute = 1\ntokens_per_minute = 1\nmax_streams = 1',
         '[server]\ntrusted_proxies = ["10.0.0.0/8", "::1", "fd00::/8", "192.0.2.1/32"]',
         "[server]\ntrusted_proxies = []",
-        UPSTREAM + model("m", "up") + "prices = {input = 0, output = 1, cached = 0.5}",
+        UPSTREAM + model("m", "up") + "prices = {input = 0, output = 1, cached = 0.5, written = 1.25}",
         "[assistants.a]\npublic = true\nrequests_per_minute = 1\nmax_streams = 1\nmax_tokens = 1",
     ],
 )

@@ -126,6 +126,22 @@ async def test_the_answer_is_charged_by_its_usage(gateway: MakeGateway, upstream
     assert rest == pytest.approx(cost)
 
 
+async def test_input_that_is_written_to_a_cache_is_charged_by_its_own_price(
+    gateway: MakeGateway, upstream: ScriptedUpstream
+) -> None:
+    """Of 12 tokens, 4 come from the cache and 5 go to it. The prompt is reserved by the highest of the prices."""
+    upstream.script(sends.answered(sends.HELLO))
+    prices = "prices = {input = 10.0, output = 100.0, cached = 1.0, written = 20.0}\n"
+    model = f'[[models]]\nname = "m"\ntargets = [{{upstream = "claude"}}]\n{prices}'
+    client = await gateway(config=load(sends.configured(upstream.url) + paid(1.0, model=model), {}))
+    left = []
+    for _ in range(2):
+        value = await ask(client, max_tokens=1000, messages=[{"role": "user", "content": "x" * 4000}])
+        left.append(float(value["headers"]["x-ratelimit-remaining-budget"]))
+    assert left[0] == pytest.approx(1.0 - 0.000001 * (1000 * 20 + 1000 * 100), abs=1e-9)
+    assert left[0] - left[1] == pytest.approx(0.000001 * (3 * 10 + 4 * 1 + 5 * 20 + 7 * 100))
+
+
 async def test_the_bound_goes_once_under_the_name_that_the_upstream_knows(
     gateway: MakeGateway, upstream: ScriptedUpstream
 ) -> None:

@@ -219,6 +219,7 @@ def test_fault_77_a_record_has_no_place_for_prompts_answers_queries_and_secrets(
         "finish_missing",
         "input_tokens",
         "cached_tokens",
+        "cache_written_tokens",
         "output_tokens",
         "reasoning_tokens",
         "tokens_estimated",

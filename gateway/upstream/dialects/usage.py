@@ -8,11 +8,12 @@ _MOST = 1_000_000_000_000  # tokens: a larger number is not a count, and is too 
 
 
 class Tokens(msgspec.Struct, frozen=True):
-    """`cached` is part of `input`, `reasoning` of `output`."""
+    """`cached` and `written` are parts of `input`, from a cache and to it. `reasoning` is part of `output`."""
 
     input: int = 0
     output: int = 0
     cached: int = 0
+    written: int = 0
     reasoning: int = 0
     estimated: bool = False
 
@@ -20,10 +21,18 @@ class Tokens(msgspec.Struct, frozen=True):
     def all(self) -> int:
         return self.input + self.output
 
+    @property
+    def inputs(self) -> tuple[int, int, int]:
+        """The input beside a cache, from it and to it. An upstream may tell larger parts than there are."""
+        cached = min(self.cached, self.input)
+        written = min(self.written, self.input - cached)
+        return self.input - cached - written, cached, written
+
 
 def measured(usage: dict[str, Any]) -> Tokens:
     """The counts of an upstream's `usage` object. A value that is not a count becomes 0."""
     prompt, completion = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
+    written = _count(prompt, "cache_creation_tokens") or _count(prompt, "cache_write_tokens")  # LiteLLM, OpenAI
     theirs = _count(usage, "prompt_cache_hit_tokens") or _count(usage, "cached_tokens")  # DeepSeek, Moonshot
     reasoning = _count(completion, "reasoning_tokens") or _count(usage, "reasoning_tokens")
     apart = _apart(usage)
@@ -31,6 +40,7 @@ def measured(usage: dict[str, Any]) -> Tokens:
         input=_count(usage, "prompt_tokens"),
         output=_count(usage, "completion_tokens") + apart,
         cached=_count(prompt, "cached_tokens") or theirs,
+        written=written,
         reasoning=reasoning or apart,
     )
 
