@@ -170,12 +170,12 @@ def _output_fields(fields: Fields, *, takes_thoughts: bool) -> Object:
 
 
 def _effort_fields(effort: str | None, *, takes_thoughts: bool) -> Object:
-    """An effort asks Anthropic's server for no thinking, as `reasoning_effort` would."""
-    if effort is None:
+    """To Anthropic's server it goes as it is: `reasoning_effort` would ask for thinking, too."""
+    if effort in (None, _DEFAULT_EFFORT):  # some models of either kind refuse the field
         return {}
     if takes_thoughts:
         return {"output_config": {"effort": effort}}
-    return {} if effort == _DEFAULT_EFFORT else {"reasoning_effort": _EFFORTS.get(effort, effort)}
+    return {"reasoning_effort": _EFFORTS.get(effort, effort)}
 
 
 def _tool_fields(fields: Fields) -> Object:

@@ -146,7 +146,14 @@ def test_what_a_server_with_thoughts_of_its_own_shows_is_its_own_choice(thinking
     assert not translated(thinking=thinking).shows_thinking
 
 
-@pytest.mark.parametrize("effort", ["low", "high", "max"])
+@pytest.mark.parametrize("takes_thoughts", [True, False])
+def test_the_default_effort_is_left_out(takes_thoughts: bool) -> None:
+    """Some models refuse the field, and Claude Code sends it always."""
+    told = chat(takes_thoughts=takes_thoughts, output_config={"effort": "high"})
+    assert not {"output_config", "thinking", "reasoning_effort"} & told.keys()
+
+
+@pytest.mark.parametrize("effort", ["low", "xhigh", "max"])
 def test_an_effort_goes_to_anthropics_server_as_it_is(effort: str) -> None:
     """And asks for no thinking there, which `reasoning_effort` would."""
     schema = {"type": "json_schema", "schema": SCHEMA}
