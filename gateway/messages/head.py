@@ -8,6 +8,7 @@ import msgspec
 from gateway.admission.tokens import taken
 from gateway.messages.blocks import Blocks
 from gateway.upstream.dialects.chunks import as_object
+from gateway.upstream.dialects.usage import Tokens
 
 Object = dict[str, Any]
 
@@ -43,24 +44,25 @@ class Head(msgspec.Struct, frozen=True):
 
     def first_usage(self) -> Object:
         """What is known before the answer."""
-        return _usage(self.prompt_tokens, 0, 0, 0)
+        return _usage(Tokens(input=self.prompt_tokens))
 
     def usage(self, end: Mapping[str, Any], blocks: Blocks) -> Object:
         """As the model's server reported it, or else estimated."""
         told = as_object(end.get("usage"))
-        tokens = taken(told, complete=True, prompt=lambda: self.prompt_tokens, said=blocks.said)
-        return _usage(tokens.input - tokens.cached, tokens.cached, tokens.output, tokens.reasoning)
+        return _usage(taken(told, complete=True, prompt=lambda: self.prompt_tokens, said=blocks.said))
 
 
-def _usage(uncached: int, cached: int, output: int, reasoning: int) -> Object:
-    """In a chat, cached tokens are part of those of the prompt. Here they are not."""
+def _usage(tokens: Tokens) -> Object:
+    """In a chat, tokens of a cache are part of those of the prompt. Here they are not."""
+    beside, cached, written = tokens.inputs
     usage: Object = {
-        "input_tokens": max(0, uncached),
-        "cache_creation_input_tokens": 0,
+        "input_tokens": beside,
+        "cache_creation_input_tokens": written,
         "cache_read_input_tokens": cached,
-        "output_tokens": output,
+        "output_tokens": tokens.output,
     }
-    return {**usage, "output_tokens_details": {"thinking_tokens": reasoning}} if reasoning else usage
+    thinking = {"output_tokens_details": {"thinking_tokens": tokens.reasoning}} if tokens.reasoning else {}
+    return usage | thinking
 
 
 def stop_reason(finish_reason: str | None, blocks: Blocks) -> str:

@@ -301,12 +301,13 @@ def test_stop_reasons(entries: Sequence[Entry], finish_reason: str | None, stop_
             {
                 "prompt_tokens": 7,
                 "completion_tokens": 3,
-                "prompt_tokens_details": {"cached_tokens": 5},
+                "prompt_tokens_details": {"cached_tokens": 4, "cache_creation_tokens": 1},
                 "completion_tokens_details": {"reasoning_tokens": 2},
             },
             {
                 "input_tokens": 2,
-                "cache_read_input_tokens": 5,
+                "cache_creation_input_tokens": 1,
+                "cache_read_input_tokens": 4,
                 "output_tokens": 3,
                 "output_tokens_details": {"thinking_tokens": 2},
             },

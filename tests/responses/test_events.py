@@ -105,6 +105,13 @@ def test_all_kinds() -> None:
     assert response["usage"]["total_tokens"] == 7
 
 
+def test_usage_tells_what_a_cache_gave_and_took() -> None:
+    details = {"cached_tokens": 2, "cache_write_tokens": 3}
+    usage = {"prompt_tokens": 6, "completion_tokens": 1, "prompt_tokens_details": details}
+    response = Judge().judge(events(text("a"), end(usage=usage)))
+    assert response["usage"]["input_tokens_details"] == details
+
+
 @pytest.mark.parametrize(
     ("last", "expected", "status"),
     [
