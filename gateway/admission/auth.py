@@ -50,6 +50,8 @@ class KeyRing:
         return name is None or any(key.name == name and not _has_expired(key, today) for _, key in self._keys.values())
 
     def _find(self, secret: str, today: date) -> Key:
+        if not secret:
+            raise Unauthorized()
         offered = sha256(secret.encode(errors="surrogateescape")).hexdigest()
         known, key = self._keys.get(offered, ("", None))
         if key is None or not hmac.compare_digest(known, offered):

@@ -12,6 +12,7 @@ from gateway.config.schema import Api, Config, Dialect, Key, Model, Secret, Trac
 from gateway.endpoints import Endpoint
 
 _SHORTEST_KEY = 16  # characters: 64 bits if they are hexadecimal, too many to try out over a network
+_HASH_OF_NOTHING = f"sha256:{sha256().hexdigest()}"  # what a script makes of a variable that is not set
 # Bytes of the folder's name. A Unix socket's name has 104 on macOS and 108 on Linux, and a file's name follows.
 _LONGEST_FOLDER = 90
 _FRAMING = frozenset({"connection", "content-length", "host", "transfer-encoding"})
@@ -137,6 +138,8 @@ def _key_faults(config: Config) -> Iterator[str]:
             yield f"keys[{index}]: expected one of hash and key; `gateway key {key.name}` makes one"
         if key.hash is not None and not re.fullmatch(r"sha256:[0-9a-f]{64}", key.hash):
             yield f"keys[{index}].hash: expected sha256: and 64 hexadecimal digits, in lower case"
+        if key.hash == _HASH_OF_NOTHING:
+            yield f"keys[{index}].hash: is that of an empty text; `gateway key {key.name}` makes a key and its hash"
         if key.key is not None and not _is_api_key(key.key):
             yield f"keys[{index}].key: expected at least {_SHORTEST_KEY} printable ASCII characters without spaces"
 

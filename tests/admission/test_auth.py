@@ -142,6 +142,18 @@ def test_a_key_without_its_scheme_is_none() -> None:
         identify(PLAIN)
 
 
+@pytest.mark.parametrize("api_key", [None, "", " "])
+@pytest.mark.parametrize("authorization", [None, "", "Bearer", "Bearer "])
+def test_an_empty_secret_is_no_key_whatever_the_ring_has(authorization: str | None, api_key: str | None) -> None:
+    """A configuration with the hash of an empty text is refused. If one is there all the same, it opens nothing."""
+    ring = KeyRing([Key("empty", hash=hashed(""))])
+    if authorization is None and api_key is None:
+        assert identify(None, ring).key is None
+        return
+    with pytest.raises(Unauthorized):
+        identify(authorization, ring, api_key=api_key)
+
+
 @given(st.binary(max_size=600).map(lambda data: data.decode(errors="surrogateescape")))
 def test_fault_88_any_bytes_are_refused_and_break_nothing(offered: str) -> None:
     for authorization, api_key in ((offered, None), (f"Bearer {offered}", None), (None, offered), ("", offered)):

@@ -5,16 +5,19 @@ import contextlib
 import json
 import logging
 from collections.abc import Callable, Sequence
+from hashlib import sha256
 from typing import Any
 
+import msgspec
 import pytest
 from aiohttp import ClientError
 
 from gateway.admission.memory_limiter import MemoryLimiter
 from gateway.admission.redis_limiter import RedisLimiter
+from gateway.config import Key
 from gateway.errors import Unauthorized
 from gateway.observe.records import AccessRecord
-from tests.conftest import Client, MakeGateway
+from tests.conftest import Client, MakeGateway, configured
 from tests.rig.clients import EVENTS, Answer, access_records, api_key, bearer, error_of, eventually
 from tests.rig.inside import at_rest, streams
 from tests.rig.scripted_upstream import (
@@ -134,6 +137,19 @@ async def test_one_key_is_one_caller_in_either_field(
             await response.read()
     assert {line["key"] for line in lines} == {"two"}
     assert LIMITED not in caplog.text
+
+
+@pytest.mark.parametrize("headers", [api_key(""), bearer(""), {"Authorization": "Basic dTpw"}], ids=str)
+async def test_an_empty_key_opens_nothing(
+    gateway: MakeGateway, upstream: ScriptedUpstream, headers: dict[str, str]
+) -> None:
+    """A configuration with its hash is refused when it is loaded. One that is there all the same lets nobody in."""
+    config = msgspec.structs.replace(configured(upstream.url), keys=[Key("k", hash=f"sha256:{sha256().hexdigest()}")])
+    client = await gateway(config=config)
+    for route in ROUTES:
+        async with call(client, route, **headers) as response:
+            assert await error_of(response) == (401, "invalid_api_key")
+    assert not upstream.requests
 
 
 async def test_health_needs_no_key(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:

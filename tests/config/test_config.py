@@ -467,6 +467,10 @@ RULES = {
     "a hash in capitals": (KEY + f'hash = "sha256:{"0F" * 32}"', "keys[0].hash: expected sha256:"),
     "half a hash": (KEY + f'hash = "{HASH[:-1]}"', "keys[0].hash: expected sha256:"),
     "a hash and a line end": (KEY + f'hash = "{HASH}\\n"', "keys[0].hash: expected sha256:"),
+    "the hash of an empty text": (
+        KEY + f'hash = "sha256:{sha256().hexdigest()}"',
+        "keys[0].hash: is that of an empty text; `gateway key k` makes a key and its hash",
+    ),
     "fault_88 a short key": (KEY + f'key = "{SIXTEEN[1:]}"', "keys[0].key: expected at least 16"),
     "an empty key": (KEY + 'key = ""', "keys[0].key: expected at least 16"),
     "a key with a space": (KEY + f'key = "{SIXTEEN} x"', "keys[0].key: expected at least 16"),
