@@ -37,11 +37,11 @@ class KeyRing:
     def identify(self, address: str, authorization: str | None, today: date, *, api_key: str | None = None) -> Caller:
         """The caller by the fields `Authorization` and `x-api-key`. `today` is in UTC.
 
-        A gateway without keys does not look at the fields, since SDKs always send one. Without a field the caller is
-        anonymous, and admission decides what it may do. Raises Unauthorized for a key that is not valid, and TwoKeys
-        for two different keys.
+        A gateway without keys does not look at the fields, since SDKs always send one. Who sends no key is anonymous,
+        and admission decides what it may do. Raises Unauthorized for a key that is not valid, and TwoKeys for two
+        different keys.
         """
-        if not self._keys or (authorization is None and api_key is None):
+        if not self._keys or (api_key is None and (authorization is None or _is_for_others(authorization))):
             return Caller(address)
         return Caller(address, self._find(secret_in(authorization, api_key), today))
 
@@ -65,7 +65,7 @@ def secret_in(authorization: str | None, api_key: str | None) -> str:
     """The key or ticket in the fields, or an empty text. Raises TwoKeys.
 
     OpenAI's SDKs send `Authorization: Bearer`, and Anthropic's send `x-api-key`. Other schemes of `Authorization` are
-    ignored, because a proxy in front may ask for Basic credentials there.
+    ignored: see `_is_for_others`.
 
     Two different secrets are refused, and neither field wins. An SDK that requires an `api_key` often gets a made-up
     one, with the real key in the other field. Anthropic's SDK takes both from the environment. With a fixed order, some
@@ -77,6 +77,15 @@ def secret_in(authorization: str | None, api_key: str | None) -> str:
     if bearer and other and bearer != other:
         raise TwoKeys()
     return bearer or other
+
+
+def _is_for_others(authorization: str) -> bool:
+    """Whether the field has a scheme that is not the gateway's: a proxy in front may ask for Basic credentials there.
+
+    A single word is no scheme with credentials, and most likely a key whose `Bearer` was forgotten.
+    """
+    scheme, _, credentials = authorization.partition(" ")
+    return scheme.lower() not in ("", "bearer") and bool(credentials.strip())
 
 
 def _has_expired(key: Key, today: date) -> bool:

@@ -236,6 +236,15 @@ async def test_where_anonymous_callers_are_allowed_a_key_is_still_looked_at(
     assert [record.key for record in access_records(caplog)] == [None, "one", None] * 3
 
 
+async def test_behind_a_proxy_with_a_password_of_its_own(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
+    """What the proxy asks for and passes on is no key, and hides none."""
+    upstream.script(OK)
+    client = await gateway(KEYS + "[server]\nallow_anonymous = true\n" + MODELS)
+    for headers, status in (({}, 200), (api_key(KEY), 200), (api_key("gw-wrong-0123456789"), 401)):
+        async with call(client, "streamed completions", Authorization="Basic dTpw", **headers) as response:
+            assert response.status == status
+
+
 # Public assistants
 
 
@@ -258,6 +267,23 @@ async def test_a_stranger_may_ask_a_public_assistant(gateway: MakeGateway, upstr
         "stream_options": {"include_usage": True},
     }
     assert second["messages"] == [{"role": "system", "content": "Help."}, *turns]
+
+
+async def test_a_stranger_may_come_through_a_proxy_with_a_password(
+    gateway: MakeGateway, upstream: ScriptedUpstream
+) -> None:
+    """Which the proxy passes on. What needs a key still says so."""
+    upstream.script(OK)
+    client = await gateway(KEYS + HELPER)
+    password = {"Authorization": "Basic dTpw"}
+    async with client.get("/chat?q=hi&assistant=helper", headers=password) as response:
+        assert response.status == 200
+    async with client.get("/playground/offer.json", headers=password) as response:
+        assert (await response.json())["assistants"] == ["helper"]
+    for route in ROUTES:
+        async with call(client, route, **password) as response:
+            assert await error_of(response) == (401, "invalid_api_key")
+    assert len(upstream.requests) == 1
 
 
 async def test_the_default_assistant_may_be_the_public_one(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
