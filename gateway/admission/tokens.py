@@ -65,14 +65,17 @@ def tokens_to_reserve(body: bytes, endpoint: Endpoint = Endpoint.CHAT) -> int:
 def answers_of(body: bytes, endpoint: Endpoint) -> tuple[int, int | None]:
     """How many answers the request wants, and the bound of each. None: it has no bound, or none that can be read.
 
-    A server may read a bound under any of its names, so the smallest counts.
+    A server may read a bound under any of its names, so the smallest counts. Some servers (Ollama's) write without an
+    end for a zero, so it bounds only text completions, which have their prompt scored with it.
     """
     try:
         request = msgspec.json.decode(body, type=_Request)
     except (ValueError, RecursionError):
         return 1, None
+    least = 0 if endpoint is Endpoint.COMPLETIONS else 1
     named = [_bound(getattr(request, name)) for name in BOUNDS]
-    return _answers(request, endpoint), min([bound for bound in named if bound is not None], default=None)
+    bounds = [bound for bound in named if bound is not None and bound >= least]
+    return _answers(request, endpoint), min(bounds, default=None)
 
 
 def _bound(value: Any) -> int | None:

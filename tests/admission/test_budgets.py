@@ -63,6 +63,12 @@ BOUNDS: dict[str, tuple[dict[str, object], Endpoint, int, int | None]] = {
     "of a response": ({"max_output_tokens": 9}, Endpoint.RESPONSES, 1, 9),
     "of llama.cpp": ({"max_tokens": 9, "n_predict": 8}, Endpoint.CHAT, 1, 8),
     "zero, to score a prompt": ({"max_tokens": 0}, Endpoint.COMPLETIONS, 1, 0),
+    "zero, which is none for some servers": ({"max_tokens": 0}, Endpoint.CHAT, 1, None),
+    "zero, of a response": ({"max_output_tokens": 0}, Endpoint.RESPONSES, 1, None),
+    "less than one": ({"max_tokens": 0.5}, Endpoint.CHAT, 1, None),
+    "false": ({"max_tokens": False}, Endpoint.CHAT, 1, None),
+    "a text of zero": ({"max_tokens": "0"}, Endpoint.CHAT, 1, None),
+    "zero, beside a bound": ({"max_tokens": 0, "n_predict": 8}, Endpoint.CHAT, 1, 8),
     "minus one, for no bound": ({"max_tokens": -1}, Endpoint.CHAT, 1, None),
     "a text": ({"max_tokens": "10"}, Endpoint.CHAT, 1, 10),
     "a text that is no number": ({"max_tokens": "many"}, Endpoint.CHAT, 1, None),
@@ -89,7 +95,8 @@ def quoted(endpoint: Endpoint = Endpoint.CHAT, *prices: Prices, **fields: object
 
 def test_an_answer_without_a_bound_gets_that_of_the_budget() -> None:
     assert quoted().wanted == 16_384
-    assert quoted(max_tokens=-1).wanted == 16_384
+    for none in (-1, 0, 0.5, False):
+        assert quoted(max_tokens=none).wanted == 16_384
     assert quoted(Endpoint.RESPONSES).wanted == 16_384
 
 
@@ -122,7 +129,7 @@ def test_a_prompt_may_be_written_to_a_cache_that_costs_more() -> None:
 
 def test_the_least_is_what_the_request_asks_for_if_that_is_less() -> None:
     assert quoted(Endpoint.CHAT, DEAR, max_tokens=1).wish == (300 + 15, 300 + 15)
-    assert quoted(Endpoint.CHAT, DEAR, max_tokens=0).wish == (300, 300)
+    assert quoted(Endpoint.COMPLETIONS, DEAR, max_tokens=0).wish == (300, 300)
 
 
 def test_a_model_that_costs_nothing_asks_for_the_smallest_sum() -> None:

@@ -91,6 +91,35 @@ async def test_a_bound_that_the_budget_buys_passes(
     assert told(upstream) == [50]
 
 
+@pytest.mark.parametrize("none", [0, 0.5, False, "0", -1], ids=repr)
+async def test_a_bound_below_one_is_none(gateway: MakeGateway, upstream: ScriptedUpstream, none: object) -> None:
+    """For some servers it is no bound at all. So the budget's own one is sent, and reserved."""
+    upstream.script(OK)
+    client = await gateway(paid(1.0, ", max_tokens = 1000"))
+    first = await ask(client, max_tokens=none, **HI)
+    assert 0.89 < float(first["headers"]["x-ratelimit-remaining-budget"]) <= 0.9
+    await ask(client, max_completion_tokens=none, **HI)
+    await ask(client, n_predict=none, **HI)
+    assert told(upstream) == [1000] * 3
+    assert told(upstream, "max_completion_tokens") == told(upstream, "n_predict") == [None] * 3
+
+
+async def test_a_response_without_a_bound_of_one_has_that_of_the_budget(
+    gateway: MakeGateway, upstream: ScriptedUpstream
+) -> None:
+    upstream.script(OK)
+    client = await gateway(paid(1.0, ", max_tokens = 1000"))
+    assert (await ask(client, "/v1/responses", input="hi", max_output_tokens=0))["status"] == 200
+    assert told(upstream) == [1000]
+
+
+async def test_a_text_completion_may_have_its_prompt_scored(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
+    upstream.script(answer(200, TEXT))
+    client = await gateway(paid(1.0))
+    assert (await ask(client, "/v1/completions", prompt="a", max_tokens=0, echo=True))["status"] == 200
+    assert told(upstream) == [0]
+
+
 @pytest.mark.parametrize("surface", ASKED)
 async def test_a_request_is_refused_when_the_budget_is_spent(
     gateway: MakeGateway, upstream: ScriptedUpstream, surface: str
