@@ -196,7 +196,10 @@ def _check_public(fields: Fields) -> None:
 
 
 def _body(assistant: Assistant, fields: Fields, *, turns: list[Any], max_tokens: int | None) -> dict[str, Any]:
-    """Without the model. A request's parameters override an assistant's, key by key."""
+    """Without the model, and without `n`: a stream carries one answer, and more would be paid and dropped.
+
+    A request's parameters override an assistant's, key by key.
+    """
     body: dict[str, Any] = dict(assistant.parameters)
     body |= {name: value for name, value in fields.items() if name not in _OWN_FIELDS}
     if max_tokens is not None:
@@ -206,7 +209,8 @@ def _body(assistant: Assistant, fields: Fields, *, turns: list[Any], max_tokens:
     system = [{"role": "system", "content": prompt} for prompt in assistant.system]
     body["messages"] = [*system, *turns]
     body["stream"] = True
-    body.pop("model", None)
+    for name in ("model", "n"):
+        body.pop(name, None)
     return body
 
 

@@ -32,7 +32,13 @@ CONFIG = Config(
         "maths": Assistant("k", ["Teach.", "Be brief."], {"temperature": 0.3, "top_p": 0.5, "stop": ["x"]}),
         "plain": Assistant(),
         "greedy": Assistant(
-            parameters={"model": "x", "messages": [], "stream": False, "stream_options": {"include_usage": False}}
+            parameters={
+                "model": "x",
+                "messages": [],
+                "n": 3,
+                "stream": False,
+                "stream_options": {"include_usage": False},
+            }
         ),
     },
 )
@@ -127,6 +133,7 @@ def test_an_assistants_parameters_are_not_what_makes_a_request() -> None:
     body = sent({"assistant": "greedy", "question": "hi"})
     assert (body["model"], body["messages"], body["stream"]) == ("m", [HI], True)
     assert body["stream_options"] == {"include_usage": True}
+    assert "n" not in body
 
 
 # Whom it is sent to

@@ -286,6 +286,20 @@ async def test_a_stranger_may_come_through_a_proxy_with_a_password(
     assert len(upstream.requests) == 1
 
 
+@pytest.mark.parametrize("headers", [{}, bearer(KEY)], ids=["a stranger", "a key"])
+async def test_an_assistant_gives_one_answer(
+    gateway: MakeGateway, upstream: ScriptedUpstream, headers: dict[str, str]
+) -> None:
+    """Whatever its parameters say: a stream carries one, and the others would be paid and dropped."""
+    upstream.script(OK)
+    client = await gateway(KEYS + HELPER.replace("temperature = 0.3", "temperature = 0.3, n = 3"))
+    async with client.get("/chat?q=hi&assistant=helper", headers=headers) as response:
+        assert response.status == 200
+    (request,) = upstream.requests
+    assert request.json["temperature"] == 0.3
+    assert "n" not in request.json
+
+
 async def test_the_default_assistant_may_be_the_public_one(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
     upstream.script(OK)
     client = await gateway(KEYS + HELPER.replace("helper", "default"))
