@@ -2,7 +2,7 @@
 
 from gateway.config.describe import described
 from gateway.config.load import Faults, checked, load
-from gateway.config.rules import digest, is_loopback
+from gateway.config.rules import digest, is_loopback, origin_of
 from gateway.config.schema import (
     DEFAULT_TIMEOUTS,
     Api,
@@ -61,4 +61,5 @@ __all__ = [
     "digest",
     "is_loopback",
     "load",
+    "origin_of",
 ]

@@ -17,6 +17,7 @@ _HASH_OF_NOTHING = f"sha256:{sha256().hexdigest()}"  # what a script makes of a 
 _LONGEST_FOLDER = 90
 _FRAMING = frozenset({"connection", "content-length", "host", "transfer-encoding"})
 _UNVERIFIED = frozenset({"ssl_cert_reqs", "ssl_check_hostname"})  # by which redis-py can be told to trust anyone
+_USUAL_PORTS = {"http": ":80", "https": ":443"}  # which browsers leave out of an origin
 _CALLS = rf"/({'|'.join([*Endpoint, 'models'])})/*\Z"  # the paths that follow a `base_url`
 
 
@@ -80,8 +81,8 @@ def _url_faults(config: Config) -> Iterator[str]:
         if upstream.api_key is not None and not _is_field_value(upstream.api_key):
             yield f"upstreams[{index}].api_key: must be printable ASCII, without line ends"
     for index, origin in enumerate(config.server.cors_origins):
-        if not is_origin(origin):
-            yield f"server.cors_origins[{index}]: expected scheme://host[:port] and nothing after it"
+        if (fault := _origin_fault(origin)) is not None:
+            yield f"server.cors_origins[{index}]: {fault}"
     if config.server.public_url is not None and not _is_http_url(config.server.public_url):
         yield "server.public_url: expected http(s)://host[:port]"
 
@@ -230,8 +231,23 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def is_origin(text: str) -> bool:
-    """Whether this is an ASCII origin as browsers send it (RFC 6454, section 6.2)."""
+def origin_of(scheme: str, authority: str) -> str:
+    """The origin as browsers send it (RFC 6454, section 6.2): in lower case, and without the usual port."""
+    return f"{scheme}://{authority}".lower().removesuffix(_USUAL_PORTS.get(scheme, ""))
+
+
+def _origin_fault(text: str) -> str | None:
+    """Why no browser sends this as an origin. It is compared to the letter with what browsers send."""
+    if "*" in text:
+        return "browsers send no `*`; write each origin in full, such as https://app.example.com"
+    if not _is_origin(text):
+        return "expected scheme://host[:port] and nothing after it"
+    parts = urlsplit(text)
+    sent = origin_of(parts.scheme, parts.netloc)
+    return None if text == sent else f"browsers leave the usual port out; write {sent}"
+
+
+def _is_origin(text: str) -> bool:
     try:
         parts = urlsplit(text)
     except ValueError:

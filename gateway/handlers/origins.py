@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from gateway.config import Server, is_loopback
+from gateway.config import Server, is_loopback, origin_of
 from gateway.errors import (
     HostNotServed,
     HostsDiffer,
@@ -118,9 +118,9 @@ def check_prefetch(headers: Mapping[str, str]) -> None:
 def own_origin(server: Server, *, scheme: str, host: str) -> str:
     """The origin of the gateway's own pages: that of `public_url`, or else the target of this request."""
     if server.public_url is None:
-        return f"{scheme}://{host}".lower()
+        return origin_of(scheme, host)
     parts = urlsplit(server.public_url)
-    return f"{parts.scheme}://{parts.netloc}".lower()
+    return origin_of(parts.scheme, parts.netloc)
 
 
 def _without_port(host: str) -> str:

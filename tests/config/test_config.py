@@ -427,6 +427,18 @@ RULES = {
     "an origin that is not ASCII": ('[server]\ncors_origins = ["https://bücher.example"]', "server.cors_origins[0]:"),
     "an origin that cannot be read": ('[server]\ncors_origins = ["http://["]', "server.cors_origins[0]:"),
     "fault_79 every origin": ('[server]\ncors_origins = ["https://a", "*"]', "server.cors_origins[1]:"),
+    "fault_79 every origin below a name": (
+        '[server]\ncors_origins = ["https://*.example.com"]',
+        "server.cors_origins[0]: browsers send no `*`; write each origin in full, such as https://app.example.com",
+    ),
+    "an origin with the usual port": (
+        '[server]\ncors_origins = ["https://a.example:8443", "https://a.example:443"]',
+        "server.cors_origins[1]: browsers leave the usual port out; write https://a.example",
+    ),
+    "an origin with the usual port, without TLS": (
+        '[server]\ncors_origins = ["http://[::1]:80"]',
+        "server.cors_origins[0]: browsers leave the usual port out; write http://[::1]",
+    ),
     "fault_79 no origin": ('[server]\ncors_origins = ["null"]', "server.cors_origins[0]:"),
     "an endpoint with its path": ('[traces]\nendpoint = "http://h:4318/v1/traces"', "traces.endpoint:"),
     "an endpoint with a user": ('[traces]\nendpoint = "http://u:p@h:4318"', "traces.endpoint:"),
@@ -633,6 +645,7 @@ def test_a_table_with_a_fault_does_not_hide_those_of_the_others() -> None:
     [
         '[server]\nhost = "0.0.0.0"\nallow_anonymous = true',
         '[server]\nhost = "localhost"\nport = 0\ncors_origins = ["https://a.example", "http://localhost:3000", "app://x"]',
+        '[server]\ncors_origins = ["http://a.example:443", "https://a.example:80", "http://a:8080", "app://x:80"]',
         '[server]\nhost = "::1"\npublic_url = "https://chat.example/gateway/"',
         UPSTREAM.replace("//h/v1", "//[::1]:8000/openai/v1/"),
         UPSTREAM + 'proxy = "http://user:pass@proxy:3128"\nheaders = {X-Team = "a b", api-key = "k"}\napi_key = "k"',

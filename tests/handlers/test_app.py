@@ -291,6 +291,28 @@ async def test_behind_tls_the_own_origin_is_public_url(gateway: MakeGateway, ups
         assert response.status == 403
 
 
+@pytest.mark.parametrize(
+    ("public_url", "host", "origin"),
+    [
+        ("https://chat.example:443", "10.0.0.1", "https://chat.example"),
+        ("http://chat.example:80/", "10.0.0.1", "http://chat.example"),
+        (None, "chat.example:80", "http://chat.example"),
+    ],
+)
+async def test_the_own_origin_has_no_usual_port(
+    gateway: MakeGateway, upstream: ScriptedUpstream, public_url: str | None, host: str, origin: str
+) -> None:
+    """Browsers leave it out, whatever the configuration and `Host` say."""
+    upstream.script(OK)
+    line = "" if public_url is None else f'public_url = "{public_url}"\n'
+    client = await gateway(f"[server]\nallow_anonymous = true\n{line}")
+    async with client.post("/chat", json={"question": "hi"}, headers={"Host": host, "Origin": origin}) as response:
+        assert response.status == 200
+    for other in (f"{origin}:81", origin.replace("chat", "evil")):
+        async with client.post("/chat", json={"question": "hi"}, headers={"Host": host, "Origin": other}) as response:
+            assert await error_of(response) == (403, "origin_not_allowed")
+
+
 # Which host, and no proxy
 
 

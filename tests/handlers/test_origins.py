@@ -83,10 +83,16 @@ def test_fault_79_without_cors_origins_there_is_only_the_own_page() -> None:
         ("https://chat.example", "http", "10.0.0.1:8080", "https://chat.example"),
         ("https://chat.example/", "http", "evil.example", "https://chat.example"),
         ("https://Chat.example:8443/gateway/", "http", "localhost", "https://chat.example:8443"),
+        ("https://chat.example:443", "http", "localhost", "https://chat.example"),
+        ("HTTP://Chat.example:80/", "http", "localhost", "http://chat.example"),
+        ("http://chat.example:443", "http", "localhost", "http://chat.example:443"),
+        (None, "http", "chat.example:80", "http://chat.example"),
+        (None, "http", "chat.example:8080", "http://chat.example:8080"),
+        (None, "http", "[::1]:80", "http://[::1]"),
     ],
 )
 def test_the_own_origin(public_url: str | None, scheme: str, host: str, origin: str) -> None:
-    """Where there is a `public_url`, what the request says of itself counts for nothing."""
+    """Where there is a `public_url`, what the request says of itself counts for nothing. The usual port is left out."""
     assert own_origin(Server(public_url=public_url), scheme=scheme, host=host) == origin
 
 
