@@ -6,8 +6,8 @@ The header of a streamed answer waits for the first content or the first heartbe
 of a response in the background does not wait, because its client comes back in any case.
 """
 
+import asyncio
 import time
-from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -21,6 +21,7 @@ from gateway.endpoints import Endpoint
 from gateway.errors import (
     BodyTooLarge,
     IdempotencyConflict,
+    InvalidRequest,
     PreviousResponseNotFound,
     PreviousResponseRunning,
     ResponseNotFound,
@@ -42,6 +43,9 @@ from gateway.streams.watched import Watched
 
 _SHARED = 1_048_576  # bytes of a head that is shared: Redis takes it within the time limit of an operation
 _END_SECONDS = 1.0  # for the end of a previous response, which may be on its way from another process for 0.1 s
+# Responses whose items one input may name. Each step of an agent makes one, and its runs have some dozens. To look one
+# up takes a millisecond or two where it is in Redis, and longer if it is large.
+_MOST_NAMED = 1_000
 _FAILED = 2  # entries of an answer that failed before its first content: the failure, and the end
 
 _encode_json = msgspec.json.Encoder().encode
@@ -122,17 +126,36 @@ async def _earlier(request: web.Request, caller: Caller, asked: ResponseRequest)
 
 
 async def _known(request: web.Request, caller: Caller, names: list[str]) -> dict[str, Any]:
-    """The items of these ids, as far as they are of responses that the caller has stored.
+    """The items of these ids, up to the first one that is of no response that the caller has stored.
 
-    Each id of an item has that of its response in it. An item that is not found is refused where it is named.
+    Each id of an item has that of its response in it, which is looked up once. An item that is not found is refused
+    where it is named. Raises InvalidRequest for items of too many responses.
     """
+    streams = {name: stream_of_item(name) for name in names}
+    if len(set(streams.values())) > _MOST_NAMED:
+        words = f"`input` names items of over {_MOST_NAMED} responses. Send the items themselves."
+        raise InvalidRequest(words, param="input")
     known: dict[str, Any] = {}
-    for name in names:
-        if name not in known and (stream_name := stream_of_item(name)) is not None:
-            with suppress(ResponseNotFound):
-                stream, head = await found(request, caller, response_id(stream_name))
-                known |= {item["id"]: item for item in (await response_of(stream, head))["output"]}
+    looked_up = set()
+    for name, stream_name in streams.items():
+        if stream_name not in looked_up:
+            looked_up.add(stream_name)
+            known |= await _items_of(request, caller, stream_name)
+        if name not in known:
+            break
     return known
+
+
+async def _items_of(request: web.Request, caller: Caller, stream_name: str | None) -> dict[str, Any]:
+    """The items of a response by their ids. Empty if the caller has stored no such response."""
+    if stream_name is None:
+        return {}
+    await asyncio.sleep(0)  # many responses of this process would be looked up in one turn of the event loop
+    try:
+        stream, head = await found(request, caller, response_id(stream_name))
+    except ResponseNotFound:
+        return {}
+    return {item["id"]: item for item in (await response_of(stream, head))["output"]}
 
 
 async def _begun(request: web.Request, stream: Watched, head: Head) -> web.StreamResponse:

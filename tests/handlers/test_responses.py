@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from gateway.streams.watched import Watched
 from tests.conftest import Client, MakeGateway
 from tests.responses.judge import Judge, read
 from tests.rig.clients import bearer, error_of, eventually
@@ -462,6 +463,75 @@ async def test_items_are_named_by_their_ids(gateway: MakeGateway, upstream: Scri
         assert await refused(client, "POST", "/v1/responses", body, **own) == (400, "unsupported_value")
     odd = {**asked, "input": [{"type": ["item_reference"], "id": "msg_x"}]}
     assert await refused(client, "POST", "/v1/responses", odd, **own) == (400, "invalid_request")
+
+
+def reference(name: str) -> Object:
+    return {"type": "item_reference", "id": name}
+
+
+def lookups(client: Client, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The streams that are looked up from now on."""
+    seek, sought = streams(client).seek, list[str]()
+
+    async def seeking(stream_id: str, *, number: int = 0) -> Watched | None:
+        sought.append(stream_id)
+        return await seek(stream_id, number=number)
+
+    monkeypatch.setattr(streams(client), "seek", seeking)
+    return sought
+
+
+@pytest.mark.inside
+async def test_a_response_is_looked_up_once_for_all_its_items(
+    gateway: MakeGateway, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also for those that it does not have: at the first one the request is refused."""
+    upstream.script(stream(*RICH), stream(delta("done"), finish(), DONE))
+    client = await gateway()
+    names = [item["id"] for item in (await made(client, HI))["output"]]
+    sought = lookups(client, monkeypatch)
+    await made(client, {"model": "m", "input": [reference(name) for name in names[:2] * 20]})
+    assert len(sought) == 1
+    missing = [reference(f"{names[1].rpartition('_')[0]}_{number}") for number in range(50, 90)]
+    asked = {"model": "m", "input": [reference(names[1]), *missing]}
+    async with client.post("/v1/responses", json=asked) as response:
+        assert (await response.json())["error"]["param"] == "input[1]"
+        assert await error_of(response) == (400, "unsupported_value")
+    assert len(sought) == 2
+
+
+@pytest.mark.inside
+async def test_the_first_response_that_is_not_there_is_the_last_one_that_is_looked_up(
+    gateway: MakeGateway, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upstream.script(stream(*RICH))
+    client = await gateway()
+    known = (await made(client, HI))["output"][1]["id"]
+    sought = lookups(client, monkeypatch)
+    unknown = [reference(f"msg_{number:022}_0") for number in range(20)]
+    asked = {"model": "m", "input": [reference(known), *unknown]}
+    assert await refused(client, "POST", "/v1/responses", asked) == (400, "unsupported_value")
+    assert len(sought) == 2
+    malformed = {"model": "m", "input": [reference("msg_x"), *unknown]}
+    assert await refused(client, "POST", "/v1/responses", malformed) == (400, "unsupported_value")
+    assert len(sought) == 2
+
+
+@pytest.mark.inside
+async def test_items_of_too_many_responses_are_refused_before_any_is_looked_up(
+    gateway: MakeGateway, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = await gateway()
+    sought = lookups(client, monkeypatch)
+    named = [reference(f"msg_{number:022}_0") for number in range(1_001)]
+    async with client.post("/v1/responses", json={"model": "m", "input": named}) as response:
+        assert "over 1000 responses" in (await response.json())["error"]["message"]
+        assert await error_of(response) == (400, "invalid_request")
+    assert not sought
+    several = [reference(f"msg_{number:022}_{place}") for number in range(1_000) for place in range(2)]
+    asked = {"model": "m", "input": several}
+    assert await refused(client, "POST", "/v1/responses", asked) == (400, "unsupported_value")
+    assert len(sought) == 1
 
 
 async def test_calls_without_an_id_have_the_same_one_later(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:

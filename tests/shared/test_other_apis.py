@@ -122,6 +122,13 @@ async def test_what_is_not_stored_stays_here(two: list[Client], upstream: Script
     assert b":log" not in await redis.say("KEYS", "*")
 
 
+async def test_items_of_unknown_responses_are_refused_soon(two: list[Client]) -> None:
+    """Redis may get an unknown stream in the next moment, so each is waited for. One of them is enough."""
+    named = [{"type": "item_reference", "id": f"msg_{number:022}_0"} for number in range(100)]
+    async with asyncio.timeout(20):  # each takes half a second, and longer in the first seconds of a process
+        assert await refused(two[0], "POST", "/v1/responses", {**HI, "input": named}) == (400, "unsupported_value")
+
+
 async def test_a_chat_completion_is_joined_elsewhere(two: list[Client], upstream: ScriptedUpstream) -> None:
     here, there = two
     gate = asyncio.Event()
