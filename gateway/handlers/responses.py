@@ -8,6 +8,8 @@ of a response in the background does not wait, because its client comes back in 
 
 import asyncio
 import time
+from collections import Counter
+from collections.abc import Container
 from typing import Any
 
 import msgspec
@@ -82,7 +84,7 @@ def _admitted(request: web.Request, caller: Caller, asked: ResponseRequest, earl
         span=exchange.span,
     )
     if len(admitted.payload.fields) > LARGEST_V1_BODY:
-        raise BodyTooLarge(f"The conversation is over {LARGEST_V1_BODY} bytes.")
+        raise _too_large()
     shown = {**asked.shown, "model": msgspec.Raw(_encode_json(admitted.model or ""))}
     if left_out := asked.conversation.left_out:
         note = f"{left_out} items of reasoning were left out of `input`, because a chat takes none."
@@ -129,25 +131,32 @@ async def _known(request: web.Request, caller: Caller, names: list[str]) -> dict
     """The items of these ids, up to the first one that is of no response that the caller has stored.
 
     Each id of an item has that of its response in it, which is looked up once. An item that is not found is refused
-    where it is named. Raises InvalidRequest for items of too many responses.
+    where it is named. Raises InvalidRequest for items of too many responses, and BodyTooLarge for too many bytes: an
+    item may be named many times, and stands in the conversation each time.
     """
-    streams = {name: stream_of_item(name) for name in names}
+    times = Counter(names)
+    streams = {name: stream_of_item(name) for name in times}
     if len(set(streams.values())) > _MOST_NAMED:
         words = f"`input` names items of over {_MOST_NAMED} responses. Send the items themselves."
         raise InvalidRequest(words, param="input")
     known: dict[str, Any] = {}
-    looked_up = set()
+    looked_up, size = set(), 0
     for name, stream_name in streams.items():
         if stream_name not in looked_up:
             looked_up.add(stream_name)
-            known |= await _items_of(request, caller, stream_name)
+            known |= await _items_of(request, caller, stream_name, wanted=streams)
         if name not in known:
             break
+        size += times[name] * len(_encode_json(known[name]))
+        if size > LARGEST_V1_BODY:
+            raise _too_large()
     return known
 
 
-async def _items_of(request: web.Request, caller: Caller, stream_name: str | None) -> dict[str, Any]:
-    """The items of a response by their ids. Empty if the caller has stored no such response."""
+async def _items_of(
+    request: web.Request, caller: Caller, stream_name: str | None, *, wanted: Container[str]
+) -> dict[str, Any]:
+    """The wanted items of a response by their ids. Empty if the caller has stored no such response."""
     if stream_name is None:
         return {}
     await asyncio.sleep(0)  # many responses of this process would be looked up in one turn of the event loop
@@ -155,7 +164,12 @@ async def _items_of(request: web.Request, caller: Caller, stream_name: str | Non
         stream, head = await found(request, caller, response_id(stream_name))
     except ResponseNotFound:
         return {}
-    return {item["id"]: item for item in (await response_of(stream, head))["output"]}
+    items = (await response_of(stream, head))["output"]
+    return {item["id"]: item for item in items if item["id"] in wanted}
+
+
+def _too_large() -> BodyTooLarge:
+    return BodyTooLarge(f"The conversation is over {LARGEST_V1_BODY} bytes.")
 
 
 async def _begun(request: web.Request, stream: Watched, head: Head) -> web.StreamResponse:

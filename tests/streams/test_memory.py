@@ -12,7 +12,7 @@ from aiohttp import ClientError, ClientSession
 
 from tests.rig.clients import error_of, eventually
 from tests.rig.processes import running
-from tests.rig.scripted_upstream import ScriptedUpstream, Stall, delta, stream
+from tests.rig.scripted_upstream import DONE, ScriptedUpstream, Stall, delta, finish, stream
 
 BODY = int(os.environ.get("BODY_MIB", "4")) * 1_048_576
 POSTS = 40
@@ -96,3 +96,17 @@ async def test_running_answers_take_what_the_store_may_hold_twice_over(
         await eventually(lambda: len(upstream.requests) == statuses.count(201), within=60)
         await eventually(lambda: upstream.playing <= 1, within=60)
         assert 2 * STORE < peak(pid) - before < 3 * STORE + ALLOWED / 2 + ANSWERS * READS < ANSWERS * 7_000_000
+
+
+async def test_an_item_that_an_input_names_many_times_takes_no_room(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+    """A reference has 70 bytes, and stands for an item of half a megabyte."""
+    upstream.script(stream(delta("x" * 500_000), finish(), DONE))
+    async with process(upstream, tmp_path, "") as (pid, session):
+        async with session.post("/v1/responses", json={"input": "hi"}) as response:
+            (item,) = (await response.json())["output"]
+        before = peak(pid)
+        named = [{"type": "item_reference", "id": item["id"]}] * 1000
+        async with session.post("/v1/responses", json={"input": named}) as response:
+            assert await error_of(response) == (413, "body_too_large")
+        assert peak(pid) - before < ALLOWED
+        assert len(upstream.requests) == 1
