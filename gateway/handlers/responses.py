@@ -58,7 +58,8 @@ async def create(request: web.Request) -> web.StreamResponse | Answer:
     if upstream_responses.makes(request, caller, fields):
         return await upstream_responses.create(request, caller, fields, key)
     asked = response_request(fields, await _known(request, caller, references_in(fields)))
-    admitted = _admitted(request, caller, asked, await _earlier(request, caller, asked))
+    earlier = await _earlier(request, caller, asked)
+    admitted = _admitted(request, caller, asked, earlier, has_key=key is not None)
     stream = await request[EXCHANGE].services.streams.record(admitted, key)
     head = read_head(stream.head)
     if head.background != asked.background:
@@ -68,7 +69,9 @@ async def create(request: web.Request) -> web.StreamResponse | Answer:
     return await _begun(request, stream, head) if asked.background else _whole(request, stream, head)
 
 
-def _admitted(request: web.Request, caller: Caller, asked: ResponseRequest, earlier: list[Any]) -> AdmittedRequest:
+def _admitted(
+    request: web.Request, caller: Caller, asked: ResponseRequest, earlier: list[Any], *, has_key: bool
+) -> AdmittedRequest:
     exchange = request[EXCHANGE]
     messages = [*earlier, *asked.conversation.messages]
     system = [] if asked.instructions is None else [{"role": "system", "content": asked.instructions}]
@@ -78,8 +81,8 @@ def _admitted(request: web.Request, caller: Caller, asked: ResponseRequest, earl
         endpoint=Endpoint.RESPONSES,
         model=asked.model,
         fields={"messages": [*system, *messages], **asked.fields},
-        on_disconnect=_on_disconnect(asked),
-        is_kept=asked.store,
+        on_disconnect=_on_disconnect(asked, has_key=has_key),
+        is_kept=asked.store or has_key,
         request_id=exchange.request_id,
         span=exchange.span,
     )
@@ -100,14 +103,23 @@ def _admitted(request: web.Request, caller: Caller, asked: ResponseRequest, earl
         )
     )
     is_stored = asked.store and len(head) <= _SHARED
-    return msgspec.structs.replace(admitted, head=head, is_stored=is_stored, in_background=asked.background)
+    # With an idempotency key: a client has nothing of a whole response that failed, and may ask again.
+    is_kept = asked.stream or asked.background if has_key else asked.store
+    return msgspec.structs.replace(
+        admitted, head=head, is_kept=is_kept, is_stored=is_stored, in_background=asked.background
+    )
 
 
-def _on_disconnect(asked: ResponseRequest) -> OnDisconnect | None:
-    """A client that waits for the whole answer has no id to come back with. One in the background needs no client."""
+def _on_disconnect(asked: ResponseRequest, *, has_key: bool) -> OnDisconnect | None:
+    """A client that waits for the whole answer has no id to come back with. But it may have an idempotency key.
+
+    A response in the background needs no client.
+    """
     if asked.background:
         return OnDisconnect.DRAIN
-    return asked.on_disconnect if asked.stream else asked.on_disconnect or OnDisconnect.CANCEL
+    if asked.stream or has_key:
+        return asked.on_disconnect
+    return asked.on_disconnect or OnDisconnect.CANCEL
 
 
 async def _earlier(request: web.Request, caller: Caller, asked: ResponseRequest) -> list[Any]:

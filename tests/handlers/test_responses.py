@@ -400,6 +400,92 @@ async def test_a_retry_gets_the_response_that_was_begun(gateway: MakeGateway, up
     assert other == (409, "idempotency_conflict")
 
 
+KEY = {"Idempotency-Key": "0d4b4b52-5f0a-4d3e-9d0c-7a3c0f7b6a11"}
+OK = stream(delta("b"), finish(), DONE)
+
+
+def text_in(response: Object) -> str:
+    text: str = response["output"][0]["content"][0]["text"]
+    return text
+
+
+@pytest.mark.parametrize("fields", [{}, {"store": False}], ids=["stored", "not stored"])
+@pytest.mark.parametrize(
+    "failing",
+    [
+        answer(500, {"error": {"message": "no"}}),
+        stream(delta("a"), Close()),
+        stream(delta("a"), event({"error": {"message": "boom"}})),
+        stream(delta("a"), delta("x" * 2000), Stall()),
+    ],
+    ids=["refused", "cut", "an error", "too large"],
+)
+async def test_a_whole_response_that_fails_frees_the_key(
+    gateway: MakeGateway, upstream: ScriptedUpstream, failing: list[Step], fields: Object
+) -> None:
+    """Its client has a status, and nothing of the response."""
+    upstream.script(failing, OK)
+    client = await gateway("[stream]\nmax_bytes = 1_024\n[retry]\nattempts = 1\n")
+    assert (await refused(client, "POST", "/v1/responses", {**HI, **fields}, **KEY))[0] == 502
+    assert text_in(await made(client, {**HI, **fields}, **KEY)) == "b"
+    assert len(upstream.requests) == 2
+
+
+@pytest.mark.parametrize("fields", [{}, {"store": False}], ids=["stored", "not stored"])
+async def test_a_streamed_response_that_failed_is_given_again(
+    gateway: MakeGateway, upstream: ScriptedUpstream, fields: Object
+) -> None:
+    upstream.script(stream(delta("a"), Close()), OK)
+    client = await gateway()
+    first, again = [await told(client, {**STREAMED, **fields}, **KEY) for _ in range(2)]
+    assert first == again
+    assert first[-1]["type"] == "response.failed"
+    assert len(upstream.requests) == 1
+
+
+@pytest.mark.parametrize("fields", [{}, {"store": False}], ids=["stored", "not stored"])
+@pytest.mark.parametrize("is_streamed", [False, True], ids=["whole", "streamed"])
+async def test_who_has_a_key_and_leaves_is_waited_for(
+    gateway: MakeGateway, upstream: ScriptedUpstream, fields: Object, is_streamed: bool
+) -> None:
+    """A client whose time limit is shorter than the answer asks again, and the model is asked once."""
+    go_on = asyncio.Event()
+    upstream.script(stream(Until(go_on), delta("a"), finish(), DONE))
+    client = await gateway()
+    asked = {**HI, **fields, "stream": is_streamed}
+    asking = asyncio.ensure_future((told if is_streamed else made)(client, asked, **KEY))
+    await upstream.until(requests=1)
+    asking.cancel()
+    await eventually(lambda: streams(client).viewers == 0)
+    again = asyncio.ensure_future(made(client, {**asked, "stream": False}, **KEY))
+    await eventually(lambda: streams(client).viewers == 1)
+    go_on.set()
+    assert text_in(await again) == "a"
+    assert len(upstream.requests) == 1
+
+
+async def test_nobody_comes_back_to_a_whole_response(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
+    """It is cancelled after `grace_seconds`, and its key is free."""
+    upstream.script(stream(delta("a"), Stall()), OK)
+    client = await gateway("[stream]\ngrace_seconds = 0.1\n")
+    asking = asyncio.ensure_future(made(client, HI, **KEY))
+    await upstream.until(requests=1)
+    asking.cancel()
+    await upstream.until(left=1)
+    assert text_in(await made(client, HI, **KEY)) == "b"
+
+
+async def test_a_key_that_may_only_cancel(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
+    upstream.script(stream(delta("a"), Stall()), OK)
+    client = await gateway('[[keys]]\nname = "a"\nkey = "test-key-of-a-12345"\non_disconnect = ["cancel"]\n')
+    caller = {**KEY, **bearer("test-key-of-a-12345")}
+    asking = asyncio.ensure_future(made(client, HI, **caller))
+    await upstream.until(requests=1)
+    asking.cancel()
+    await upstream.until(left=1)
+    assert text_in(await made(client, HI, **caller)) == "b"
+
+
 async def test_a_body_that_breaks_off_ends_nothing(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
     """A viewer that is cut, and comes back behind its last event, has one whole sequence."""
     upstream.script(stream(*[part for one in RICH for part in (one, Pause(0.01))]))

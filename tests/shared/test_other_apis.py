@@ -19,6 +19,7 @@ from tests.rig.completions import STREAMED as CHAT_STREAMED
 from tests.rig.redis import RedisServer
 from tests.rig.scripted_upstream import (
     DONE,
+    Close,
     ScriptedUpstream,
     Stall,
     Until,
@@ -120,6 +121,34 @@ async def test_what_is_not_stored_stays_here(two: list[Client], upstream: Script
     await made(two[0], {**HI, "store": False})
     await asyncio.sleep(0.2)
     assert b":log" not in await redis.say("KEYS", "*")
+
+
+async def test_a_whole_response_that_failed_elsewhere_frees_its_key(
+    two: list[Client], upstream: ScriptedUpstream
+) -> None:
+    """Nobody has anything of it, at whichever gateway it is asked for again."""
+    upstream.script(stream(delta("a"), Close()), stream(delta("b"), finish(), DONE))
+    here, there = two
+    assert await refused(here, "POST", "/v1/responses", HI, **KEY) == (502, "upstream_incomplete")
+    await asyncio.sleep(0.2)  # until Redis has its end; who asks before that waits for the same answer
+    again = await made(there, HI, **KEY)
+    assert again["output"][0]["content"][0]["text"] == "b"
+    assert await made(here, HI, **KEY) == again
+    assert len(upstream.requests) == 2
+
+
+async def test_a_whole_response_is_waited_for_elsewhere(two: list[Client], upstream: ScriptedUpstream) -> None:
+    here, there = two
+    gate = asyncio.Event()
+    upstream.script(stream(Until(gate), delta("a"), finish(), DONE))
+    asking = asyncio.create_task(made(here, HI, **KEY))
+    await upstream.until(requests=1)
+    asking.cancel()
+    again = asyncio.create_task(made(there, HI, **KEY))
+    await asyncio.sleep(0.2)
+    gate.set()
+    assert (await again)["output"][0]["content"][0]["text"] == "a"
+    assert len(upstream.requests) == 1
 
 
 async def test_items_of_unknown_responses_are_refused_soon(two: list[Client]) -> None:
