@@ -25,7 +25,7 @@ async def list_all(request: web.Request) -> web.StreamResponse:
     names, catalogue = _names(services.config, caller), services.catalogue
     models = await catalogue.everything() if names is None else await catalogue.models(names)
     response = json_response({"object": "list", "data": models})
-    with services.bodies.reading(identity(caller)) as count:  # a list may have megabytes
+    with services.bodies.holding(identity(caller)) as count:  # a list may have megabytes
         count(response.content_length or 0)
         return await deliver(request, response)
 

@@ -10,6 +10,7 @@ ends cleanly. There is no event that could look like a success behind it.
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from aiohttp import web
 
@@ -17,9 +18,10 @@ from gateway.admission.admit import check_key
 from gateway.admission.admit_v1 import admit_completion, is_passed
 from gateway.admission.auth import Caller
 from gateway.admission.fields import Fields, completion_request, name_in, response_fields
+from gateway.admission.limits import identity
 from gateway.config import Api
 from gateway.endpoints import Endpoint
-from gateway.errors import AnswerTooLarge, GatewayError, PreviousResponseNotFound, TotalTimeout
+from gateway.errors import AnswerTooLarge, Busy, GatewayError, PreviousResponseNotFound, TotalTimeout
 from gateway.handlers.completions import passed_on
 from gateway.handlers.replies import Answer
 from gateway.handlers.services import BOUNDS, EXCHANGE
@@ -98,7 +100,7 @@ async def retrieve(request: web.Request, caller: Caller, target: Target, after: 
     query = request.rel_url.raw_query_string
     path = f"/{request.match_info['id']}" + (f"?{query}" if query else "")
     if after is None:
-        return await _whole(request, "GET", target, path)
+        return await _whole(request, caller, "GET", target, path)
     services = request[EXCHANGE].services
     decoder = response_relay(target, whole=False, owner=caller.name, places=services.places, is_resumed=True)
     resumed = services.streams.resume(
@@ -119,41 +121,52 @@ async def retrieve(request: web.Request, caller: Caller, target: Target, after: 
         await resumed.close()
 
 
-async def cancel(request: web.Request, target: Target) -> web.StreamResponse:
-    return await _whole(request, "POST", target, f"/{request.match_info['id']}/cancel")
+async def cancel(request: web.Request, caller: Caller, target: Target) -> web.StreamResponse:
+    return await _whole(request, caller, "POST", target, f"/{request.match_info['id']}/cancel")
 
 
-async def delete(request: web.Request, target: Target) -> web.StreamResponse:
+async def delete(request: web.Request, caller: Caller, target: Target) -> web.StreamResponse:
     name, places = request.match_info["id"], request[EXCHANGE].services.places
-    response = await _whole(request, "DELETE", target, f"/{name}")
+    response = await _whole(request, caller, "DELETE", target, f"/{name}")
     await places.remove(name)
     return response
 
 
-async def _whole(request: web.Request, method: str, target: Target, path: str) -> web.StreamResponse:
+async def _whole(request: web.Request, caller: Caller, method: str, target: Target, path: str) -> web.StreamResponse:
+    with request[EXCHANGE].services.bodies.holding(identity(caller)) as count:
+        body = await _asked(request, method, target, path, count)
+        return await deliver(request, web.Response(body=body, content_type="application/json"))
+
+
+async def _asked(request: web.Request, method: str, target: Target, path: str, count: Callable[[int], None]) -> bytes:
+    """What the upstream says. `count` is told of every part. Raises a GatewayError."""
     services = request[EXCHANGE].services
+    most = min(_LARGEST, services.bodies.largest)
     with services.descriptors.upstream():
         try:
             async with asyncio.timeout(target.timeouts.total):
                 response = await services.client.ask_about(target, method, path, accept="application/json")
-                body = stored(await _read(response), cleaner(target))
+                return stored(await _read(response, most, count), cleaner(target))
         except TimeoutError:
             raise TotalTimeout() from None
+        except Busy:  # of which the upstream knows nothing
+            raise
         except GatewayError as error:
             logger.warning("a response of upstream %s: %s", target.upstream.name, redact(error, target.upstream))
             raise
-    return await deliver(request, web.Response(body=body, content_type="application/json"))
 
 
-async def _read(response: UpstreamResponse) -> bytes:
-    """All of the body. Raises UpstreamError or AnswerTooLarge."""
+async def _read(response: UpstreamResponse, most: int, count: Callable[[int], None]) -> bytes:
+    """All of the body, of at most `most` bytes. Raises UpstreamError, AnswerTooLarge or Busy."""
     try:
-        _, start = await response.begin()
-        body = bytearray(start)
-        while part := await response.read():
+        _, part = await response.begin()
+        body = bytearray()
+        while part:
             body += part
-            if len(body) > _LARGEST:
+            if len(body) > most:
                 raise AnswerTooLarge()
+            count(len(part))
+            part = await response.read()
         await response.finish()
         return bytes(body)
     except BaseException:

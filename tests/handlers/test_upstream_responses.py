@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from gateway.handlers.services import SERVICES
 from tests.conftest import Client, MakeGateway
 from tests.handlers.test_responses import KEYS, RICH, Object, refused
 from tests.responses.judge import Judge, read
-from tests.rig.clients import bearer, error_of, eventually
+from tests.rig.clients import bearer, error_of, eventually, leave, remains, send
 from tests.rig.inside import at_rest, streams
 from tests.rig.scripted_upstream import (
     DONE,
@@ -19,12 +20,14 @@ from tests.rig.scripted_upstream import (
     Received,
     Reset,
     ScriptedUpstream,
+    Send,
     Stall,
     Step,
     Until,
     answer,
     delta,
     finish,
+    head,
     stream,
 )
 
@@ -370,6 +373,63 @@ async def test_what_the_upstream_says_of_an_id(gateway: MakeGateway, upstream: S
     assert await refused(client, "POST", f"{path}/cancel") == (502, "server_error")
     assert (await refused(client, "POST", f"{path}/cancel"))[0] == 502
     assert await refused(client, "GET", path) == (502, "upstream_incomplete")
+
+
+ROOM = "[server]\nmax_bodies_bytes = 200_000\n"
+
+
+@pytest.mark.inside
+@pytest.mark.parametrize("way", [("GET", ""), ("POST", "/cancel")], ids=["retrieved", "cancelled"])
+async def test_a_body_of_an_upstream_takes_room_while_it_is_read(
+    gateway: MakeGateway, upstream: ScriptedUpstream, way: tuple[str, str]
+) -> None:
+    """Where there is none, the answer is 503, and none is taken by a body that breaks off."""
+    large = json.dumps(response("completed", output=["x" * 50_000])).encode()
+    cut: list[Step] = [Send(head(200, "application/json", Content_Length=str(len(large))) + large[:-1]), Close()]
+    upstream.script(answer(200, BODY), answer(200, large), cut, answer(200, large))
+    client = await gateway(told(upstream, ROOM))
+    await posted(client, HI)
+    bodies = client.app[SERVICES].bodies
+    method, path = way[0], f"/v1/responses/resp_1{way[1]}"
+    with bodies.reading("another") as count, bodies.reading("one more") as count_more:
+        count(100_000)
+        count_more(60_000)
+        async with client.request(method, path) as got:
+            assert await error_of(got) == (503, "busy")
+            assert got.headers["Retry-After"] == "1"
+    assert await refused(client, method, path) == (502, "upstream_incomplete")
+    assert not bodies._all
+    async with client.request(method, path) as got:
+        assert (got.status, await got.read()) == (200, large)
+    await eventually(lambda: not bodies._all)
+
+
+async def test_a_body_of_an_upstream_that_never_has_room(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
+    """A caller may have half of the room."""
+    large = json.dumps(response("completed", output=["x" * 150_000])).encode()
+    upstream.script(answer(200, BODY), answer(200, large))
+    client = await gateway(told(upstream, ROOM))
+    await posted(client, HI)
+    assert await refused(client, "GET", "/v1/responses/resp_1") == (502, "answer_too_large")
+
+
+@pytest.mark.inside
+async def test_a_body_of_an_upstream_takes_room_until_its_client_has_it(
+    gateway: MakeGateway, upstream: ScriptedUpstream
+) -> None:
+    large = json.dumps(response("completed", output=["x" * 20_000_000])).encode()
+    upstream.script(answer(200, BODY), answer(200, large))
+    client = await gateway(told(upstream))
+    await posted(client, HI)
+    bodies = client.app[SERVICES].bodies
+    request = "GET /v1/responses/resp_1 HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    writer = await send(client, request, receive_buffer=4096)  # and takes nothing
+    try:
+        await eventually(lambda: bodies._all == len(large), within=20)
+        await remains(lambda: bodies._all == len(large))
+    finally:
+        leave(writer, "rst")
+    await eventually(lambda: not bodies._all)
 
 
 async def test_a_response_in_the_background(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:

@@ -424,6 +424,21 @@ def test_a_caller_may_read_as_many_bodies_at_once_as_it_may_have_streams() -> No
         pass
 
 
+def test_a_body_for_a_caller_is_none_that_it_sends() -> None:
+    """It takes room, but leaves the caller as many requests as before."""
+    bodies = BodyRoom(100)
+    with bodies.holding("one") as one:
+        one(40)
+        with bodies.reading("one", at_a_time=1) as other:
+            other(10)
+            with pytest.raises(Busy):
+                other(1)
+        assert bodies._all == 40
+    assert not bodies._all
+    assert not bodies._held
+    assert not bodies._number
+
+
 async def test_a_body_that_never_has_room_is_413(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
     """A caller may have half of the room: a larger body would be told to try again for ever."""
     client = await gateway("[server]\nmax_bodies_bytes = 200_000\n")
