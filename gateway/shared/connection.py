@@ -27,6 +27,8 @@ _PROBE = "gateway:probe"  # a key that is written to see whether Redis takes wri
 # Refusals of every write, some of which redis-py has no class for. Others are faults of a single command.
 _NOT_SERVING = (ReadOnlyError, OutOfMemoryError, MasterDownError)
 _NOT_SERVING_CODES = ("NOREPLICAS ", "MISCONF ", "BUSY ")
+# What is raised where a connection is lost, or refused. RuntimeError is uvloop's, of a write to one that was reset.
+_LOST = (RedisError, OSError, RuntimeError)
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +87,7 @@ class RedisConnection:
             raise RedisUnavailable()
         try:
             return await _send(redis, commands, seconds)
-        except (RedisError, OSError) as error:
+        except _LOST as error:
             self._set_away(error)
             raise RedisUnavailable() from error
 
@@ -98,11 +100,18 @@ class RedisConnection:
         self._tell()
 
     async def _await_redis(self) -> None:
+        """Whatever a check raises is no reason to stop: nothing else would tell that Redis is back."""
+        has_told = False
         while True:
             await asyncio.sleep(self._probe_seconds)
             try:
                 await _send(self._redis, [("SET", self._probe_key, "", "PX", 1000)], self._seconds)
-            except (RedisError, OSError):
+            except _LOST:
+                continue
+            except Exception:
+                if not has_told:
+                    logger.exception("the check whether Redis is back has failed, and is repeated")
+                has_told = True
                 continue
             break
         self._probe = None
@@ -142,12 +151,25 @@ async def _exchange(redis: Redis, commands: Sequence[Command]) -> list[Any]:
     """
     connection = await redis.connection_pool.get_connection()  # type: ignore[no-untyped-call] # behind a decorator
     try:
-        await connection.send_packed_command(b"".join([_packed(command) for command in commands]))
+        await _write(connection, b"".join([_packed(command) for command in commands]))
         replies = [await _next_reply(connection) for _ in commands]
     finally:
         await redis.connection_pool.release(connection)
     shapes = redis.response_callbacks
     return [_shaped(reply, shapes.get(str(command[0]))) for command, reply in zip(commands, replies, strict=True)]
+
+
+async def _write(connection: AbstractConnection, commands: bytes) -> None:
+    """On a new connection, if the one of the pool was reset while it rested.
+
+    redis-py looks for the end of a resting connection, but not for an error on it. uvloop then takes no byte, and says
+    so with a RuntimeError, upon which redis-py closes the connection. So nothing was sent, and it may be sent again.
+    asyncio's own loop does not tell whether something was sent: there Redis is away.
+    """
+    try:
+        await connection.send_packed_command(commands)
+    except RuntimeError:
+        await connection.send_packed_command(commands)
 
 
 def _packed(command: Command) -> bytes:

@@ -11,6 +11,7 @@ import pytest
 
 from tests.rig.ports import HOST, free_port
 from tests.rig.processes import answers
+from tests.rig.reset import reset
 
 REDIS = shutil.which("redis-server") or shutil.which("valkey-server")
 
@@ -91,6 +92,7 @@ class SlowProxy:
         self._port = port
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._clients: set[asyncio.StreamWriter] = set()
 
     @property
     def url(self) -> str:
@@ -107,7 +109,14 @@ class SlowProxy:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    def reset(self) -> None:
+        """Sends RST to all clients, as a firewall does that has forgotten their connections."""
+        for writer in self._clients:
+            reset(writer)
+        self._clients.clear()
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._clients.add(writer)
         try:
             there, back = await asyncio.open_connection(HOST, self._port)
         except OSError:  # Redis is stopped

@@ -85,6 +85,66 @@ async def test_a_slow_redis_is_away(redis: RedisServer) -> None:
         await proxy.stop()
 
 
+@pytest.fixture
+async def patient(proxy: SlowProxy) -> AsyncIterator[RedisConnection]:
+    """Through the proxy, and with a time limit that no busy machine exceeds."""
+    connection = RedisConnection(proxy.url, operation_seconds=20.0)
+    yield connection
+    await connection.close()
+
+
+async def test_connections_that_are_reset_while_they_rest_are_made_anew(
+    patient: RedisConnection, proxy: SlowProxy
+) -> None:
+    """All that the pool has. asyncio's own loop cannot tell whether a command was sent, so there Redis is away."""
+    await asyncio.gather(*[patient.run("PING") for _ in range(4)])
+    proxy.reset()
+    await asyncio.sleep(0.1)
+    replies = await asyncio.gather(*[patient.run("SET", "a", "1") for _ in range(4)], return_exceptions=True)
+    if isinstance(asyncio.get_running_loop(), asyncio.BaseEventLoop):
+        assert {type(reply) for reply in replies} <= {bool, RedisUnavailable}
+    else:
+        assert replies == [True] * 4
+    await eventually(lambda: patient.is_up)
+    await patient.run("SET", "a", "2")
+
+
+async def test_the_check_whether_redis_is_back_outlives_a_reset_of_its_connection(
+    patient: RedisConnection, proxy: SlowProxy
+) -> None:
+    """It takes the connection that was used last."""
+    with pytest.raises(RedisUnavailable):
+        await patient.run("EVAL", "return redis.error_reply('READONLY no writes here')", 0)
+    proxy.reset()
+    await eventually(lambda: patient.is_up)
+    await patient.run("SET", "a", "1")
+
+
+async def test_the_check_whether_redis_is_back_outlives_whatever_it_raises(
+    redis: RedisServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Which is told in the log, once."""
+    connection = RedisConnection(redis.url, probe_seconds=0.05)
+    await redis.stop()
+    with pytest.raises(RedisUnavailable):
+        await connection.run("PING")
+    with monkeypatch.context() as patch:
+        patch.setattr(connection._redis.connection_pool, "get_connection", broken)
+        await redis.start()
+        await asyncio.sleep(0.3)
+        assert not connection.is_up
+    await eventually(lambda: connection.is_up)
+    await connection.close()
+    assert [record.getMessage() for record in caplog.records if record.exc_info] == [
+        "the check whether Redis is back has failed, and is repeated"
+    ]
+    caplog.clear()  # it is no fault of the test
+
+
+async def broken() -> None:
+    raise ZeroDivisionError
+
+
 async def test_a_redis_that_was_never_there() -> None:
     with refusing() as port:
         connection = RedisConnection(f"redis://127.0.0.1:{port}/0")
