@@ -19,13 +19,12 @@ from gateway.shared.base import Command, CommandError, Connection
 from gateway.shared.batches import batches
 from gateway.shared.ending import end
 from gateway.shared.keys import Keys
-from gateway.shared.meta import DELETED
+from gateway.shared.meta_commands import deletion, writing
 
 TICK_SECONDS = 0.045
 _TICK_BYTES = 4_194_304  # of payloads in one tick: Redis takes them within the time limit of an operation
 _STREAM_BYTES = 1_048_576  # of payloads of one stream in one tick
 _CHECKED_AT_ONCE = 500  # streams about which one pipeline asks
-_DELETED_MS = 10_000  # that a deleted stream is remembered as such; copies of it elsewhere last for half of that
 _WRITTEN = "equal or smaller"  # of an XADD that Redis refuses because it has the entries already
 _LAST_SECONDS = 2.0  # for the last entries, when the process ends
 
@@ -211,7 +210,7 @@ class Publisher:
         if progress.version < 0:
             commands.append(("DEL", log, meta))
         if progress.version != version:
-            commands += [("HSET", meta, *_flat(stream.fields())), ("PEXPIRE", meta, progress.life)]
+            commands += writing(meta, stream.fields(), progress.life)
         last, size = progress.sent, 0
         for number, data in batches(stream.log.entries, progress.sent + 1, _STREAM_BYTES):
             if last:
@@ -285,16 +284,6 @@ class Publisher:
                         return
         except (RedisUnavailable, TimeoutError):
             pass
-
-
-def deletion(keys: Keys, stream_id: str) -> list[Command]:
-    """Nobody finds the stream from now on. Viewers elsewhere have a moment to read its end."""
-    log, meta = keys.log(stream_id), keys.meta(stream_id)
-    return [("HSET", meta, *_flat(DELETED)), ("PEXPIRE", meta, _DELETED_MS), ("PEXPIRE", log, _DELETED_MS)]
-
-
-def _flat(fields: Mapping[str, str | bytes]) -> list[str | bytes]:
-    return [part for field in fields.items() for part in field]
 
 
 def _last_number(log: Any) -> int:

@@ -8,7 +8,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from itertools import chain
 from typing import Any
 
 from gateway.endpoints import Endpoint
@@ -17,19 +16,14 @@ from gateway.log.base import StreamStore
 from gateway.shared.base import Connection
 from gateway.shared.keys import Keys
 from gateway.shared.messages import Message, Subject
-from gateway.shared.meta import StreamMeta, read_meta, ticket_fields
+from gateway.shared.meta import StreamMeta, read_meta
+from gateway.shared.meta_commands import adding, deletion
 from gateway.shared.process import Process
-from gateway.shared.publisher import deletion
 from gateway.shared.reader import Reader
 from gateway.streams.followed import FollowedStream
 from gateway.streams.losses import Losses
 from gateway.streams.tickets import Tickets
 from gateway.streams.viewer import until
-
-# Adds fields to a hash that is there. One of these fields alone would be a stream without a producer.
-_ADD = """
-if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('HSET', KEYS[1], unpack(ARGV)) end
-"""
 
 _IDLE_SECONDS = 5.0  # that a stream is held without viewers: a client that polls comes back within them
 # Seconds before each look for a stream that may have been started a moment ago and is not yet in Redis. Its process
@@ -204,12 +198,11 @@ class Elsewhere:
 
     async def publish(self, stream: FollowedStream) -> None:
         """Lets all processes know the tickets that this one has issued, if Redis answers and has the stream."""
-        fields = ticket_fields(stream.tickets.hashes)
-        if not fields:
+        tickets = stream.tickets.hashes
+        if not tickets:
             return
         with suppress(RedisUnavailable):
-            meta = self._keys.meta(stream.id)
-            await self._connection.run("EVAL", _ADD, 1, meta, *chain.from_iterable(fields.items()))
+            await self._connection.run(*adding(self._keys.meta(stream.id), tickets))
 
     async def stop(self, stream: FollowedStream) -> None:
         """Asks the producer, and waits for the end. Raises RedisUnavailable."""
