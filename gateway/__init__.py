@@ -20,8 +20,8 @@ imported by one module or one room only. `tests/test_architecture.py` checks bot
     handover/        other processes on this machine: folder, neighbours, offers
     streams/         registry (recorder), held, retention (shedding), unwatched (life), tickets, idempotency, epoch;
                      viewer, frames; generation, attempts (dependencies, hedging, surfaces, bill), failures,
-                     attempt, response_body, watchdog, outcome; sharing: elsewhere (followed, losses), presence, claims;
-                     resumed, upstream_places
+                     attempt, response_body, watchdog, outcome; sharing: elsewhere (lookout, followed, losses),
+                     presence, claims; resumed, upstream_places
     messages/        Anthropic's Messages API over chats: request (conversation), events and message (head,
                      blocks), errors
     responses/       OpenAI's Responses API over chats: request (items), head, events (output, ends); places, of

@@ -21,19 +21,12 @@ from gateway.shared.meta_commands import adding, deletion
 from gateway.shared.process import Process
 from gateway.shared.reader import Reader
 from gateway.streams.followed import FollowedStream
+from gateway.streams.lookout import Lookout
 from gateway.streams.losses import Losses
 from gateway.streams.tickets import Tickets
 from gateway.streams.viewer import until
 
 _IDLE_SECONDS = 5.0  # that a stream is held without viewers: a client that polls comes back within them
-# Seconds before each look for a stream that may have been started a moment ago and is not yet in Redis. Its process
-# writes every 45 ms, and later if it or Redis is busy. An id that is unknown gets its 404 after all of them.
-_LOOKS = (0.0, 0.06, 0.06, 0.12, 0.24)
-# For so long after Redis is back, it may lack streams: a producer asks twice a second whether it is back, with a time
-# limit of 0.8 s, and then writes. The same holds for so long after this process has started, which cannot know whether
-# Redis was away. It then looks more often.
-_BACK_SECONDS = 2.0
-_EARLY_LOOKS = (0.5, 0.5)
 _ON_ITS_WAY_SECONDS = 1.0  # that an entry may take to come here; the usual time is 0.1
 _LOST_SECONDS = 3.0  # that a producer may take to write again what Redis has lost; it looks every 1.5 seconds
 _STOP_SECONDS = 5.0  # for the end of a stream that was stopped; it takes 200 ms
@@ -58,8 +51,7 @@ class Elsewhere:
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._visited_at = 0.0
-        self._started_at = self._loop.time()
-        self._back_at = -_BACK_SECONDS  # on the loop's clock, when Redis was back from being away
+        self._lookout = Lookout(connection, keys)
         connection.listen(self._redis_changed)
         store.relieve = self._relieve
 
@@ -90,7 +82,7 @@ class Elsewhere:
                 del self._sought[stream_id]
 
     async def _find(self, stream_id: str, number: int) -> FollowedStream | None:
-        meta = await self._meta(stream_id)
+        meta = await self._lookout.meta(stream_id)
         if meta is None:
             return self._unknown(stream_id)
         if meta.is_deleted:
@@ -114,13 +106,12 @@ class Elsewhere:
     def _unknown(self, stream_id: str) -> FollowedStream | None:
         """Raises RedisUnavailable if Redis may not have the stream yet, because it was away."""
         copy = self._lost(stream_id)
-        if copy is None and self._loop.time() < self._back_at + _BACK_SECONDS:
+        if copy is None and self._lookout.may_miss:
             raise RedisUnavailable()
         return copy
 
     def _redis_changed(self, is_up: bool) -> None:
         if is_up:
-            self._back_at = self._loop.time()
             for stream in self._streams.values():
                 stream.missing_since = None  # nobody could look meanwhile
 
@@ -133,15 +124,6 @@ class Elsewhere:
         if copy.missing_since is None:
             copy.missing_since = now
         return copy if now < copy.missing_since + _LOST_SECONDS else None
-
-    async def _meta(self, stream_id: str) -> StreamMeta | None:
-        is_early = self._loop.time() < self._started_at + _BACK_SECONDS
-        for pause in _LOOKS + _EARLY_LOOKS if is_early else _LOOKS:
-            await asyncio.sleep(pause)
-            fields = await self._connection.run("HGETALL", self._keys.meta(stream_id))
-            if (meta := read_meta(fields)) is not None:
-                return meta
-        return None
 
     async def _load(self, stream_id: str, meta: StreamMeta) -> FollowedStream:
         stream = FollowedStream(
