@@ -58,6 +58,10 @@ class Process:
         reply = await self._connection.run(*self._sending(self._keys.inbox(process), message, is_own=False))
         return reply is not None
 
+    async def lives(self, process: str) -> bool:
+        """Whether the process has a lease. Raises RedisUnavailable."""
+        return bool(await self._connection.run("EXISTS", self._keys.lease(process)))
+
     def wake(self) -> None:
         """Ends the wait for messages, so that what is followed from now on is read."""
         if not self._is_waking:

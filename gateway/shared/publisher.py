@@ -207,8 +207,8 @@ class Publisher:
         """Appends the commands for what is new. Returns the number of the last entry, and the bytes of payloads."""
         stream = progress.stream
         log, meta = self._keys.log(stream.id), self._keys.meta(stream.id)
-        if progress.version < 0:
-            commands.append(("DEL", log, meta))
+        if progress.version < 0:  # its fields stay: others may have added tickets, or have deleted it
+            commands.append(("DEL", log))
         if progress.version != version:
             commands += writing(meta, stream.fields(), progress.life)
         last, size = progress.sent, 0

@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 from gateway.endpoints import Endpoint
-from gateway.errors import RecordingLost, RedisUnavailable
+from gateway.errors import ProducerLost, RecordingLost, RedisUnavailable
 from gateway.log.base import StreamStore
 from gateway.shared.base import Connection
 from gateway.shared.keys import Keys
@@ -30,6 +30,7 @@ _IDLE_SECONDS = 5.0  # that a stream is held without viewers: a client that poll
 _ON_ITS_WAY_SECONDS = 1.0  # that an entry may take to come here; the usual time is 0.1
 _LOST_SECONDS = 3.0  # that a producer may take to write again what Redis has lost; it looks every 1.5 seconds
 _STOP_SECONDS = 5.0  # for the end of a stream that was stopped; it takes 200 ms
+_INBOX_SECONDS = 2.0  # until a process that lives has an inbox again, if Redis has lost it; it looks every 1.5 seconds
 _VISIT_SECONDS = 4.0  # between two messages that a stream has viewers here
 
 
@@ -94,7 +95,9 @@ class Elsewhere:
                 loading = self._loading[stream_id] = self._loop.create_task(self._load(stream_id, meta))
                 loading.add_done_callback(lambda _: self._loading.pop(stream_id))
             stream = await asyncio.shield(loading)
+        issued = stream.tickets.hashes  # some may not be in Redis yet
         stream.tickets, stream.is_kept = _tickets(meta), meta.is_kept
+        stream.tickets.restore(issued)
         stream.missing_since = None
         self._expire(stream)
         if stream.log.last < number and not stream.log.ended:
@@ -195,8 +198,15 @@ class Elsewhere:
             raise RedisUnavailable()
 
     async def delete(self, stream: FollowedStream) -> None:
-        """Asks the producer, which may be dead, and has Redis forget the stream. Raises RedisUnavailable."""
-        await self._process.send(stream.process, self._message(stream, Subject.DELETE))
+        """Asks the producer, which may be dead, and has Redis forget the stream. Raises RedisUnavailable.
+
+        A producer that lives and was not told would go on with the stream, and write it again.
+        """
+        message = self._message(stream, Subject.DELETE)
+        if not await self._process.send(stream.process, message) and not isinstance(stream.failure, ProducerLost):
+            await asyncio.sleep(_INBOX_SECONDS)
+            if not await self._process.send(stream.process, message) and await self._process.lives(stream.process):
+                raise RedisUnavailable()
         await self._connection.run_all(deletion(self._keys, stream.id))
 
     def _tell(self, stream: FollowedStream, subject: Subject) -> None:

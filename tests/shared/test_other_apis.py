@@ -103,6 +103,51 @@ async def test_a_deleted_one_that_was_too_large_to_share_is_nowhere(
         assert await refused(client, "GET", f"/v1/responses/{name}") == (404, "response_not_found")
 
 
+async def test_a_deleted_one_is_nowhere_although_redis_had_lost_the_inbox_of_its_producer(
+    two: list[Client], upstream: ScriptedUpstream, redis: RedisServer
+) -> None:
+    """Which it makes again within two seconds, and is told then."""
+    here, there = two
+    upstream.script(stream(*RICH))
+    name = (await told(here, STREAMED))[0]["response"]["id"]
+    await got(there, name)
+    await redis.say("EVAL", "for _, key in ipairs(redis.call('KEYS', '*:inbox')) do redis.call('DEL', key) end", "0")
+    async with there.delete(f"/v1/responses/{name}") as response:
+        assert response.status == 200
+    await asyncio.sleep(0.2)
+    for client in two:
+        assert await refused(client, "GET", f"/v1/responses/{name}") == (404, "response_not_found")
+
+
+async def test_a_response_whose_producer_cannot_be_told_is_not_said_to_be_deleted(
+    gateway: MakeGateway, upstream: ScriptedUpstream, redis: RedisServer
+) -> None:
+    """It lives, and has no inbox: it would go on with the response."""
+    there = await gateway(f'[store]\nurl = "{redis.url}"\n')
+    may = ("~gateway:s:*", "~gateway:i:*", "~gateway:probe", "~gateway:p:*:lease")
+    await redis.say("ACL", "SETUSER", "deaf", "on", ">sesame", *may, "+@all")
+    here = await gateway(f'[store]\nurl = "{redis.url.replace("redis://", "redis://deaf:sesame@")}"\n')
+    upstream.script(stream(*RICH))
+    name = (await told(here, STREAMED))[0]["response"]["id"]
+    await got(there, name)
+    assert await refused(there, "DELETE", f"/v1/responses/{name}") == (503, "store_unavailable")
+    await got(there, name)
+
+
+async def test_a_deleted_one_of_a_gateway_that_is_gone_is_nowhere(
+    two: list[Client], upstream: ScriptedUpstream
+) -> None:
+    """It cannot be told, and need not be."""
+    here, there = two
+    upstream.script(stream(*RICH))
+    name = (await told(here, STREAMED))[0]["response"]["id"]
+    await got(there, name)
+    await here.close()
+    async with there.delete(f"/v1/responses/{name}") as response:
+        assert response.status == 200
+    assert await refused(there, "GET", f"/v1/responses/{name}") == (404, "response_not_found")
+
+
 async def test_a_deleted_one_that_redis_had_lost_is_nowhere(
     two: list[Client], upstream: ScriptedUpstream, redis: RedisServer
 ) -> None:

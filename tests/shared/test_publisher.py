@@ -85,6 +85,25 @@ async def test_fields_whose_pipeline_failed_are_written_by_a_later_one(
     assert len(publisher) == (0 if is_ended else 1)
 
 
+async def test_what_others_have_written_of_a_stream_outlives_its_rewriting(
+    connection: Failing, publisher: Publisher
+) -> None:
+    """Tickets, and the word that it is deleted. Redis has lost its entries alone."""
+    one = One()
+    one.log.append([Entry(Kind.TEXT, b"a")])
+    publisher.add(one, life=60, keep=60)
+    await publisher.publish("one")
+    await connection.run("HSET", META, "t:00", "1", "deleted", "1")
+    await connection.run("DEL", LOG)
+    one.version = 1
+    one.log.append([Entry(Kind.TEXT, b"b")])
+    await becomes(connection, {b"version": b"1", b"t:00": b"1", b"deleted": b"1"})
+    async with asyncio.timeout(2):
+        while not await connection.run("XRANGE", LOG, "-", "+"):  # noqa: ASYNC110 - the state of another system
+            await asyncio.sleep(0.02)
+    assert await connection.run("HLEN", META) == 3
+
+
 async def test_what_is_sent_at_once_is_behind_what_is_on_its_way(connection: Failing, publisher: Publisher) -> None:
     """Each entry is written once, and in order: two pipelines may overtake each other."""
     one = One()

@@ -326,6 +326,21 @@ async def test_a_ticket_of_a_stream_whose_time_is_over_in_redis_makes_no_new_one
     assert await redis.say("EXISTS", key) == b":0\r\n"
 
 
+async def test_a_ticket_that_is_about_to_be_published_is_not_lost_to_another_request(
+    two: MakeTwo, upstream: ScriptedUpstream
+) -> None:
+    """Which finds the same stream, in Redis without it."""
+    here, there = await two()
+    upstream.script(stream(delta("a"), finish("stop"), DONE))
+    one = await created(here)
+    found = await elsewhere_of(there).find(one["id"])
+    assert found is not None
+    ticket = found.tickets.issue(may_stop=True)
+    await read(there, one["url"])
+    await found.publish()
+    assert b"data: a" in await read(here, f"/streams/{one['id']}?ticket={ticket}")
+
+
 async def test_what_is_left_of_a_stream_in_redis_is_none(
     two: MakeTwo, upstream: ScriptedUpstream, redis: RedisServer
 ) -> None:
