@@ -31,8 +31,8 @@ imported by one module or one room only. `tests/test_architecture.py` checks bot
                      spending, owed; tokens, body_room, descriptors
     upstream/        client/ (aiohttp's: posting, response, connections, translation), payload, tap and chunked (reads);
                      routing (decides), targets, breaker (their states); catalogue, redaction, tls; dialects/ by shape
-    shared/          what processes share through Redis: connection (redis-py), publisher (by meta_commands),
-                     reader, process, their forms
+    shared/          what processes share through Redis: connection (redis-py), publisher (progress,
+                     meta_commands), reader, process, their forms
     log/             entries that are kept or passed on: base, memory, window; their views, snapshots and receipts
     observe/         records, formatters, the writer of the log, the report over it; metrics/, lag; spans, traces
     config/          schema, rules, load

@@ -10,16 +10,16 @@ each stream that Redis lost is written again.
 
 import asyncio
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from gateway.errors import RedisUnavailable
-from gateway.log.base import StreamLog
 from gateway.shared.base import Command, CommandError, Connection
 from gateway.shared.batches import batches
 from gateway.shared.ending import end
 from gateway.shared.keys import Keys
 from gateway.shared.meta_commands import deletion, writing
+from gateway.shared.progress import Progress, Published, Sent
 
 TICK_SECONDS = 0.045
 _TICK_BYTES = 4_194_304  # of payloads in one tick: Redis takes them within the time limit of an operation
@@ -31,61 +31,12 @@ _LAST_SECONDS = 2.0  # for the last entries, when the process ends
 logger = logging.getLogger(__name__)
 
 
-class Published(Protocol):
-    """A stream of this process. `fields` are those of its `meta` key, and `version` grows with each change of them."""
-
-    @property
-    def id(self) -> str: ...
-
-    @property
-    def log(self) -> StreamLog: ...
-
-    @property
-    def version(self) -> int: ...
-
-    def fields(self) -> Mapping[str, str | bytes]: ...
-
-
-class _Progress:
-    """How much of a stream is in Redis: the number of the last entry there, and the version of its fields.
-
-    Both are what Redis has acknowledged. `sending` is done when the reply to what is on its way has come. Nothing else
-    is sent meanwhile: it could overtake that, on another connection.
-    """
-
-    __slots__ = ("is_forgotten", "keep", "life", "sending", "sent", "stream", "version")
-
-    def __init__(self, stream: Published, life: float, keep: float) -> None:
-        self.stream = stream
-        self.life, self.keep = int(life * 1000), int(keep * 1000)  # milliseconds, as Redis takes them
-        self.is_forgotten = False  # by its process, although not all of it is sent
-        self.sending: asyncio.Future[None] | None = None
-        self.restart()
-
-    def restart(self) -> None:
-        self.sent, self.version = 0, -1  # nothing is there
-
-    async def settle(self) -> None:
-        """Returns when nothing of it is on its way."""
-        while self.sending is not None:
-            await asyncio.wait([self.sending])
-
-
-class _Sent(NamedTuple):
-    """What a pipeline has of a stream: up to which entry, which version, and the place behind its commands."""
-
-    progress: _Progress
-    last: int
-    version: int
-    behind: int
-
-
 class Publisher:
     def __init__(self, connection: Connection, keys: Keys) -> None:
         self._connection = connection
         self._keys = keys
-        self._running: dict[str, _Progress] = {}  # not yet sent to their ends
-        self._ended: dict[str, _Progress] = {}
+        self._running: dict[str, Progress] = {}  # not yet sent to their ends
+        self._ended: dict[str, Progress] = {}
         self._is_lost = False  # Redis may have lost some of them
         self._refused: set[str] = set()  # names of commands of which the log tells
         self._task = asyncio.get_running_loop().create_task(self._run())
@@ -95,7 +46,7 @@ class Publisher:
 
         It rests there for `life` seconds if it gets no end, because this process died.
         """
-        self._running[stream.id] = _Progress(stream, life, keep)
+        self._running[stream.id] = Progress(stream, life, keep)
 
     def remove(self, stream_id: str) -> None:
         """The process forgets the stream. Its last entries are still written, if Redis is there.
@@ -128,7 +79,7 @@ class Publisher:
         if self._known(stream_id) is progress:
             await self._send([progress])
 
-    def _known(self, stream_id: str) -> _Progress | None:
+    def _known(self, stream_id: str) -> Progress | None:
         return self._running.get(stream_id) or self._ended.get(stream_id)
 
     def __len__(self) -> int:
@@ -159,9 +110,9 @@ class Publisher:
 
     # What is new
 
-    async def _send(self, streams: Sequence[_Progress]) -> None:
+    async def _send(self, streams: Sequence[Progress]) -> None:
         commands: list[Command] = []
-        sent: list[_Sent] = []
+        sent: list[Sent] = []
         size = 0
         for place, progress in enumerate(streams):
             if size >= _TICK_BYTES:
@@ -173,7 +124,7 @@ class Publisher:
             version = stream.version
             last, taken = self._add(progress, version, commands)
             size += taken
-            sent.append(_Sent(progress, last, version, len(commands)))
+            sent.append(Sent(progress, last, version, len(commands)))
         if not commands:
             return
         replies = await self._replies(commands, sent)
@@ -182,7 +133,7 @@ class Publisher:
             self._look_at(some, commands[start : some.behind], replies[start : some.behind])
             start = some.behind
 
-    async def _replies(self, commands: Sequence[Command], sent: Sequence[_Sent]) -> list[Any]:
+    async def _replies(self, commands: Sequence[Command], sent: Sequence[Sent]) -> list[Any]:
         sending = asyncio.get_running_loop().create_future()
         for some in sent:
             some.progress.sending = sending
@@ -197,13 +148,13 @@ class Publisher:
                 some.progress.sending = None
             sending.set_result(None)
 
-    def _postpone(self, streams: Sequence[_Progress]) -> None:
+    def _postpone(self, streams: Sequence[Progress]) -> None:
         """The others come first in the next tick."""
         for progress in streams:
             if self._running.pop(progress.stream.id, None) is not None:
                 self._running[progress.stream.id] = progress
 
-    def _add(self, progress: _Progress, version: int, commands: list[Command]) -> tuple[int, int]:
+    def _add(self, progress: Progress, version: int, commands: list[Command]) -> tuple[int, int]:
         """Appends the commands for what is new. Returns the number of the last entry, and the bytes of payloads."""
         stream = progress.stream
         log, meta = self._keys.log(stream.id), self._keys.meta(stream.id)
@@ -222,7 +173,7 @@ class Publisher:
             commands += [("PEXPIRE", log, progress.keep), ("PEXPIRE", meta, progress.keep)]
         return last, size
 
-    def _look_at(self, some: _Sent, commands: Sequence[Command], replies: Sequence[Any]) -> None:
+    def _look_at(self, some: Sent, commands: Sequence[Command], replies: Sequence[Any]) -> None:
         progress = some.progress
         for command, reply in zip(commands, replies, strict=True):
             if command[0] == "XADD" and reply is None:
@@ -263,11 +214,11 @@ class Publisher:
                 if progress.version != progress.stream.version:  # also where fields that changed did not get there
                     self._run_again(progress)
 
-    def _run_again(self, progress: _Progress) -> None:
+    def _run_again(self, progress: Progress) -> None:
         if self._ended.pop(progress.stream.id, None) is not None:  # its process has not forgotten it meanwhile
             self._running[progress.stream.id] = progress
 
-    def _questions(self, streams: Sequence[_Progress]) -> Iterator[Command]:
+    def _questions(self, streams: Sequence[Progress]) -> Iterator[Command]:
         for progress in streams:
             yield "EXISTS", self._keys.meta(progress.stream.id)
             yield "XINFO STREAM", self._keys.log(progress.stream.id)

@@ -173,7 +173,7 @@ class Sharing:
 
 
 class _Publication:
-    """See `publisher.Published`."""
+    """See `progress.Published`."""
 
     __slots__ = ("_expires_at", "_process", "_stream")
 

@@ -35,7 +35,7 @@ class Failing(RedisConnection):
 
 
 class One:
-    """See `publisher.Published`."""
+    """See `progress.Published`."""
 
     id = "one"
 
