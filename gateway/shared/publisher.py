@@ -26,6 +26,9 @@ _TICK_BYTES = 4_194_304  # of payloads in one tick: Redis takes them within the 
 _STREAM_BYTES = 1_048_576  # of payloads of one stream in one tick
 _CHECKED_AT_ONCE = 500  # streams about which one pipeline asks
 _WRITTEN = "equal or smaller"  # of an XADD that Redis refuses because it has the entries already
+# Between two ticks, beyond which others may have taken this process for dead: they do after some seconds without its
+# lease, and write an end to its streams. What is sent behind that end would leave it in the middle.
+_STILL_SECONDS = 3.0
 _LAST_SECONDS = 2.0  # for the last entries, when the process ends
 
 logger = logging.getLogger(__name__)
@@ -39,7 +42,9 @@ class Publisher:
         self._ended: dict[str, Progress] = {}
         self._is_lost = False  # Redis may have lost some of them
         self._refused: set[str] = set()  # names of commands of which the log tells
-        self._task = asyncio.get_running_loop().create_task(self._run())
+        self._loop = asyncio.get_running_loop()
+        self._ticked_at = self._loop.time()
+        self._task = self._loop.create_task(self._run())
 
     def add(self, stream: Published, *, life: float, keep: float) -> None:
         """Publishes a stream from now on. It rests in Redis for `keep` seconds after its end.
@@ -76,6 +81,8 @@ class Publisher:
         if (progress := self._known(stream_id)) is None:
             return
         await progress.settle()
+        if self._has_stood_still:
+            await self._compare([progress])
         if self._known(stream_id) is progress:
             await self._send([progress])
 
@@ -96,16 +103,21 @@ class Publisher:
             except Exception:
                 logger.exception("streams could not be written to Redis")
 
+    @property
+    def _has_stood_still(self) -> bool:
+        return self._loop.time() > self._ticked_at + _STILL_SECONDS
+
     async def _tick(self) -> None:
         if not self._connection.is_up:
             return
-        if self._is_lost:
+        if self._is_lost or self._has_stood_still:
             self._is_lost = False
             try:
-                await self._find_lost()
+                await self._compare([*self._running.values(), *self._ended.values()])
             except RedisUnavailable:
                 self._is_lost = True
                 raise
+        self._ticked_at = self._loop.time()  # until it has looked, nothing else is sent without a look
         await self._send([progress for progress in self._running.values() if progress.sending is None])
 
     # What is new
@@ -134,7 +146,7 @@ class Publisher:
             start = some.behind
 
     async def _replies(self, commands: Sequence[Command], sent: Sequence[Sent]) -> list[Any]:
-        sending = asyncio.get_running_loop().create_future()
+        sending = self._loop.create_future()
         for some in sent:
             some.progress.sending = sending
         try:
@@ -199,10 +211,9 @@ class Publisher:
 
     # What was lost
 
-    async def _find_lost(self) -> None:
-        """Asks for the last entry of each stream that was sent. Those that Redis does not have are sent again."""
-        every = [*self._running.values(), *self._ended.values()]
-        known = [progress for progress in every if progress.version >= 0 and progress.sending is None]
+    async def _compare(self, streams: Sequence[Progress]) -> None:
+        """Asks for the last entry of each that was sent. One that Redis lacks, or has otherwise, is sent again."""
+        known = [progress for progress in streams if progress.version >= 0 and progress.sending is None]
         for start in range(0, len(known), _CHECKED_AT_ONCE):
             some = known[start : start + _CHECKED_AT_ONCE]
             commands = list(self._questions(some))

@@ -52,12 +52,17 @@ class RedisServer:
     async def say(self, *words: str | bytes) -> bytes:
         """Sends one command by hand, and returns the first 64 KiB of the reply."""
         reader, writer = await asyncio.open_connection(HOST, self.port)
-        parts = [word if isinstance(word, bytes) else word.encode() for word in words]
-        writer.write(b"*%d\r\n" % len(parts) + b"".join([b"$%d\r\n%b\r\n" % (len(part), part) for part in parts]))
+        writer.write(packed(*words))
         reply = await reader.read(65_536)
         writer.close()
         await writer.wait_closed()
         return reply
+
+
+def packed(*words: str | bytes) -> bytes:
+    """A command, as it is sent."""
+    parts = [word if isinstance(word, bytes) else word.encode() for word in words]
+    return b"*%d\r\n" % len(parts) + b"".join([b"$%d\r\n%b\r\n" % (len(part), part) for part in parts])
 
 
 @contextmanager

@@ -1,6 +1,8 @@
 """What a publisher has written to Redis, also where one of its pipelines has failed."""
 
 import asyncio
+import socket
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
@@ -10,10 +12,12 @@ from gateway.entries import Entry, Kind
 from gateway.errors import RedisUnavailable
 from gateway.log.memory import MemoryStore
 from gateway.shared.base import Command
+from gateway.shared.batches import batches, read_batch
 from gateway.shared.connection import RedisConnection
 from gateway.shared.keys import Keys
 from gateway.shared.publisher import Publisher
-from tests.rig.redis import RedisServer
+from tests.rig.ports import HOST
+from tests.rig.redis import RedisServer, packed
 
 KEYS = Keys("x:")
 META, LOG = KEYS.meta("one"), KEYS.log("one")
@@ -102,6 +106,49 @@ async def test_what_others_have_written_of_a_stream_outlives_its_rewriting(
         while not await connection.run("XRANGE", LOG, "-", "+"):  # noqa: ASYNC110 - the state of another system
             await asyncio.sleep(0.02)
     assert await connection.run("HLEN", META) == 3
+
+
+@pytest.mark.parametrize("buffered", [2, 5], ids=["as many as theirs", "more than theirs"])
+@pytest.mark.parametrize("is_at_once", [False, True], ids=["at the next tick", "at once"])
+async def test_an_end_that_others_wrote_while_the_process_stood_still_is_replaced(
+    redis: RedisServer, connection: Failing, publisher: Publisher, buffered: int, is_at_once: bool
+) -> None:
+    """They took it for dead. Nobody reads an end in the middle of a stream that goes on."""
+    one = One()
+    one.log.append([Entry(Kind.TEXT, b"0")])
+    publisher.add(one, life=60, keep=60)
+    await publisher.publish("one")
+    one.log.append([Entry(Kind.TEXT, b"%d" % number) for number in range(buffered)])
+    lost = [Entry(Kind.FAILURE, b"{}"), END]
+    stand_still(redis, [*one.log.entries[:1], *lost])
+    if is_at_once:
+        await asyncio.sleep(0)  # the clock of the loop goes on
+        await publisher.publish("one")
+    else:
+        await asyncio.sleep(0.5)
+    one.log.append([END])
+    async with asyncio.timeout(2):
+        while await entries(connection) != list(one.log.entries):  # noqa: ASYNC110 - the state of another system
+            await asyncio.sleep(0.02)
+
+
+def stand_still(redis: RedisServer, entries: Sequence[Entry]) -> None:
+    """Stops this process for more than three seconds. Meanwhile another one writes the last two of the entries."""
+    ((number, data),) = batches(entries, len(entries) - 1, 1_000_000)
+    with socket.create_connection((HOST, redis.port)) as there:
+        there.sendall(packed("XADD", LOG, f"{number}-0", "b", data))
+        assert there.recv(100).endswith(b"3-0\r\n")
+    time.sleep(3.2)
+
+
+async def entries(connection: Failing) -> list[Entry]:
+    """Those that a reader takes: up to the end."""
+    read: list[Entry] = []
+    for _, fields in await connection.run("XRANGE", LOG, "-", "+"):
+        first, some = read_batch(fields[b"b"])
+        if END not in read:
+            read += some[len(read) + 1 - first :]
+    return read
 
 
 async def test_what_is_sent_at_once_is_behind_what_is_on_its_way(connection: Failing, publisher: Publisher) -> None:
