@@ -27,8 +27,8 @@ imported by one module or one room only. `tests/test_architecture.py` checks bot
     responses/       OpenAI's Responses API over chats: request (items), head, events (output, ends); places, of
                      responses that upstreams make themselves
     admission/       admit, admit_v1, fields, translating, auth, addresses; limits, refusals, memory_limiter (limits),
-                     redis_limiter (through limit_line, by limit_commands and limit_replies); budgets, periods,
-                     spending, owed; tokens, body_room, descriptors
+                     redis_limiter (redis_reservation; through limit_line, by limit_commands and limit_replies);
+                     budgets, periods, spending, owed; tokens, body_room, descriptors
     upstream/        client/ (aiohttp's: posting, response, connections, translation), payload, tap and chunked (reads);
                      routing (decides), targets, breaker (their states); catalogue, redaction, tls; dialects/ by shape
     shared/          what processes share through Redis: connection (redis-py), publisher (progress,
