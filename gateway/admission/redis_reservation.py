@@ -99,8 +99,7 @@ class RedisReservation:
         if not kind:
             self._charges = charges_of(states, amounts)
             if money:
-                self._money = Correction(-money[0], money[2])
-                self._shared.line.put(self)
+                self._give_money_back(money[0], money[2])
             self._give_back()
 
     async def extend(self, money: int) -> bool:
@@ -108,14 +107,31 @@ class RedisReservation:
         charged, budget, line = self._charged, self._budget, self._shared.line
         if charged is None or budget is None:
             return await self._here.extend(money)
+        asked = line.ask(self._shared.commands.extend(self.keys, budget, money, time.time()))
         try:
-            over = await line.wait(line.ask(self._shared.commands.extend(self.keys, budget, money, time.time())))
+            over = await line.wait(asked)
+        except asyncio.CancelledError:
+            asked.add_done_callback(lambda asked: self._extend_late(asked, budget, money))
+            raise
         except (RedisUnavailable, CommandError):
+            asked.add_done_callback(lambda asked: self._extend_late(asked, budget, money))
             return False
         if over:
-            charged.add(money, over)
-            self._here.account(budget).add(money, over)
+            self._add(budget, money, over)
         return bool(over)
+
+    def _extend_late(self, asked: "asyncio.Future[Any]", budget: Budget, money: int) -> None:
+        """The reply is there after the attempt was given up."""
+        if not asked.cancelled() and asked.exception() is None and asked.result():
+            self._add(budget, money, asked.result())
+
+    def _add(self, budget: Budget, money: int, over: int) -> None:
+        """More is charged to the budget in Redis. Settling gives back what is not used; after that, all of it is."""
+        if self._charged is None:
+            self._give_money_back(money, over)
+        else:
+            self._charged.add(money, over)
+            self._here.account(budget).add(money, over)
 
     async def settle(self, tokens: int, cost: int = 0) -> None:
         """Charges what goes beyond the estimates now. Gives back what was not used, in the window of the estimate."""
@@ -143,8 +159,14 @@ class RedisReservation:
             self._shared.owe(self.keys, self._budget, more)
         elif more < 0:
             account.give_back(-more, charged.over)
-            self._money = Correction(more, charged.over)
-            self._shared.line.put(self)
+            self._give_money_back(-more, charged.over)
+
+    def _give_money_back(self, money: int, over: int) -> None:
+        """With what still waits to be sent. Of an earlier period, that is of no use any more."""
+        waits = self._money
+        before = waits.more if waits is not None and waits.over == over else 0
+        self._money = Correction(before - money, over)
+        self._shared.line.put(self)
 
     async def take_back(self) -> None:
         self.release()

@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
-from gateway.admission.limits import Allowance, Limiter, Reservation
+from gateway.admission.limits import Allowance, Limiter, Reservation, Wish
 from gateway.admission.memory_limiter import MemoryLimiter
 from gateway.admission.redis_limiter import RedisLimiter
+from gateway.config import Budget, Per
 from gateway.errors import RateLimited, TooManyStreams
 from gateway.shared.base import Command
 from gateway.shared.connection import RedisConnection
@@ -619,6 +620,44 @@ async def test_a_client_that_leaves_meanwhile_is_not_charged(proxy: SlowProxy, s
     assert await has_place(b.limiter, ONE_STREAM)
     assert a.limiter.streams == 0
     assert a.connection.is_up
+
+
+BUDGET = Allowance("s", budget=Budget(0.001, Per.DAY))  # 1,000 millionths
+
+
+async def rest_is(limiter: Limiter, expected: float) -> bool:
+    """What is left of the budget. It is asked for by a request, which is taken back."""
+    charge = await limiter.reserve(BUDGET, 0, Wish(0, 0))
+    await charge.take_back()
+    return charge.headers["x-ratelimit-remaining-budget"] == f"{expected:g}"
+
+
+@pytest.mark.parametrize("is_settled_first", [True, False], ids=["behind the end", "before the end"])
+@pytest.mark.parametrize("leaves", [True, False], ids=["cancelled", "too slow"])
+async def test_fault_71_an_extension_that_comes_too_late_is_given_back(
+    proxy: SlowProxy, start: Start, leaves: bool, is_settled_first: bool
+) -> None:
+    """Redis has charged it, and there is no attempt that could use it."""
+    a, b = start(proxy.url, operation_seconds=5.0, wait_seconds=0.2), start()
+    charge = await a.limiter.reserve(BUDGET, 0, Wish(400, 400))
+    proxy.delay = 0.8
+    extending = asyncio.create_task(charge.extend(300))
+    await until(lambda: rest_is(b.limiter, 0.0003))
+    if leaves:
+        extending.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await extending
+    else:
+        assert not await extending
+    assert charge.granted == 400
+    if not is_settled_first:
+        await eventually(lambda: charge.granted == 700)
+    charge.release()
+    await charge.settle(0, 100)
+    proxy.delay = 0.0
+    await until(lambda: rest_is(b.limiter, 0.0009))
+    await a.limiter.close()
+    assert a.limiter.budgets() == {"s": 0.0009}
 
 
 async def test_fault_72_places_are_in_redis_again_when_it_was_flushed(redis: RedisServer, start: Start) -> None:
