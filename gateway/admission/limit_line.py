@@ -49,25 +49,30 @@ class Line:
     def is_up(self) -> bool:
         return self._connection.is_up
 
-    def ask(self, command: Command) -> asyncio.Future[Any]:
-        """The reply; or RedisUnavailable, or CommandError. `wait` waits for it."""
-        question = _Question(command, asyncio.get_running_loop().create_future())
+    def ask(self, command: Command) -> "Question":
+        """`wait` waits for its reply, or anybody who is patient."""
+        question = Question(command, asyncio.get_running_loop().create_future())
         if self.is_up:
             self.put(question)
         else:
             question.lost()
-        return question.reply
+        return question
 
-    async def wait(self, asked: asyncio.Future[Any]) -> Any:
-        """The reply. Whoever waits may be cancelled, or give up: it comes to `asked` nevertheless.
+    async def wait(self, question: "Question") -> Any:
+        """The reply. Raises RedisUnavailable, also if it takes too long, or CommandError.
 
-        Raises RedisUnavailable, also if it takes too long, or CommandError.
+        A question whose asker gives up, or is cancelled, leaves the line: before a slow Redis there would be more and
+        more of them, and what it does for them has to be undone. One that is on its way gets its reply nevertheless.
         """
         try:
             async with asyncio.timeout(self._wait_seconds):
-                return await asyncio.shield(asked)
+                return await asyncio.shield(question.reply)
         except TimeoutError:
             raise RedisUnavailable() from None
+        finally:
+            if question in self._waiting:
+                del self._waiting[question]
+                question.reply.cancel()
 
     def put(self, item: Item) -> None:
         """Puts it at the end, also if it stood further on: what it says may be about a command that came after it.
@@ -115,7 +120,9 @@ class Line:
         await end([self._sender])
 
 
-class _Question:
+class Question:
+    """`reply` is the reply; or RedisUnavailable, or CommandError. It is cancelled if Redis never saw the question."""
+
     def __init__(self, command: Command, reply: asyncio.Future[Any]) -> None:
         self._command = command
         self.reply = reply

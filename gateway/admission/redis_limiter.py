@@ -112,7 +112,8 @@ class RedisLimiter:
             for first in range(0, len(reservations), _PLACES):
                 if not self._line.is_up:
                     break
-                asked = [self._line.ask(command) for command in self._renewals(reservations[first : first + _PLACES])]
+                commands = self._renewals(reservations[first : first + _PLACES])
+                asked = [self._line.ask(command).reply for command in commands]
                 await asyncio.gather(*asked, return_exceptions=True)
 
     def _renewals(self, reservations: list[RedisReservation]) -> list[Command]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from gateway.admission.limit_commands import Correction, Keys, LimitCommands
-from gateway.admission.limit_line import Line
+from gateway.admission.limit_line import Line, Question
 from gateway.admission.limit_replies import Charge, admitted, amounts_of, charges_of
 from gateway.admission.limits import Allowance, Wish
 from gateway.admission.memory_limiter import MemoryReservation
@@ -72,10 +72,10 @@ class RedisReservation:
         try:
             kind, states, *money = await self._shared.line.wait(asked)
         except asyncio.CancelledError:
-            asked.add_done_callback(lambda asked: self._take_back_late(asked, amounts))
+            self._await_late(asked, amounts)
             raise
         except (RedisUnavailable, CommandError):
-            asked.add_done_callback(lambda asked: self._take_back_late(asked, amounts))
+            self._await_late(asked, amounts)
             await self._here.charge(allowance, tokens, wish)
             self.headers = self._here.headers
         else:
@@ -91,11 +91,17 @@ class RedisReservation:
             self._charged = Charged(granted, over)
             self._here.account(self._budget).learn(spent, over)
 
-    def _take_back_late(self, asked: "asyncio.Future[Any]", amounts: Mapping[str, int]) -> None:
+    def _await_late(self, asked: Question, amounts: Mapping[str, int]) -> None:
+        if asked.reply.cancelled():
+            self.may_be_there = False
+        else:
+            asked.reply.add_done_callback(lambda reply: self._take_back_late(reply, amounts))
+
+    def _take_back_late(self, reply: "asyncio.Future[Any]", amounts: Mapping[str, int]) -> None:
         """The reply is there after the client has left, or has been charged here."""
-        if asked.cancelled() or asked.exception() is not None:
+        if reply.cancelled() or reply.exception() is not None:
             return
-        kind, states, *money = asked.result()
+        kind, states, *money = reply.result()
         if not kind:
             self._charges = charges_of(states, amounts)
             if money:
@@ -111,19 +117,19 @@ class RedisReservation:
         try:
             over = await line.wait(asked)
         except asyncio.CancelledError:
-            asked.add_done_callback(lambda asked: self._extend_late(asked, budget, money))
+            asked.reply.add_done_callback(lambda reply: self._extend_late(reply, budget, money))
             raise
         except (RedisUnavailable, CommandError):
-            asked.add_done_callback(lambda asked: self._extend_late(asked, budget, money))
+            asked.reply.add_done_callback(lambda reply: self._extend_late(reply, budget, money))
             return False
         if over:
             self._add(budget, money, over)
         return bool(over)
 
-    def _extend_late(self, asked: "asyncio.Future[Any]", budget: Budget, money: int) -> None:
+    def _extend_late(self, reply: "asyncio.Future[Any]", budget: Budget, money: int) -> None:
         """The reply is there after the attempt was given up."""
-        if not asked.cancelled() and asked.exception() is None and asked.result():
-            self._add(budget, money, asked.result())
+        if not reply.cancelled() and reply.exception() is None and reply.result():
+            self._add(budget, money, reply.result())
 
     def _add(self, budget: Budget, money: int, over: int) -> None:
         """More is charged to the budget in Redis. Settling gives back what is not used; after that, all of it is."""

@@ -17,6 +17,7 @@ import pytest
 from gateway.admission.limits import Allowance, Limiter, Reservation, Wish
 from gateway.admission.memory_limiter import MemoryLimiter
 from gateway.admission.redis_limiter import RedisLimiter
+from gateway.admission.redis_reservation import RedisReservation
 from gateway.config import Budget, Per
 from gateway.errors import RateLimited, TooManyStreams
 from gateway.shared.base import Command
@@ -37,8 +38,8 @@ FLUSH = Allowance("flush", requests_per_minute=1)
 class Heard(RedisConnection):
     """Keeps what is sent together, once it is answered."""
 
-    def __init__(self, url: str) -> None:
-        super().__init__(url)
+    def __init__(self, url: str, operation_seconds: float = 0.8) -> None:
+        super().__init__(url, operation_seconds=operation_seconds)
         self.batches: list[list[Command]] = []
 
     async def run_all(self, commands: Sequence[Command]) -> list[Any]:
@@ -600,6 +601,31 @@ async def test_fault_71_a_slow_redis_holds_up_no_request_for_long(proxy: SlowPro
     await until(lambda: amounts_to(b.limiter, "tokens", both, 1000))
     assert await remaining(b.limiter, "requests", both) == 10
     assert a.limiter.streams == 1
+
+
+@pytest.mark.parametrize("leave", [True, False], ids=["cancelled", "too slow"])
+async def test_fault_71_requests_that_give_up_leave_the_line(proxy: SlowProxy, leave: bool) -> None:
+    """Else a slow Redis does, and undoes, what nobody waits for, and is further and further behind."""
+    connection = Heard(proxy.url, operation_seconds=20.0)
+    limiter = RedisLimiter(connection, "gateway:", "a", wait_seconds=5.0 if leave else 0.2)
+    many = Allowance("s", requests_per_minute=1000, max_streams=1000)
+    await limiter.check(FLUSH)
+    proxy.delay = 0.8
+    asking: list[asyncio.Task[Any]] = [asyncio.create_task(limiter.check(FLUSH))]
+    await asyncio.sleep(0.05)  # it is on its way
+    asking += [asyncio.create_task(limiter.reserve(many, 10)) for _ in range(200)]
+    asking += [asyncio.create_task(limiter.check(many)) for _ in range(200)]
+    await asyncio.sleep(0.05)
+    for one in asking if leave else ():
+        one.cancel()
+    for outcome in await asyncio.gather(*asking, return_exceptions=True):
+        if isinstance(outcome, RedisReservation):  # charged here
+            outcome.release()
+    proxy.delay = 0.0
+    await eventually(lambda: len(connection.batches) > 1)
+    await limiter.close()
+    await connection.close()
+    assert [len(batch) for batch in connection.batches] == [1, 1]
 
 
 async def amounts_to(limiter: Limiter, kind: str, allowance: Allowance, expected: int) -> bool:
