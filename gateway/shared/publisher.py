@@ -13,11 +13,13 @@ import logging
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from gateway.entries import Kind
 from gateway.errors import RedisUnavailable
 from gateway.shared.base import Command, CommandError, Connection
-from gateway.shared.batches import batches
+from gateway.shared.batches import batches, read_batch
 from gateway.shared.ending import end
 from gateway.shared.keys import Keys
+from gateway.shared.meta import read_meta
 from gateway.shared.meta_commands import deletion, writing
 from gateway.shared.progress import Progress, Published, Sent
 
@@ -41,6 +43,7 @@ class Publisher:
         self._running: dict[str, Progress] = {}  # not yet sent to their ends
         self._ended: dict[str, Progress] = {}
         self._is_lost = False  # Redis may have lost some of them
+        self._doubted: set[str] = set()  # of those that were sent, which Redis may have lost
         self._refused: set[str] = set()  # names of commands of which the log tells
         self._loop = asyncio.get_running_loop()
         self._ticked_at = self._loop.time()
@@ -76,6 +79,23 @@ class Publisher:
         """Looks, before the next tick, whether Redis still has what was sent, and sends again what it lost."""
         self._is_lost = True
 
+    def doubt(self, stream_id: str) -> None:
+        """The same, for one stream."""
+        self._doubted.add(stream_id)
+
+    async def abandon(self, stream_id: str) -> None:
+        """Has Redis forget a stream of this process that has no end there, and is not here any more to get one.
+
+        Raises RedisUnavailable.
+        """
+        if self._known(stream_id) is not None:
+            return
+        log, meta = self._keys.log(stream_id), self._keys.meta(stream_id)
+        there = read_meta(await self._connection.run("HGETALL", meta))
+        is_there, info = await self._connection.run_all([("EXISTS", log), ("XINFO STREAM", log)])
+        if there is not None and not there.is_deleted and not (is_there and _may_have_end(info)):
+            await self._connection.run("DEL", log, meta)
+
     async def publish(self, stream_id: str) -> None:
         """Sends what is new of one stream at once. Raises RedisUnavailable."""
         if (progress := self._known(stream_id)) is None:
@@ -110,13 +130,8 @@ class Publisher:
     async def _tick(self) -> None:
         if not self._connection.is_up:
             return
-        if self._is_lost or self._has_stood_still:
-            self._is_lost = False
-            try:
-                await self._compare([*self._running.values(), *self._ended.values()])
-            except RedisUnavailable:
-                self._is_lost = True
-                raise
+        if self._is_lost or self._has_stood_still or self._doubted:
+            await self._look()
         self._ticked_at = self._loop.time()  # until it has looked, nothing else is sent without a look
         await self._send([progress for progress in self._running.values() if progress.sending is None])
 
@@ -211,6 +226,16 @@ class Publisher:
 
     # What was lost
 
+    async def _look(self) -> None:
+        doubted = [progress for name in self._doubted if (progress := self._known(name)) is not None]
+        every = self._is_lost or self._has_stood_still
+        self._is_lost, self._doubted = False, set()
+        try:
+            await self._compare([*self._running.values(), *self._ended.values()] if every else doubted)
+        except RedisUnavailable:
+            self._is_lost = True
+            raise
+
     async def _compare(self, streams: Sequence[Progress]) -> None:
         """Asks for the last entry of each that was sent. One that Redis lacks, or has otherwise, is sent again."""
         known = [progress for progress in streams if progress.version >= 0 and progress.sending is None]
@@ -253,3 +278,12 @@ def _last_number(log: Any) -> int:
     if isinstance(log, CommandError):
         return 0
     return int(bytes(log["last-generated-id"]).partition(b"-")[0])
+
+
+def _may_have_end(log: Any) -> bool:
+    """Whether the last entry in a log is an end, by the reply to XINFO STREAM, or nobody knows what it is."""
+    try:
+        last = log["last-entry"]
+        return last is not None and read_batch(last[1][b"b"])[1][-1].kind is Kind.END
+    except (TypeError, LookupError, ValueError):  # it was refused, or is of another version
+        return True

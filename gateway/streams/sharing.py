@@ -54,7 +54,7 @@ class Sharing:
         copies = MemoryStore(max_streams=store.max_streams, max_bytes=store.max_bytes)
         self.elsewhere = Elsewhere(self._process, connection, keys, self._reader, copies)
         self._claims = Claims(self._process.name, connection, keys, own, self.elsewhere.find)
-        self._deleting: set[asyncio.Task[None]] = set()
+        self._working: set[asyncio.Task[None]] = set()
         connection.listen(self._changed)
         self._keys_may_be_lost = asyncio.Event()
         self._tasks = [
@@ -120,15 +120,25 @@ class Sharing:
             self._check()
         else:
             self._presence.hear(message)
+            if message.subject is Subject.VISIT:
+                self._look_after(message.stream)
+
+    def _look_after(self, stream_id: str) -> None:
+        """Viewers elsewhere wait for more of it. If it has ended, Redis may not have its end, or none of it."""
+        stream = self._own.find(stream_id)
+        if stream is None:
+            self._start(self._publisher.abandon(stream_id))
+        elif stream.log.ended:
+            self._publisher.doubt(stream_id)
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         async def run() -> None:
-            with suppress(RedisUnavailable):  # the sender has deleted what Redis held
+            with suppress(RedisUnavailable):  # the sender has deleted what Redis held, or comes again
                 await work
 
         task = asyncio.get_running_loop().create_task(run())
-        self._deleting.add(task)
-        task.add_done_callback(self._deleting.discard)
+        self._working.add(task)
+        task.add_done_callback(self._working.discard)
 
     async def _look(self) -> None:
         self._presence.look(hears=self.connection.is_up)
@@ -164,7 +174,7 @@ class Sharing:
 
     async def close(self) -> None:
         """Writes the ends of this process's streams, and lets others know that there will be no more."""
-        await end([*self._tasks, *self._deleting])
+        await end([*self._tasks, *self._working])
         await self.elsewhere.close()
         await self._reader.close()
         await self._publisher.close()
