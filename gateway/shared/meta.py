@@ -47,6 +47,10 @@ def ticket_fields(tickets: Mapping[bytes, bool]) -> dict[str, str | bytes]:
     return {_TICKET + digest.hex(): str(int(may_stop)) for digest, may_stop in tickets.items()}
 
 
+def is_ticket(name: str) -> bool:
+    return name.startswith(_TICKET)
+
+
 def read_meta(fields: Mapping[bytes, bytes]) -> StreamMeta | None:
     """None if Redis does not have all of it: there is no such stream.
 

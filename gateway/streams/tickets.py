@@ -11,6 +11,7 @@ from hashlib import sha256
 _BYTES = 16
 _LONGEST = 64  # characters of a text that is checked as a ticket; real ones have 22
 _MOST = 32  # of one stream: each retry of the request that started it gets two
+_MOST_KNOWN = 64  # with those of other processes; Redis has no more of a stream
 _FIRST = 2  # that are never removed to make room: those of the first request
 _HASH = 32  # bytes of SHA-256
 _RECORD = _HASH + 1  # bytes of a ticket that is known: its hash, and whether it may stop the stream
@@ -42,9 +43,14 @@ class Tickets:
         return dict(self._records())
 
     def restore(self, hashes: Mapping[bytes, bool]) -> None:
-        """Admits the tickets with these hashes, which another process has issued. Ignores what is no SHA-256 hash."""
-        known = {**self.hashes, **hashes}
-        self._known = b"".join([_record(*one) for one in known.items() if len(one[0]) == _HASH])
+        """Admits the tickets with these hashes, which another process has issued. Of too many, only the last.
+
+        Ignores what is no SHA-256 hash.
+        """
+        known = self.hashes
+        new = [one for one in hashes.items() if one[0] not in known and len(one[0]) == _HASH]
+        room = max(0, _MOST_KNOWN - len(known))
+        self._known += b"".join([_record(*one) for one in new[max(0, len(new) - room) :]])
 
     @property
     def expires_in(self) -> int:

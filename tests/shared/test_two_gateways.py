@@ -341,6 +341,35 @@ async def test_a_ticket_that_is_about_to_be_published_is_not_lost_to_another_req
     assert b"data: a" in await read(here, f"/streams/{one['id']}?ticket={ticket}")
 
 
+async def tickets_of(redis: RedisServer, stream_id: str) -> int:
+    """How many Redis has."""
+    return (await redis.say("HKEYS", f"gateway:s:{{{stream_id}}}:meta")).count(b"\r\nt:")
+
+
+async def test_tickets_without_end_take_no_room_without_end_in_redis(
+    two: MakeTwo, upstream: ScriptedUpstream, redis: RedisServer
+) -> None:
+    """Wherever they are issued. The first ones open the stream everywhere, and so do the newest of its producer."""
+    here, there = await two()
+    upstream.script(stream(delta("a"), finish("stop"), DONE))
+    one = await created(here)
+    await read(there, one["url"])
+    found, own = await elsewhere_of(there).find(one["id"]), held(here, one["id"])
+    assert found is not None
+    for _ in range(100):
+        found.tickets.issue(may_stop=True)
+        await found.publish()
+    assert await tickets_of(redis, one["id"]) == 32
+    for _ in range(100):
+        newest = own.tickets.issue(may_stop=True)
+        await own.publish()
+        assert await tickets_of(redis, one["id"]) <= 64
+    assert int((await redis.say("PTTL", f"gateway:s:{{{one['id']}}}:meta")).strip(b":\r\n")) > 0
+    for client in (here, there):
+        for url in (one["url"], one["viewer_url"], f"/streams/{one['id']}?ticket={newest}"):
+            assert b"data: a" in await read(client, url)
+
+
 async def test_what_is_left_of_a_stream_in_redis_is_none(
     two: MakeTwo, upstream: ScriptedUpstream, redis: RedisServer
 ) -> None:

@@ -181,3 +181,21 @@ def test_tickets_of_another_process_open_the_same() -> None:
     here.restore({b"short": True, **elsewhere.hashes, b"x" * 33: True})
     assert [opens(here, ticket) for ticket in (own, reading, stopping)] == [(True, False), (True, False), (True, True)]
     assert len(here.hashes) == 3
+
+
+def test_of_too_many_tickets_of_other_processes_the_last_ones_open() -> None:
+    """Beside all that are known, and however often more are learned."""
+    elsewhere, here = lasting()[0], lasting()[0]
+    own = [here.issue(may_stop=True) for _ in range(30)]
+    for _ in range(50):
+        learned = [elsewhere.issue(may_stop=True) for _ in range(32)]
+        here.restore(elsewhere.hashes)
+        assert len(here.hashes) <= 64
+    assert all(opens(here, ticket) == (True, True) for ticket in own)
+    other = lasting()[0]
+    other.restore({**dict.fromkeys([bytes([number]) * 32 for number in range(200)], True), **elsewhere.hashes})
+    assert all(opens(other, ticket) == (True, True) for ticket in learned[2:])
+    assert len(other.hashes) == 64
+    newest = here.issue(may_stop=True)
+    assert opens(here, newest) == (True, True)
+    assert len(here.hashes) == 64
