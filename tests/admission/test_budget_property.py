@@ -41,7 +41,7 @@ from gateway.streams.bill import Bill
 from gateway.upstream.dialects.usage import Tokens
 from tests.admission.clock import Clock
 from tests.rig.redis import RedisServer
-from tests.rig.redis_clock import ClockedConnection
+from tests.rig.redis_clock import PATIENT_SECONDS, ClockedConnection
 
 T = TypeVar("T")
 
@@ -92,7 +92,8 @@ class Rig:
         if self._url is None:
             return MemoryLimiter()
         self._connection = ClockedConnection(self._url, self.clock)
-        return RedisLimiter(self._connection, f"p{next(_numbers)}:", "a", lease_seconds=1e9)
+        prefix = f"p{next(_numbers)}:"
+        return RedisLimiter(self._connection, prefix, "a", lease_seconds=1e9, wait_seconds=PATIENT_SECONDS)
 
     def stop(self, limiter: Limiter) -> None:
         self.run(limiter.close())

@@ -7,6 +7,7 @@ from gateway.shared.base import Command, CommandError
 from gateway.shared.connection import RedisConnection
 
 _TIME = "redis.call('TIME')"
+PATIENT_SECONDS = 30.0  # for an operation: a machine that is busy with something else is no fault
 
 
 class ClockedConnection(RedisConnection):
@@ -16,7 +17,7 @@ class ClockedConnection(RedisConnection):
     """
 
     def __init__(self, url: str, clock: Callable[[], float]) -> None:
-        super().__init__(url)
+        super().__init__(url, operation_seconds=PATIENT_SECONDS)
         self._clock = clock
         self._refused_commands: list[CommandError] = []
 
