@@ -47,7 +47,7 @@ async def delete(request: web.Request) -> web.StreamResponse:
     """Stops the response, and forgets it."""
     caller = authenticate(request)
     if (target := await upstream_responses.found(request, caller)) is not None:
-        return await upstream_responses.delete(request, caller, target)
+        return await upstream_responses.delete(request, target)
     stream, _ = await found(request, caller, request.match_info["id"])
     await stream.delete()
     return json_response({"id": response_id(stream.id), "object": "response", "deleted": True})

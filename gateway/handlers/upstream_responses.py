@@ -125,11 +125,12 @@ async def cancel(request: web.Request, caller: Caller, target: Target) -> web.St
     return await _whole(request, caller, "POST", target, f"/{request.match_info['id']}/cancel")
 
 
-async def delete(request: web.Request, caller: Caller, target: Target) -> web.StreamResponse:
+async def delete(request: web.Request, target: Target) -> web.StreamResponse:
+    """The reply is small and not counted: a lack of room would be told when the upstream has deleted the response."""
     name, places = request.match_info["id"], request[EXCHANGE].services.places
-    response = await _whole(request, caller, "DELETE", target, f"/{name}")
+    body = await _asked(request, "DELETE", target, f"/{name}", lambda size: None)
     await places.remove(name)
-    return response
+    return await deliver(request, web.Response(body=body, content_type="application/json"))
 
 
 async def _whole(request: web.Request, caller: Caller, method: str, target: Target, path: str) -> web.StreamResponse:
@@ -149,7 +150,7 @@ async def _asked(request: web.Request, method: str, target: Target, path: str, c
                 return stored(await _read(response, most, count), cleaner(target))
         except TimeoutError:
             raise TotalTimeout() from None
-        except Busy:  # of which the upstream knows nothing
+        except Busy:  # which is not the upstream's
             raise
         except GatewayError as error:
             logger.warning("a response of upstream %s: %s", target.upstream.name, redact(error, target.upstream))

@@ -14,6 +14,7 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as ConnectionLost
 from redis.exceptions import MasterDownError, OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
 
 from gateway.bounds import DEFAULT_BOUNDS
@@ -27,8 +28,7 @@ _PROBE = "gateway:probe"  # a key that is written to see whether Redis takes wri
 # Refusals of every write, some of which redis-py has no class for. Others are faults of a single command.
 _NOT_SERVING = (ReadOnlyError, OutOfMemoryError, MasterDownError)
 _NOT_SERVING_CODES = ("NOREPLICAS ", "MISCONF ", "BUSY ")
-# What is raised where a connection is lost, or refused. RuntimeError is uvloop's, of a write to one that was reset.
-_LOST = (RedisError, OSError, RuntimeError)
+_LOST = (RedisError, OSError)  # what is raised where a connection is lost, or refused
 
 logger = logging.getLogger(__name__)
 
@@ -164,12 +164,15 @@ async def _write(connection: AbstractConnection, commands: bytes) -> None:
 
     redis-py looks for the end of a resting connection, but not for an error on it. uvloop then takes no byte, and says
     so with a RuntimeError, upon which redis-py closes the connection. So nothing was sent, and it may be sent again.
-    asyncio's own loop does not tell whether something was sent: there Redis is away.
+    On asyncio's own loop it is not known whether bytes were sent, so nothing is sent again, and Redis counts as away.
     """
     try:
         await connection.send_packed_command(commands)
     except RuntimeError:
-        await connection.send_packed_command(commands)
+        try:
+            await connection.send_packed_command(commands)
+        except RuntimeError as error:
+            raise ConnectionLost(str(error)) from error
 
 
 def _packed(command: Command) -> bytes:

@@ -49,7 +49,7 @@ redis.call('HSET', KEYS[1], unpack(rest))
 
 
 def writing(meta: str, fields: Mapping[str, str | bytes], life: int) -> list[Command]:
-    """`meta` is the name of the key, and `life` its milliseconds. Of too many tickets, those in `fields` are left."""
+    """`meta` is the name of the key, and `life` its milliseconds. Of too many tickets, those in `fields` stay."""
     tickets = [name for name in fields if is_ticket(name)]
     reducing: list[Command] = [("EVAL", _REDUCE, 1, meta, _MOST, *tickets)] if len(tickets) >= _MOST_ADDED else []
     return [("HSET", meta, *_flat(fields)), *reducing, ("PEXPIRE", meta, life)]

@@ -103,6 +103,7 @@ class Publisher:
         await progress.settle()
         if self._has_stood_still:
             await self._compare([progress])
+            await progress.settle()  # the next tick may have sent it meanwhile
         if self._known(stream_id) is progress:
             await self._send([progress])
 
@@ -130,8 +131,8 @@ class Publisher:
     async def _tick(self) -> None:
         if not self._connection.is_up:
             return
-        if self._is_lost or self._has_stood_still or self._doubted:
-            await self._look()
+        if (self._is_lost or self._has_stood_still or self._doubted) and not await self._look():
+            return
         self._ticked_at = self._loop.time()  # until it has looked, nothing else is sent without a look
         await self._send([progress for progress in self._running.values() if progress.sending is None])
 
@@ -226,7 +227,8 @@ class Publisher:
 
     # What was lost
 
-    async def _look(self) -> None:
+    async def _look(self) -> bool:
+        """False if the process stood still meanwhile, and not all streams were looked at."""
         doubted = [progress for name in self._doubted if (progress := self._known(name)) is not None]
         every = self._is_lost or self._has_stood_still
         self._is_lost, self._doubted = False, set()
@@ -235,6 +237,7 @@ class Publisher:
         except RedisUnavailable:
             self._is_lost = True
             raise
+        return every or not self._has_stood_still
 
     async def _compare(self, streams: Sequence[Progress]) -> None:
         """Asks for the last entry of each that was sent. One that Redis lacks, or has otherwise, is sent again."""

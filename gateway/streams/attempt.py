@@ -243,7 +243,7 @@ class Attempt:
     def tokens(self, failure: GatewayError | None, *, complete: bool, prompt: Callable[[], int]) -> Tokens:
         """What the request took, whether the upstream told it or not."""
         usage = self.decoder.usage
-        has_content = self.first_token is not None or self.decoder.has_content  # a body in one piece has no first token
+        has_content = self.first_token is not None or self.decoder.said > 0  # a body in one piece has no first token
         if not self._posted or is_refusal(failure, usage, has_content=has_content):
             return Tokens()
         return taken(usage, complete=complete, prompt=prompt, said=self.decoder.said)

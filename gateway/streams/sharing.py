@@ -133,7 +133,7 @@ class Sharing:
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         async def run() -> None:
-            with suppress(RedisUnavailable):  # the sender has deleted what Redis held, or comes again
+            with suppress(RedisUnavailable):  # the sender has deleted what Redis held; a visit is repeated
                 await work
 
         task = asyncio.get_running_loop().create_task(run())

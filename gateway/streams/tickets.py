@@ -43,7 +43,7 @@ class Tickets:
         return dict(self._records())
 
     def restore(self, hashes: Mapping[bytes, bool]) -> None:
-        """Admits the tickets with these hashes, which another process has issued. Of too many, only the last.
+        """Admits the tickets with these hashes, which another process has issued. Of too many, some are left out.
 
         Ignores what is no SHA-256 hash.
         """

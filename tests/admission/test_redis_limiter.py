@@ -610,7 +610,7 @@ async def test_fault_71_requests_that_give_up_leave_the_line(proxy: SlowProxy, l
     limiter = RedisLimiter(connection, "gateway:", "a", wait_seconds=5.0 if leave else 0.2)
     many = Allowance("s", requests_per_minute=1000, max_streams=1000)
     await limiter.check(FLUSH)
-    proxy.delay = 0.8
+    proxy.delay = 2.0
     asking: list[asyncio.Task[Any]] = [asyncio.create_task(limiter.check(FLUSH))]
     await asyncio.sleep(0.05)  # it is on its way
     asking += [asyncio.create_task(limiter.reserve(many, 10)) for _ in range(200)]
@@ -664,9 +664,9 @@ async def test_fault_71_an_extension_that_comes_too_late_is_given_back(
     proxy: SlowProxy, start: Start, leaves: bool, is_settled_first: bool
 ) -> None:
     """Redis has charged it, and there is no attempt that could use it."""
-    a, b = start(proxy.url, operation_seconds=5.0, wait_seconds=0.2), start()
+    a, b = start(proxy.url, operation_seconds=20.0, wait_seconds=10.0 if leaves else 0.2), start()
     charge = await a.limiter.reserve(BUDGET, 0, Wish(400, 400))
-    proxy.delay = 0.8
+    proxy.delay = 1.5
     extending = asyncio.create_task(charge.extend(300))
     await until(lambda: rest_is(b.limiter, 0.0003))
     if leaves:

@@ -303,6 +303,21 @@ async def test_a_request_that_the_upstream_refuses_costs_nothing(
     assert one == other
 
 
+async def test_a_refusal_in_a_choice_costs_nothing(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
+    """As OpenRouter sends it, in one body and as the only event."""
+    choice = {"index": 0, "message": {"content": ""}, "finish_reason": "error", "error": {"code": 429, "message": "no"}}
+    upstream.script(answer(200, {"choices": [choice]}), stream(finish("error"), DONE), OK)
+    client = await gateway("[retry]\nattempts = 1\n" + paid(0.01))
+    assert (await ask(client, "/v1/chat/completions", **HI))["status"] == 429
+    async with client.post(
+        "/v1/chat/completions", json={**HI, "model": "m", "stream": True}, headers=bearer(KEY)
+    ) as got:
+        assert got.status == 502
+    assert (await ask(client, **HI))["status"] == 200
+    first, _, last = told(upstream)
+    assert first == last
+
+
 async def test_without_usage_the_reservation_is_charged(gateway: MakeGateway, upstream: ScriptedUpstream) -> None:
     upstream.script(stream(delta("a"), finish(), DONE))
     client = await gateway(paid(0.01))

@@ -12,10 +12,11 @@ from tests.handlers.test_messages import HI as MESSAGE
 from tests.handlers.test_responses import BACKGROUND, HI, RICH, STREAMED, got, made, refused, rest, told
 from tests.handlers.test_upstream_responses import response as whole_response
 from tests.responses.judge import Judge
-from tests.rig.clients import bearer
+from tests.rig.clients import bearer, eventually
 from tests.rig.completions import COMPLETION, post, streamed
 from tests.rig.completions import HI as CHAT
 from tests.rig.completions import STREAMED as CHAT_STREAMED
+from tests.rig.inside import streams
 from tests.rig.redis import RedisServer
 from tests.rig.scripted_upstream import (
     DONE,
@@ -114,7 +115,7 @@ async def test_a_deleted_one_is_nowhere_although_redis_had_lost_the_inbox_of_its
     await redis.say("EVAL", "for _, key in ipairs(redis.call('KEYS', '*:inbox')) do redis.call('DEL', key) end", "0")
     async with there.delete(f"/v1/responses/{name}") as response:
         assert response.status == 200
-    await asyncio.sleep(0.2)
+    await eventually(lambda: streams(here).held == 0)  # it was told
     for client in two:
         assert await refused(client, "GET", f"/v1/responses/{name}") == (404, "response_not_found")
 
@@ -175,7 +176,9 @@ async def test_a_whole_response_that_failed_elsewhere_frees_its_key(
     upstream.script(stream(delta("a"), Close()), stream(delta("b"), finish(), DONE))
     here, there = two
     assert await refused(here, "POST", "/v1/responses", HI, **KEY) == (502, "upstream_incomplete")
-    await asyncio.sleep(0.2)  # until Redis has its end; who asks before that waits for the same answer
+    sharing = streams(here).sharing
+    assert sharing is not None
+    await eventually(lambda: sharing.unsent == 0)  # who asks before Redis has its end waits for the same answer
     again = await made(there, HI, **KEY)
     assert again["output"][0]["content"][0]["text"] == "b"
     assert await made(here, HI, **KEY) == again

@@ -76,8 +76,8 @@ class Decoder:
 
     @property
     def finish_reason(self) -> str | None:
-        """The last finish reason. None if it is no end, because content came after it or after another one."""
-        return self._reason if self.complete else None
+        """The last finish reason. None while the answer is not complete."""
+        return self._reason if self.may_be_whole else None
 
     @property
     def complete(self) -> bool:

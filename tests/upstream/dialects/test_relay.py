@@ -610,3 +610,11 @@ def test_an_odd_chunk_that_is_hidden_leaves_the_next_one_as_it_is() -> None:
     relay.decode(Event(b'{"choices": [{"index": 0, "delta": {"content": "a"}}]}'), entries)
     assert [entry.payload for entry in entries] == [b'{"choices": [{"index": 0, "delta": {"content": "a"}}]}']
     assert not relay._is_odd
+
+
+def test_the_reason_of_fewer_choices_than_were_asked_for() -> None:
+    """A clean end behind it is a whole answer, and its record has the reason."""
+    relay, entries = Relay(whole=False, hide_usage=False, choices=2), list[Entry]()
+    relay.decode_data(b'{"choices":[{"index":0,"delta":{"content":"a"},"finish_reason":"stop"}]}', entries)
+    relay.finish()
+    assert (relay.complete, relay.finish_reason) == (False, "stop")

@@ -10,7 +10,8 @@ Anthropic's own SDKs refuse to ask for one.
 `reasoning_effort` becomes a budget of tokens for thinking, or `thinking` without one beside `output_config.effort`, as
 the model wants it: see the module `thinking`. There is no thinking where Anthropic's server refuses it: if a tool is
 forced, or if the thoughts before an open call of a tool are missing. A budget is also left out if `max_tokens` leaves
-no room, and beside a `temperature` other than 1, a `top_p` below 0.95, or `top_k`. An effort has none of these limits.
+no room, and beside a `temperature` other than 1, a `top_p` below 0.95, or `top_k`. Newer models refuse these fields by
+themselves, with thinking or without, and the server says so to the caller, who sent them.
 Where thoughts are missing, a `thinking` of the caller that has a budget is left out, too: the call may be another
 model's.
 """
