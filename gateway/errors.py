@@ -316,7 +316,7 @@ class ShuttingDown(GatewayError):
     code = "shutting_down"
     retryable = True
     end_reason = EndReason.SHUTTING_DOWN
-    message = "The gateway is restarting. Ask again in a moment."
+    message = "The gateway is stopping, or restarting. Ask again in a moment."
 
 
 class AnswerTooLarge(GatewayError):

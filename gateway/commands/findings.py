@@ -16,9 +16,11 @@ class Finding:
     check: str
     seen: str
     remedy: str = ""  # what to change, where something spoils the stream
+    is_checked: bool = True
 
     def __str__(self) -> str:
-        line = f"{'FAULT' if self.remedy else 'ok':5}  {self.check:24}  {self.seen}"
+        state = "FAULT" if self.remedy else "ok" if self.is_checked else "-"
+        line = f"{state:5}  {self.check:24}  {self.seen}"
         return f"{line}\n{'':7}-> {self.remedy}" if self.remedy else line
 
 
@@ -149,7 +151,7 @@ def _request_fields(seen: Seen, *, has_key: bool) -> Iterator[Finding]:
         remedy = advice(seen, "Pass the field on: without it, a lost connection begins the answer anew", directives)
         yield Finding("Last-Event-ID", "does not reach the gateway", remedy)
     if not has_key:
-        yield Finding("Authorization", "not checked: no key was given with --key or GATEWAY_KEY")
+        yield Finding("Authorization", "not checked: give a key with --key or in GATEWAY_KEY", is_checked=False)
     elif seen.start.get("authorization"):
         yield Finding("Authorization", "reaches the gateway")
     else:

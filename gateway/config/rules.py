@@ -78,7 +78,9 @@ def _url_faults(config: Config) -> Iterator[str]:
         if upstream.dialect is Dialect.OPENAI and upstream.thinking is not None:
             yield f"upstreams[{index}].thinking: is for the dialect anthropic; others are sent `reasoning_effort`"
         yield from _header_faults(upstream.headers, f"upstreams[{index}].headers")
-        if upstream.api_key is not None and not _is_field_value(upstream.api_key):
+        if upstream.api_key is not None and not upstream.api_key.reveal():
+            yield f"upstreams[{index}].api_key: is empty; leave the line out if the server wants no key"
+        elif upstream.api_key is not None and not _is_field_value(upstream.api_key):
             yield f"upstreams[{index}].api_key: must be printable ASCII, without line ends"
     for index, origin in enumerate(config.server.cors_origins):
         if (fault := _origin_fault(origin)) is not None:

@@ -183,10 +183,8 @@ class Upstream(Struct, frozen=True, forbid_unknown_fields=True):
     thinking: Thinking | None = None  # None: by the name of each model
 
     def __post_init__(self) -> None:
-        """Strips blanks around the address, which come from copying it. An empty key, as of a variable, is none."""
+        """Strips blanks around the address, which come from copying it."""
         msgspec.structs.force_setattr(self, "base_url", self.base_url.strip())
-        if self.api_key is not None and not self.api_key.reveal():
-            msgspec.structs.force_setattr(self, "api_key", None)
 
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:

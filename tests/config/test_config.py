@@ -420,6 +420,7 @@ RULES = {
     "fault_84 the host": (UPSTREAM + 'headers = {host = "x"}', "upstreams[0].headers.host: is set by the connection"),
     "fault_75 a line end in a field": (UPSTREAM + 'headers = {a = "x\\r\\nb: c"}', "upstreams[0].headers.a: must be"),
     "fault_75 a line end in a key": (UPSTREAM + 'api_key = "k\\n"', "upstreams[0].api_key: must be printable ASCII"),
+    "an empty key of an upstream": (UPSTREAM + 'api_key = ""', "upstreams[0].api_key: is empty; leave the line out"),
     "a key that is not ASCII": (UPSTREAM + 'api_key = "é"', "upstreams[0].api_key: must be printable ASCII"),
     "an origin with a path": ('[server]\ncors_origins = ["https://a/"]', "server.cors_origins[0]:"),
     "an origin without a scheme": ('[server]\ncors_origins = ["a.example"]', "server.cors_origins[0]:"),
@@ -732,11 +733,6 @@ def test_a_password_with_an_at_sign_is_hidden_whole() -> None:
 )
 def test_fault_77_the_store_is_shown_without_its_password(url: str, shown: str) -> None:
     assert f'store.url = "{shown}"' in list(described(load(f'[store]\nurl = "{url}"', {})))
-
-
-def test_an_empty_key_is_none() -> None:
-    (upstream,) = load(UPSTREAM + 'api_key = "${KEY}"', {"KEY": ""}).upstreams
-    assert upstream.api_key is None
 
 
 def test_fault_77_a_secret_does_not_print_itself() -> None:

@@ -181,7 +181,7 @@ async def test_shutting_down_ends_every_stream_with_a_failure_that_says_so(
     for answer in await asyncio.gather(*asking):
         assert answer.failure == {
             "error": {
-                "message": "The gateway is restarting. Ask again in a moment.",
+                "message": "The gateway is stopping, or restarting. Ask again in a moment.",
                 "type": "server_error",
                 "param": None,
                 "code": "shutting_down",
