@@ -9,6 +9,7 @@ from aiohttp import ClientPayloadError
 from gateway.log.memory import MemoryStore
 from gateway.shared.reader import Take
 from gateway.streams.elsewhere import Elsewhere
+from gateway.streams.followed import FollowedStream
 from tests.conftest import Client, MakeGateway
 from tests.rig.clients import EVENTS, Answer, bearer, error_of, eventually
 from tests.rig.inside import held, streams
@@ -305,16 +306,22 @@ async def test_a_copy_whose_only_client_left_while_it_was_read_is_dropped(
     assert elsewhere._streams[one["id"]].timer is not None
 
 
-async def test_a_ticket_of_a_stream_whose_time_is_over_in_redis_makes_no_new_one(
-    two: MakeTwo, upstream: ScriptedUpstream, redis: RedisServer
-) -> None:
-    """It would have no producer, and nobody could read it. The next one who looks for it finds nothing."""
+async def copied(two: MakeTwo, upstream: ScriptedUpstream) -> tuple[Client, Client, dict[str, str], FollowedStream]:
+    """Both gateways, a stream that the first one has produced, and the copy of it that the second one has."""
     here, there = await two()
     upstream.script(stream(delta("a"), finish("stop"), DONE))
     one = await created(here)
     await read(there, one["url"])
     found = await elsewhere_of(there).find(one["id"])
     assert found is not None
+    return here, there, one, found
+
+
+async def test_a_ticket_of_a_stream_whose_time_is_over_in_redis_makes_no_new_one(
+    two: MakeTwo, upstream: ScriptedUpstream, redis: RedisServer
+) -> None:
+    """It would have no producer, and nobody could read it. The next one who looks for it finds nothing."""
+    here, _, one, found = await copied(two, upstream)
     key = f"gateway:s:{{{one['id']}}}:meta"
     before = int((await redis.say("HLEN", key)).strip(b":\r\n"))
     found.tickets.issue(may_stop=True)
@@ -350,12 +357,8 @@ async def test_tickets_without_end_take_no_room_without_end_in_redis(
     two: MakeTwo, upstream: ScriptedUpstream, redis: RedisServer
 ) -> None:
     """Wherever they are issued. The first ones open the stream everywhere, and so do the newest of its producer."""
-    here, there = await two()
-    upstream.script(stream(delta("a"), finish("stop"), DONE))
-    one = await created(here)
-    await read(there, one["url"])
-    found, own = await elsewhere_of(there).find(one["id"]), held(here, one["id"])
-    assert found is not None
+    here, there, one, found = await copied(two, upstream)
+    own = held(here, one["id"])
     for _ in range(100):
         found.tickets.issue(may_stop=True)
         await found.publish()
